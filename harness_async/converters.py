@@ -1,0 +1,207 @@
+"""From JSON to rows: the one converter, and the errors it speaks in.
+
+Texts, numbers and booleans are taken as they are or refused, never converted: `str(None)` is a text too, and an
+identifier "None" would be a lie. Members that the models do not know are ignored; words that an open enum does not
+know are kept.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Callable
+from typing import Any, Self, TypeVar
+
+import attrs
+import cattrs
+from cattrs.gen import make_dict_structure_fn, override
+
+from harness_async.errors import DecodeError
+
+T = TypeVar("T")
+
+
+class OpenEnum(str, enum.Enum):  # noqa: UP042 - StrEnum's members cannot be made by `str.__new__` alone
+    """Known words as members, unknown words kept: equal to their text, unchanged on the wire.
+
+    Iterating gives the known ones only.
+    """
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        if not isinstance(value, str):
+            return None
+        # Not registered with the class: what a server sends must not pile up in memory.
+        word = str.__new__(cls, value)
+        word._name_ = value
+        word._value_ = value
+        return word
+
+    @property
+    def is_known(self) -> bool:
+        """Whether this version of the library knows the word."""
+        return self._value_ in type(self)._value2member_map_
+
+    def __str__(self) -> str:
+        return str.__str__(self)
+
+    def __repr__(self) -> str:
+        name = f".{self._name_}" if self.is_known else f"({self._value_!r})"
+        return f"{type(self).__name__}{name}"
+
+    def __eq__(self, other: object) -> bool:
+        return str.__eq__(self, other) if isinstance(other, str) else NotImplemented
+
+    def __hash__(self) -> int:
+        return str.__hash__(self)
+
+    def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
+        return type(self), (self._value_,)
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
+
+
+_JSON = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def parse_json(body: bytes) -> Any:
+    """Parse a body, whatever its declared content type.
+
+    Raises:
+        ValueError: It is not UTF-8 or not JSON, or nested beyond reason.
+    """
+    try:
+        return _JSON.decode(body.decode("utf-8-sig"))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+_JSON_NAMES = {type(None): "null", dict: "an object", list: "an array", str: "a text", bool: "a boolean"}
+
+
+def _json_name(value: object) -> str:
+    return _JSON_NAMES.get(type(value), "a number")
+
+
+def _strict(kind: type, name: str) -> Any:
+    """Build a hook that takes exactly this JSON type."""
+
+    def structure(value: object, _: object) -> object:
+        if type(value) is kind:
+            return value
+        raise TypeError(f"expected {name}, not {_json_name(value)}")
+
+    return structure
+
+
+def _structure_open_enum(value: object, cls: type[OpenEnum]) -> OpenEnum:
+    if type(value) is not str:
+        raise TypeError(f"expected a text, not {_json_name(value)}")
+    return cls(value)
+
+
+def _make_class_hook(cls: type[Any], converter: cattrs.Converter) -> Any:
+    """Build the hook of an attrs class: null counts as left out, so that a default serves both."""
+    wire_names = {
+        field.name: override(rename=field.metadata["wire"]) for field in attrs.fields(cls) if "wire" in field.metadata
+    }
+    structure = make_dict_structure_fn(cls, converter, **wire_names)  # type: ignore[arg-type]
+
+    def hook(value: object, _: object) -> Any:
+        if not isinstance(value, dict):
+            raise TypeError(f"expected an object, not {_json_name(value)}")
+        if None in value.values():
+            value = {name: member for name, member in value.items() if member is not None}
+        return structure(value, cls)
+
+    return hook
+
+
+def _make_converter(*, detailed: bool) -> cattrs.Converter:
+    converter = cattrs.Converter(detailed_validation=detailed)
+    for kind, name in (
+        (str, "a text"),
+        (int, "a whole number"),
+        (float, "a number"),
+        (bool, "true or false"),
+    ):
+        converter.register_structure_hook(kind, _strict(kind, name))
+    converter.register_structure_hook_factory(attrs.has, lambda cls: _make_class_hook(cls, converter))
+    converter.register_structure_hook_func(
+        lambda cls: isinstance(cls, type) and issubclass(cls, OpenEnum), _structure_open_enum
+    )
+    converter.register_unstructure_hook(OpenEnum, str)
+    return converter
+
+
+converter = _make_converter(detailed=False)
+"""The converter of every model. It stops at the first thing wrong; `_explain` then finds out where that was."""
+
+_explainer = _make_converter(detailed=True)
+
+
+def register_envelope(cls: type[T], envelope: type[Any], unwrap: Callable[[Any], T]) -> None:
+    """Teach the converter that on the wire a model comes in an envelope, itself a model."""
+
+    def add(converter: cattrs.Converter) -> None:
+        converter.register_structure_hook(cls, lambda value, _: unwrap(converter.structure(value, envelope)))
+
+    add(converter)
+    add(_explainer)
+
+
+def structure(value: object, cls: type[T]) -> T:
+    """Make a model of a decoded JSON value.
+
+    Raises:
+        DecodeError: It does not fit; `path` names the place.
+    """
+    try:
+        return converter.structure(value, cls)
+    except Exception as error:
+        raise _explain(value, cls, error) from error
+
+
+def structure_rows(value: object, cls: type[T]) -> list[T]:
+    """Make rows of the body of a list; null counts as empty. With `dict` for a class the rows stay as they are.
+
+    Raises:
+        DecodeError: It is no list, or a row does not fit; `path` names the place.
+    """
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise DecodeError(f"The answer does not fit: expected an array at $, not {_json_name(value)}")
+    if cls is dict:
+        for index, row in enumerate(value):
+            if not isinstance(row, dict):
+                message = f"The answer does not fit: expected an object at $[{index}], not {_json_name(row)}"
+                raise DecodeError(message, path=f"$[{index}]")
+        return value
+    try:
+        hook = converter.get_structure_hook(cls)
+        return [hook(row, cls) for row in value]
+    except Exception as error:
+        raise _explain(value, list[cls], error) from error  # type: ignore[valid-type]
+
+
+def _explain(value: object, cls: Any, error: Exception) -> DecodeError:
+    """Structure once more with the converter that keeps track of where it is."""
+    try:
+        _explainer.structure(value, cls)
+    except Exception as detailed:  # noqa: BLE001 - whatever a hook raises means that the value does not fit
+        first = cattrs.transform_error(detailed, format_exception=_describe)[0]
+        text, _, path = first.rpartition(" @ ")
+        return DecodeError(f"The answer does not fit: {text} at {path}", path=path)
+    return DecodeError(f"The answer does not fit: {error}")
+
+
+def _describe(error: BaseException, _: type | None) -> str:
+    return "nothing" if isinstance(error, KeyError) else str(error)
+
+
+def unstructure(value: object) -> Any:
+    """Make plain JSON data of a model, under the wire's names."""
+    return converter.unstructure(value)

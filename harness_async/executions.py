@@ -1,0 +1,366 @@
+"""IaCM executions: one row for each pipeline stage that ran against a workspace.
+
+Facts: apidocs.harness.io, "Executions". The list has no sort parameter and its order is not documented; `status`
+filters go out as one comma-separated value; times are milliseconds since 1970 UTC.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from operator import attrgetter
+from typing import TypeAlias, TypedDict
+
+from attrs import frozen
+
+from harness_async.bulk import BulkRun, Job, OnError, check_concurrency, check_on_error
+from harness_async.converters import OpenEnum
+from harness_async.errors import (
+    Attempt,
+    AuthenticationError,
+    ConflictError,
+    DeadlineExceededError,
+    HarnessError,
+    NotFoundError,
+    RequestError,
+)
+from harness_async.outcomes import Progress, ProjectRef, Projects, check_projects
+from harness_async.pagination import Consistency, ListPager, ListPlan, Pager
+from harness_async.projects import ProjectsAPI
+from harness_async.protocol import (
+    Endpoint,
+    QueryValue,
+    check_identifier,
+    check_seconds,
+    check_text,
+    from_milliseconds,
+    milliseconds,
+    texts,
+)
+from harness_async.session import Session
+
+_LIST = Endpoint("GET", "/iacm/api/orgs/{org}/projects/{project}/executions")
+_CREATE = Endpoint("POST", "/iacm/api/orgs/{org}/projects/{project}/executions", repeatable=False)
+_GET = Endpoint("GET", "/iacm/api/orgs/{org}/projects/{project}/executions/{pipeline_execution_id}/{pipeline_stage_id}")
+
+_CREATE_TRIES = 3
+"""Sends of one create at most, with a look for its effect before each repetition."""
+
+
+class ExecutionStatus(OpenEnum):
+    """The outcome of an execution; an open enum, for the documented words need not be all there are."""
+
+    NONE = "none"
+    """No outcome yet, as far as the documentation lets one guess."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+
+
+_FINISHED = frozenset({ExecutionStatus.SUCCESS, ExecutionStatus.FAILURE})
+
+Status: TypeAlias = ExecutionStatus | str
+Time: TypeAlias = datetime | int
+
+
+@frozen(kw_only=True)
+class Execution:
+    """One pipeline stage that ran against one workspace.
+
+    The members that identify it are always there; what else the server leaves out is empty: "", 0, `NONE`.
+    """
+
+    account: str = ""
+    org: str
+    project: str
+    pipeline: str = ""
+    """Identifier of the pipeline (its name, by which lists can be filtered, is another thing)."""
+
+    pipeline_execution_id: str
+    pipeline_stage_id: str
+    workspace: str = ""
+    status: ExecutionStatus = ExecutionStatus.NONE
+    created: int = 0
+    """Milliseconds since 1970 UTC, as sent, whatever its size; the documentation's samples fit no calendar."""
+
+    @property
+    def created_at(self) -> datetime | None:
+        """When it was created, in UTC; None where `created` fits no calendar."""
+        return from_milliseconds(self.created)
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """What tells it from every other execution of the account."""
+        return (self.org, self.project, self.pipeline_execution_id, self.pipeline_stage_id)
+
+
+class _Filters(TypedDict):
+    workspace: str | None
+    pipeline_execution_id: str | None
+    status: Status | Iterable[Status] | None
+    pipeline_name: str | None
+    start_time: Time | None
+    end_time: Time | None
+
+
+def _params(filters: _Filters) -> dict[str, QueryValue]:
+    """Make the query of a list, checking each filter."""
+    start, end = (milliseconds(name, filters[name]) for name in ("start_time", "end_time"))
+    if start is not None and end is not None and start > end:
+        raise ValueError("start_time must not be later than end_time")
+    words = texts("status", filters["status"])
+    for word in words or ():
+        if not word or "," in word:
+            raise ValueError(f"a status must not be empty and cannot have a comma, as {word!r} has")
+    return {
+        "status": None if words is None else ",".join(map(str, words)),
+        "workspace": filters["workspace"],
+        "pipeline_execution_id": filters["pipeline_execution_id"],
+        "pipeline_name": filters["pipeline_name"],
+        "start_time": start,
+        "end_time": end,
+    }
+
+
+class ExecutionsAPI:
+    """The IaCM executions of the account. Safe for any number of tasks of one loop."""
+
+    def __init__(self, session: Session, projects: ProjectsAPI) -> None:
+        self._session = session
+        self._projects = projects
+
+    def list(
+        self,
+        org: str,
+        project: str,
+        *,
+        workspace: str | None = None,
+        pipeline_execution_id: str | None = None,
+        status: Status | Iterable[Status] | None = None,
+        pipeline_name: str | None = None,
+        start_time: Time | None = None,
+        end_time: Time | None = None,
+        limit: int = 100,
+        prefetch: int = 0,
+        consistency: Consistency = "live",
+    ) -> Pager[Execution]:
+        """List the executions of one project, in the order of the server, which it does not promise.
+
+        Args:
+            org: The organization.
+            project: The project.
+            workspace: Keep those of this workspace identifier.
+            pipeline_execution_id: Keep those of this pipeline run.
+            status: Keep those with this status, or one of these.
+            pipeline_name: Keep those whose pipeline has this name.
+            start_time: Keep those created from then on: an aware datetime, or milliseconds since 1970 UTC.
+            end_time: Keep those created up to then.
+            limit: Page size, 1 to 100.
+            prefetch: Pages to ask for ahead of the consumer; memory holds as many.
+            consistency: `live` reads the list as it stands, newest rows included, and gives each row once. Rows that
+                go away meanwhile, or rows that arrive, lose nothing. A departure that an arrival hides within the
+                same moment cannot be seen.
+        """
+        params = _params(
+            {
+                "workspace": workspace,
+                "pipeline_execution_id": pipeline_execution_id,
+                "status": status,
+                "pipeline_name": pipeline_name,
+                "start_time": start_time,
+                "end_time": end_time,
+            }
+        )
+        return self._list(ProjectRef(org, project), params, limit, prefetch, consistency)
+
+    def _list(
+        self,
+        ref: ProjectRef,
+        params: dict[str, QueryValue],
+        limit: int = 100,
+        prefetch: int = 0,
+        consistency: Consistency = "live",
+    ) -> Pager[Execution]:
+        source = self._session.source(_LIST, Execution, params, org=ref.org, project=ref.project)
+        return ListPager(
+            ListPlan(
+                source=source,
+                key=attrgetter("pipeline_execution_id", "pipeline_stage_id"),
+                limit=limit,
+                prefetch=prefetch,
+                consistency=consistency,
+            )
+        )
+
+    async def get(self, org: str, project: str, pipeline_execution_id: str, pipeline_stage_id: str) -> Execution:
+        """Fetch one execution; `NotFoundError` if the project has none of those ids."""
+        return await self._get((org, project, pipeline_execution_id, pipeline_stage_id))
+
+    async def _get(self, key: tuple[str, str, str, str], deadline: float | None = None) -> Execution:
+        org, project, run, stage = key
+        return await self._session.fetch(
+            _GET,
+            Execution,
+            deadline=deadline,
+            org=org,
+            project=project,
+            pipeline_execution_id=run,
+            pipeline_stage_id=stage,
+        )
+
+    async def create(
+        self,
+        org: str,
+        project: str,
+        *,
+        pipeline: str,
+        pipeline_execution_id: str,
+        pipeline_stage_id: str,
+        workspace: str,
+    ) -> Execution:
+        """Record an execution. Advanced: Harness's own runners do this; runs are started from workspaces.
+
+        Where the answer is lost, the execution is looked up by its ids before anything else: found as sent, it is
+        returned; not found, it is sent again, at most twice.
+
+        Raises:
+            ConflictError: Those ids are taken by another execution.
+        """
+        body = {
+            "pipeline": check_text("pipeline", pipeline),
+            "pipeline_execution_id": check_identifier("pipeline_execution_id", pipeline_execution_id),
+            "pipeline_stage_id": check_identifier("pipeline_stage_id", pipeline_stage_id),
+            "workspace": check_text("workspace", workspace),
+        }
+        key = (org, project, pipeline_execution_id, pipeline_stage_id)
+        deadline = self._session.sender.deadline()
+        attempts: tuple[Attempt, ...] = ()
+        for attempt in range(1, _CREATE_TRIES + 1):
+            try:
+                return await self._session.fetch(
+                    _CREATE, Execution, json=body, deadline=deadline, org=org, project=project
+                )
+            except RequestError as error:
+                error.attempts = attempts = (*attempts, *error.attempts)
+                doubtful = error.ambiguous or (attempt > 1 and isinstance(error, ConflictError))
+                if not doubtful or isinstance(error, DeadlineExceededError):
+                    raise
+                try:
+                    found = await self._get(key, deadline)
+                except NotFoundError:
+                    if attempt == _CREATE_TRIES:
+                        raise error from None
+                    continue
+                except HarnessError:
+                    raise error from None
+                if (found.pipeline, found.workspace) == (pipeline, workspace):
+                    return found
+                raise
+        raise AssertionError  # the last attempt returns or raises
+
+    async def wait(
+        self,
+        org: str,
+        project: str,
+        pipeline_execution_id: str,
+        pipeline_stage_id: str,
+        *,
+        timeout: float | None,  # noqa: ASYNC109 - part of the message, not only a limit
+        poll_interval: float = 5.0,
+    ) -> Execution:
+        """Wait until an execution has an outcome, success or failure, asking every `poll_interval` seconds.
+
+        A word that this version does not know is no outcome: it could mean that the stage is running.
+
+        Raises:
+            DeadlineExceededError: There is none after `timeout` seconds (None: wait for ever).
+            NotFoundError: The project has no execution of those ids.
+        """
+        check_seconds("timeout", timeout, none=True)
+        check_seconds("poll_interval", poll_interval)
+        key = (org, project, pipeline_execution_id, pipeline_stage_id)
+        last: Execution | None = None
+        try:
+            async with asyncio.timeout(timeout):
+                while True:
+                    last = await self._get(key)
+                    if last.status in _FINISHED:
+                        return last
+                    await asyncio.sleep(poll_interval)
+        except TimeoutError as error:
+            if isinstance(error, HarnessError):
+                raise
+            seen = "no answer yet" if last is None else f"status {str(last.status)!r}"
+            raise DeadlineExceededError(
+                f"Execution {pipeline_execution_id}/{pipeline_stage_id} has no outcome after {timeout} s: {seen}"
+            ) from error
+
+    def bulk(
+        self,
+        projects: Projects | None = None,
+        *,
+        workspace: str | None = None,
+        pipeline_execution_id: str | None = None,
+        status: Status | Iterable[Status] | None = None,
+        pipeline_name: str | None = None,
+        start_time: Time | None = None,
+        end_time: Time | None = None,
+        concurrency: int = 32,
+        consistency: Consistency = "live",
+        on_error: OnError = "collect",
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> BulkRun[Execution]:
+        """Fetch the executions of many projects concurrently.
+
+        Args:
+            projects: `ProjectRef`, `(org, project)`, `"org/project"` or `Project` objects, from any iterable or async
+                iterable, taken as the run goes; None for all that the key can see. Each project is read once.
+            workspace: As in `list`, and so are the other filters.
+            pipeline_execution_id: As in `list`.
+            status: As in `list`.
+            pipeline_name: As in `list`.
+            start_time: As in `list`.
+            end_time: As in `list`.
+            concurrency: Projects read at a time. Requests are paced and limited by the client besides.
+            consistency: As in `list`.
+            on_error: `collect` makes a failure the outcome of its project; `raise` ends the run at the first.
+            on_progress: Called with the `Progress` at most ten times a second, from the consumer's task.
+
+        Returns:
+            A `BulkRun`, to be used with `async with` and iterated.
+        """
+        params = _params(
+            {
+                "workspace": workspace,
+                "pipeline_execution_id": pipeline_execution_id,
+                "status": status,
+                "pipeline_name": pipeline_name,
+                "start_time": start_time,
+                "end_time": end_time,
+            }
+        )
+        unlisted: dict[str, HarnessError] = {}
+        return BulkRun(
+            Job(
+                open_list=lambda ref: self._list(ref, params, consistency=consistency),
+                projects=self._discover(unlisted) if projects is None else check_projects(projects),
+                bottleneck=self._session.sender.bottleneck,
+                concurrency=check_concurrency(concurrency),
+                on_error=check_on_error(on_error),
+                on_progress=on_progress,
+                unlisted=unlisted,
+            )
+        )
+
+    def _discover(self, unlisted: dict[str, HarnessError]) -> Projects:
+        """List all projects; an organization that cannot be listed is told in the report and ends nothing."""
+
+        def skip(org: str, error: HarnessError) -> bool:
+            if isinstance(error, AuthenticationError):
+                return False
+            if not isinstance(error, NotFoundError):  # one that is gone has no projects
+                unlisted[org] = error
+            return True
+
+        return self._projects.walk_all(None, skip)

@@ -1,0 +1,352 @@
+"""Lists as users meet them: `Pager`, `Page`, `Walk`; and the driver that does what a machine of `walking` says.
+
+A pager is a recipe and holds nothing open. Each iteration is a walk of its own: pages asked for as the machine
+says, up to `prefetch` of them ahead of the consumer, handed over in the order in which they were asked for. There is
+no queue and no task group here. The consumer's own call fetches when nothing is prefetched; otherwise a few tasks
+are under way, topped up when one ends or a page is taken, so that a slow consumer holds back the server and a walk
+that is left early has a known set of tasks to cancel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterator, Sequence
+from types import TracebackType
+from typing import Generic, Literal, Protocol, Self, TypeAlias, TypeVar, get_args
+
+from attrs import field, frozen
+
+from harness_async.errors import BadRequestError, NotFoundError
+from harness_async.protocol import Totals, check_limit
+from harness_async.walking import LiveMachine, Machine, Reply, Seen
+
+T = TypeVar("T")
+
+Consistency: TypeAlias = Literal["live"]
+Guarantee: TypeAlias = Literal["live", "exact", "covered", "seek", "best_effort"]
+
+
+@frozen(kw_only=True)
+class Page(Generic[T]):
+    """One page of a list, less the rows that an earlier page already brought."""
+
+    items: Sequence[T]
+    number: int
+    """As the API counts: from 1 in IaCM, from 0 in the v1 generation."""
+
+    size: int
+    """Rows of a full page, as the server told or as it was asked."""
+
+    total_items: int | None = None
+    total_pages: int | None = None
+
+
+@frozen(kw_only=True)
+class WalkReport:
+    """What a walk cost and what it guarantees."""
+
+    consistency: Guarantee = "live"
+    requests: int = 0
+    """Sends, those of retries included."""
+
+    pages: int = 0
+    rows: int = 0
+    duplicates: int = 0
+    """Rows that came more than once and were delivered once."""
+
+    window: tuple[int | None, int | None] | None = None
+    """Start and frozen end of the walk, in milliseconds since 1970; None where nothing was frozen."""
+
+
+@frozen(kw_only=True)
+class Fetched(Generic[T]):
+    """A page as it came from the server."""
+
+    items: Sequence[T]
+    totals: Totals
+    requests: int = 1
+    """Sends it took."""
+
+
+class Source(Protocol[T]):
+    """A list that can be asked for its pages; the session makes them."""
+
+    @property
+    def first_page(self) -> int:
+        """The number of the first page."""
+        ...
+
+    def fetch(self, number: int, limit: int) -> Awaitable[Fetched[T]]:
+        """Ask for one page."""
+        ...
+
+
+@frozen(kw_only=True)
+class ListPlan(Generic[T]):
+    """What a walk needs to know of its list."""
+
+    source: Source[T]
+    key: Callable[[T], Hashable] | None = None
+    limit: int = field(default=100, validator=lambda _i, _a, value: check_limit(value))
+    prefetch: int = field(default=0, validator=lambda _i, _a, value: check_prefetch(value))
+    consistency: Consistency = field(default="live", validator=lambda _i, _a, value: check_consistency(value))
+
+
+def check_prefetch(value: object) -> int:
+    """Return a number of pages to ask for ahead, or raise `ValueError`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"prefetch must be a whole number of pages from 0 on, not {value!r}")
+    return value
+
+
+def check_consistency(value: object) -> object:
+    """Return the name of a way to walk, or raise `ValueError`."""
+    if value not in get_args(Consistency):
+        raise ValueError(f"consistency must be one of {', '.join(get_args(Consistency))}, not {value!r}")
+    return value
+
+
+class Walk(ABC, Generic[T]):
+    """One walk over a list: an async context manager that ends it for certain, and an async iterator of its rows.
+
+    For one consumer at a time. `report` tells what it cost so far, and after the end what it guarantees.
+    """
+
+    requests = 0
+    """Sends so far, those of retries included."""
+
+    retries = 0
+    """How many of them repeated a failed one."""
+
+    def __init__(self) -> None:
+        self._rest: Iterator[T] = iter(())
+
+    @property
+    @abstractmethod
+    def report(self) -> WalkReport:
+        """What the walk cost and guarantees, as of now."""
+
+    @abstractmethod
+    async def read_page(self) -> Page[T] | None:
+        """Wait for the next page that has rows (or is the first); None at the end."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """End the walk and wait until nothing of it is under way. May be called twice."""
+
+    def start(self) -> None:
+        """Begin to fetch ahead before the first row is asked for, where the walk fetches ahead at all."""
+
+    def __aiter__(self) -> AsyncGenerator[T, None]:
+        """Iterate over the rows; a second loop goes on where the first was left."""
+        return self.iterate(close=False)
+
+    async def iterate(self, *, close: bool) -> AsyncGenerator[T, None]:
+        """Iterate over the rows, and end the walk with the loop if asked to."""
+        try:
+            while True:
+                for item in self._rest:
+                    yield item
+                page = await self.read_page()
+                if page is None:
+                    return
+                self._rest = iter(page.items)
+        finally:
+            if close:
+                await self.aclose()
+
+    async def pages(self, *, close: bool = False) -> AsyncGenerator[Page[T], None]:
+        """Iterate over the pages, and end the walk with the loop if asked to."""
+        try:
+            while (page := await self.read_page()) is not None:
+                yield page
+        finally:
+            if close:
+                await self.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class PageWalk(Walk[T]):
+    """The driver: does what its machine says, at most `prefetch` pages ahead of the consumer."""
+
+    def __init__(self, plan: ListPlan[T]) -> None:
+        super().__init__()
+        self._plan = plan
+        self._seen = Seen()
+        self._machine: Machine = LiveMachine(plan.limit, self._seen)
+        self._tasks: deque[asyncio.Task[Page[T] | None]] = deque()  # in the order in which pages were asked for
+        self._page_count = 0
+        self._row_count = 0
+        self._closed = False
+
+    @property
+    def report(self) -> WalkReport:
+        """What the walk cost and guarantees, as of now."""
+        return WalkReport(
+            consistency="live",
+            requests=self.requests,
+            pages=self._page_count,
+            rows=self._row_count,
+            duplicates=self._seen.duplicates,
+        )
+
+    async def read_page(self) -> Page[T] | None:
+        """Wait for the next page that has rows (or is the first); None at the end."""
+        while not self._closed:
+            page = await (self._prefetched() if self._plan.prefetch else self._direct())
+            if page is not None:
+                self._row_count += len(page.items)
+                return page
+            if self._machine.done and not self._tasks:
+                self._closed = True
+        return None
+
+    async def aclose(self) -> None:
+        """End the walk and wait until nothing of it is under way. May be called twice."""
+        self._closed = True
+        tasks = tuple(self._tasks)
+        self._tasks.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def start(self) -> None:
+        """Begin to fetch ahead before the first row is asked for."""
+        if self._plan.prefetch:
+            self._top_up()
+
+    async def _direct(self) -> Page[T] | None:
+        index = self._machine.next()
+        return None if index is None else await self._ask(index)
+
+    async def _prefetched(self) -> Page[T] | None:
+        self._top_up()
+        if not self._tasks:
+            return None
+        task = self._tasks[0]
+        # Not `await task`: a consumer that is cancelled must not cancel the page it waits for.
+        await asyncio.wait((task,))
+        self._tasks.popleft()
+        page = task.result()
+        self._top_up()
+        return page
+
+    def _top_up(self) -> None:
+        while not self._closed and len(self._tasks) < self._plan.prefetch:
+            index = self._machine.next()
+            if index is None:
+                return
+            self._tasks.append(asyncio.create_task(self._ask_ahead(index)))
+
+    async def _ask_ahead(self, index: int) -> Page[T] | None:
+        page = await self._ask(index)
+        self._top_up()
+        return page
+
+    async def _ask(self, index: int) -> Page[T] | None:
+        number = self._plan.source.first_page + index
+        try:
+            fetched = await self._plan.source.fetch(number, self._plan.limit)
+        except BaseException as error:
+            self._count(len(getattr(error, "attempts", ())))
+            if isinstance(error, BadRequestError | NotFoundError) and self._machine.refuse(index):
+                return None
+            self._closed = self._closed or not self._plan.prefetch
+            raise
+        self._count(fetched.requests)
+        self._page_count += 1
+        return self._deliver(index, number, fetched)
+
+    def _deliver(self, index: int, number: int, fetched: Fetched[T]) -> Page[T] | None:
+        rows, key = fetched.items, self._plan.key
+        fresh = self._machine.feed(
+            index, Reply(rows, None if key is None else [key(row) for row in rows], fetched.totals)
+        )
+        if not fresh and self._page_count > 1:
+            return None
+        return Page(
+            items=rows if len(fresh) == len(rows) else [rows[position] for position in fresh],
+            number=number,
+            size=fetched.totals.size or self._plan.limit,
+            total_items=fetched.totals.items,
+            total_pages=fetched.totals.pages,
+        )
+
+    def _count(self, sends: int) -> None:
+        self.requests += sends
+        self.retries += max(0, sends - 1)
+
+
+class Pager(ABC, Generic[T]):
+    """A list, not yet asked for: iterate it, or take pages, a walk, all rows, the first or the total.
+
+    Each iteration walks the list anew. Safe to share between tasks; each gets its own walk.
+    """
+
+    @abstractmethod
+    def walk(self) -> Walk[T]:
+        """Make a walk to be used with `async with`: closed for certain, with a report of what it cost."""
+
+    @abstractmethod
+    async def first(self) -> T | None:
+        """Fetch the first item, or None where there is none: one request."""
+
+    @abstractmethod
+    async def count(self) -> int | None:
+        """Fetch the total, or None where the server does not say: one request."""
+
+    def __aiter__(self) -> AsyncGenerator[T, None]:
+        """Iterate over the items of a fresh walk; leaving the loop early ends it soon, `walk` at once."""
+        return self.walk().iterate(close=True)
+
+    def pages(self) -> AsyncGenerator[Page[T], None]:
+        """Iterate over the pages of a fresh walk."""
+        return self.walk().pages(close=True)
+
+    async def collect(self, max_items: int | None = None) -> Sequence[T]:
+        """Fetch the items into a list, at most so many; pages beyond them are not asked for."""
+        if max_items is not None and (isinstance(max_items, bool) or not isinstance(max_items, int) or max_items < 0):
+            raise ValueError(f"max_items must be a whole number from 0 on, or None, not {max_items!r}")
+        items: list[T] = []
+        async with self.walk() as walk:
+            while max_items is None or len(items) < max_items:
+                page = await walk.read_page()
+                if page is None:
+                    break
+                items.extend(page.items)
+        return items if max_items is None else items[:max_items]
+
+
+class ListPager(Pager[T]):
+    """The pager of one page-numbered list."""
+
+    def __init__(self, plan: ListPlan[T]) -> None:
+        self._plan = plan
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._plan.source!r}>"
+
+    def walk(self) -> Walk[T]:
+        """Make a walk to be used with `async with`."""
+        return PageWalk(self._plan)
+
+    async def first(self) -> T | None:
+        """Fetch the first item, or None where there is none: one request."""
+        fetched = await self._fetch_one()
+        return fetched.items[0] if fetched.items else None
+
+    async def count(self) -> int | None:
+        """Fetch the total, or None where the server does not say: one request."""
+        return (await self._fetch_one()).totals.items
+
+    def _fetch_one(self) -> Awaitable[Fetched[T]]:
+        return self._plan.source.fetch(self._plan.source.first_page, 1)

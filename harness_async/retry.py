@@ -1,0 +1,177 @@
+"""What to do about a failed attempt, and how long to wait: decisions without I/O.
+
+`classify` turns what happened into one of four verdicts. What may be repeated is the endpoint's to say; GET, PUT and
+DELETE are by default, POST is not.
+
+| what happened                              | GET       | PUT, DELETE | POST      |
+| ------------------------------------------ | --------- | ----------- | --------- |
+| nothing was sent: refused, DNS, no connect | retry     | retry       | retry     |
+| TLS or certificate refused, bad address    | fail      | fail        | fail      |
+| connection lost, no answer in time         | retry     | retry       | ambiguous |
+| answer cut off                             | retry     | retry       | ambiguous |
+| success that is not JSON                   | retry, 2x | fail        | ambiguous |
+| success that is an HTML page               | fail      | fail        | fail      |
+| 429                                        | gate      | gate        | gate      |
+| 408, 499, 5xx other than 501 and 505       | retry     | retry       | ambiguous |
+| another status, the body says temporary    | retry, 2x | retry, 2x   | fail      |
+| another status                             | fail      | fail        | fail      |
+
+A 429 is a refusal before the service and proves that nothing happened, which is why even a POST may go again. The
+reads that count 2x give up after two retries: a body that stays garbled is a fault, not an accident.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Protocol
+
+from attrs import define, frozen
+
+from harness_async.config import RetryPolicy
+
+DOUBTFUL_RETRIES = 2
+"""Retries of what is probably no accident: success that is not JSON, a refusal called temporary."""
+
+
+class Trouble(enum.Enum):
+    """What happened to an attempt that brought no usable answer."""
+
+    NOT_SENT = "nothing was sent"
+    UNUSABLE = "TLS refused or bad address"
+    LOST = "connection lost or no answer in time"
+    CUT = "answer cut off"
+    NOT_JSON = "success that is not JSON"
+    HTML = "success that is an HTML page"
+    OVERSIZED = "answer larger than we hold"
+    STATUS = "error status"
+
+
+class Verdict(enum.Enum):
+    """What to do about it."""
+
+    RETRY = "retry"
+    """Try again after a backoff."""
+
+    GATE = "gate"
+    """Refused by rate: hold everyone back, then try again; no attempt of this call."""
+
+    AMBIGUOUS = "ambiguous"
+    """It may have taken effect: never send it again unseen, read back instead."""
+
+    FAIL = "fail"
+    """Trying again cannot help."""
+
+
+@frozen
+class Failure:
+    """A failed attempt, as far as the decision goes."""
+
+    trouble: Trouble
+    status: int | None = None
+    temporary: bool = False
+    """The body says that it will pass (`temporary` or `timeout` of goa)."""
+
+    retry_after: float | None = None
+    """Seconds the server asked to wait."""
+
+
+class Random(Protocol):
+    """The source of jitter: `random.Random`, or a test's."""
+
+    def random(self) -> float:
+        """Return a number from 0 up to, not including, 1."""
+        ...
+
+
+def classify(failure: Failure, policy: RetryPolicy, *, method: str, repeatable: bool, doubts: int = 0) -> Verdict:
+    """Decide about a failure; `doubts` counts the doubtful ones (`DOUBTFUL_RETRIES`) before it in this call.
+
+    Attempts and deadline are `Course`'s to count: this is about the kind of failure alone.
+    """
+    match failure.trouble:
+        case Trouble.NOT_SENT:
+            return Verdict.RETRY
+        case Trouble.UNUSABLE | Trouble.HTML | Trouble.OVERSIZED:
+            return Verdict.FAIL
+        case Trouble.LOST | Trouble.CUT:
+            return Verdict.RETRY if repeatable else Verdict.AMBIGUOUS
+        case Trouble.NOT_JSON if not repeatable:
+            return Verdict.AMBIGUOUS
+        case Trouble.NOT_JSON:
+            return Verdict.RETRY if method == "GET" and doubts < DOUBTFUL_RETRIES else Verdict.FAIL
+    return _classify_status(failure, policy, repeatable=repeatable, doubts=doubts)
+
+
+def _classify_status(failure: Failure, policy: RetryPolicy, *, repeatable: bool, doubts: int) -> Verdict:
+    if failure.status == 429:  # noqa: PLR2004
+        return Verdict.GATE
+    if failure.status in policy.retry_statuses:
+        return Verdict.RETRY if repeatable else Verdict.AMBIGUOUS
+    if failure.temporary and repeatable and doubts < DOUBTFUL_RETRIES:
+        return Verdict.RETRY
+    return Verdict.FAIL
+
+
+def is_doubtful(failure: Failure, policy: RetryPolicy) -> bool:
+    """Tell the failures whose retries are counted apart (`DOUBTFUL_RETRIES`)."""
+    if failure.trouble is Trouble.STATUS:
+        return failure.status != 429 and failure.status not in policy.retry_statuses  # noqa: PLR2004
+    return failure.trouble is Trouble.NOT_JSON
+
+
+def backoff(retry: int, policy: RetryPolicy, rng: Random) -> float:
+    """Draw the wait before a retry, in seconds: U(0, min(max_backoff, initial_backoff * 2 ** retry)), retry from 0.
+
+    Full jitter, as in "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015): clients that failed together
+    must not come back together.
+    """
+    # Beyond 2**64 every cap is reached; the bound keeps the float from overflowing.
+    return rng.random() * min(policy.max_backoff, policy.initial_backoff * 2.0 ** min(retry, 64))
+
+
+@frozen
+class Decision:
+    """What to do next, and after how many seconds."""
+
+    verdict: Verdict
+    wait: float = 0.0
+
+
+@define
+class Course:
+    """The course of one call: counts its failures and decides about each. One per call, used by one task."""
+
+    policy: RetryPolicy
+    method: str
+    repeatable: bool
+    rng: Random
+    failures: int = 0
+    """Failures so far that count as attempts: refusals by rate do not."""
+
+    doubts: int = 0
+
+    def decide(self, failure: Failure) -> Decision:
+        """Count the failure and say what to do about it.
+
+        The server's `Retry-After` is never undercut; one beyond `max_retry_after` turns the verdict to FAIL, so that
+        the error reaches a caller who can plan for it.
+        """
+        verdict = classify(failure, self.policy, method=self.method, repeatable=self.repeatable, doubts=self.doubts)
+        self.doubts += is_doubtful(failure, self.policy)
+        if verdict not in {Verdict.RETRY, Verdict.GATE}:
+            return Decision(verdict)
+        asked = failure.retry_after or 0.0
+        if asked > self.policy.max_retry_after or self._is_last(verdict):
+            return Decision(Verdict.FAIL)
+        if verdict is Verdict.GATE:
+            return Decision(verdict)
+        wait = max(asked, backoff(self.failures, self.policy, self.rng))
+        self.failures += 1
+        return Decision(verdict, wait)
+
+    def _is_last(self, verdict: Verdict) -> bool:
+        most = self.policy.max_attempts
+        if most is None:
+            return False
+        # A refusal by rate is no attempt, but who says "one" means that nothing goes out twice.
+        return most == 1 if verdict is Verdict.GATE else self.failures + 1 >= most

@@ -1,0 +1,439 @@
+"""Sending a call until it is answered: pace, send, translate, decide, wait.
+
+The order of one attempt: wait for a place among the requests in flight, then for the pace, send, read the answer
+whole, give back place and connection, decide, and only then sleep. The deadline of the call spans all of it; a wait
+that cannot fit before the deadline fails at once instead of being waited for.
+
+What happens after a failure is in the table of `retry`. Where a request may have taken effect and must not be sent
+again unseen, the error says so (`ambiguous`) and the resource decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from attrs import define, evolve, field, frozen
+
+from harness_async import events
+from harness_async.config import Credentials, RetryPolicy, Timeouts
+from harness_async.errors import (
+    APIStatusError,
+    Attempt,
+    DeadlineExceededError,
+    DecodeError,
+    HarnessError,
+    RequestError,
+    RequestTimeoutError,
+    TransportError,
+    UnexpectedResponseError,
+    status_error_class,
+)
+from harness_async.outcomes import LimitedBy
+from harness_async.pacing import RatePacer, Slot
+from harness_async.protocol import Headers, looks_like_html, parse_error, parse_retry_after
+from harness_async.retry import Course, Failure, Trouble, Verdict
+from harness_async.stats import Counters
+from harness_async.transport import Broken, Reply, Request, Transport
+
+T = TypeVar("T")
+
+logger = logging.getLogger("harness_async")
+
+_MAX_REDIRECTS = 5
+_KEPT_BODY = 64 * 1024
+"""Bytes of a bad answer kept on its error: enough to see what it was."""
+
+_SUCCESS = range(200, 300)
+_REDIRECT = range(300, 400)
+_TOO_MANY = 429
+_SERVER_ERROR = 500
+
+
+@frozen(eq=False)
+class Call(Generic[T]):
+    """A request with what is needed to read its answer."""
+
+    request: Request
+    decode: Callable[[Reply], T]
+    """Makes the value of a successful reply; a plain `ValueError` means that the body is not JSON."""
+
+
+@frozen(eq=False)
+class Answer(Generic[T]):
+    """The value of a call, and what it took."""
+
+    value: T
+    reply: Reply
+    attempts: tuple[Attempt, ...]
+
+
+@define(eq=False)
+class _Trip:
+    """One call under way: what was tried, and when the attempt at hand began."""
+
+    request: Request
+    course: Course
+    deadline: float | None
+    attempts: list[Attempt] = field(factory=list)
+    asked: float = 0.0  # loop time at which the attempt began to wait
+    sent: float | None = None  # loop time at which it was sent
+    started: float = 0.0  # the same by the wall clock
+    backoff: float = 0.0  # seconds to sleep before the next
+    redirects: int = 0
+
+    @property
+    def url(self) -> str:
+        return str(self.request.url)
+
+    def begin(self, now: float) -> None:
+        self.asked, self.sent = now, None
+
+    def leave(self, now: float) -> None:
+        self.sent, self.started = now, time.time()
+
+    def note(self, now: float, *, status: int | None = None, error: str | None = None) -> None:
+        """Put the attempt at hand among those made, if it was one: what was never sent is none."""
+        if self.sent is not None:
+            waited = self.sent - self.asked + self.backoff
+            attempt = Attempt(started=self.started, elapsed=now - self.sent, status=status, error=error, waited=waited)
+            self.attempts.append(attempt)
+            self.sent = None
+
+    def context(self) -> dict[str, Any]:
+        """Give what every error of a call carries."""
+        return {"method": self.request.method, "url": self.url, "attempts": self.attempts}
+
+
+@define(eq=False)
+class Sender:
+    """Sends calls over one transport, at one pace. Safe for any number of tasks of one loop."""
+
+    transport: Transport
+    pacer: RatePacer
+    credentials: Credentials
+    timeouts: Timeouts
+    retry: RetryPolicy
+    on_event: Callable[[events.Event], None] | None
+    counters: Counters = field(factory=Counters)
+    _rng: random.Random = field(factory=random.Random, repr=False)
+
+    def with_options(
+        self,
+        timeouts: Timeouts | None,
+        retry: RetryPolicy | None,
+        on_event: Callable[[events.Event], None] | None,
+    ) -> Sender:
+        """Make a sender with other options over the same connections, pacer, key and counters."""
+        return evolve(
+            self,
+            timeouts=timeouts or self.timeouts,
+            retry=retry or self.retry,
+            on_event=on_event or self.on_event,
+        )
+
+    def deadline(self) -> float | None:
+        """Give the loop time at which a call that begins now must be over."""
+        limit = self.timeouts.deadline
+        return None if limit is None else asyncio.get_running_loop().time() + limit
+
+    def bottleneck(self) -> LimitedBy:
+        """Say what holds requests back at this moment."""
+        throttle = self.pacer.throttle
+        if not throttle.is_open or throttle.open_at > asyncio.get_running_loop().time():
+            return "cooldown"
+        return "rate limit" if self.pacer.waiting else "latency"
+
+    async def send(self, call: Call[T], *, deadline: float | None = None) -> Answer[T]:
+        """Send a call until it is answered, or until there is no point in sending it again.
+
+        `deadline` is a loop time; without one, the time-outs in force say it.
+
+        Raises:
+            HarnessError: One of the tree in `errors`, with all attempts on it.
+            RuntimeError: The client is closed, or belongs to another loop.
+        """
+        course = Course(self.retry, call.request.method, call.request.repeatable, self._rng)
+        trip = _Trip(call.request, course, self.deadline() if deadline is None else deadline)
+        timeout = asyncio.timeout_at(trip.deadline)
+        try:
+            async with timeout:
+                while (answer := await self._try(trip, call)) is None:
+                    if trip.backoff:
+                        await asyncio.sleep(trip.backoff)
+                        self.counters.backoff += trip.backoff
+                return answer
+        except TimeoutError as error:
+            if not timeout.expired():
+                raise
+            under_way = trip.sent is not None
+            trip.note(asyncio.get_running_loop().time(), error="cut short by the deadline")
+            late = self._late(trip, "the deadline of the call passed")
+            late.ambiguous = under_way and not trip.request.repeatable
+            raise late from error
+
+    async def _try(self, trip: _Trip, call: Call[T]) -> Answer[T] | None:
+        """Make one attempt: the answer, None to go on, or the error raised."""
+        loop = asyncio.get_running_loop()
+        try:
+            reply = await self._exchange(trip)
+        except Broken as broken:
+            trip.note(loop.time(), error=str(broken))
+            self._log(trip, None, str(broken))
+            self._decide(trip, Failure(broken.trouble), self._transport_error(trip, broken), broken)
+            return None
+        elapsed = loop.time() - (trip.sent or 0.0)
+        self._answered(trip, reply, elapsed)
+        if reply.status in _SUCCESS:
+            return self._take(trip, call, reply)
+        if reply.status in _REDIRECT:
+            trip.note(loop.time(), status=reply.status, error="redirected")
+            self._redirect(trip, reply)
+            return None
+        error, temporary = self._status_error(trip, reply)
+        self._decide(trip, Failure(Trouble.STATUS, reply.status, temporary, error.retry_after), error)
+        return None
+
+    async def _exchange(self, trip: _Trip) -> Reply:
+        """Wait for a place and the pace, send, read; place and connection are free again when it returns."""
+        loop, counters = asyncio.get_running_loop(), self.counters
+        trip.begin(loop.time())
+        async with self.transport.places:
+            queued = loop.time()
+            counters.queued += queued - trip.asked
+            slot = await self._acquire(trip)
+            trip.leave(loop.time())
+            assert trip.sent is not None  # noqa: S101 - for the type checker
+            counters.paced += trip.sent - queued
+            self._sent(trip)
+
+            async def resend() -> None:
+                nonlocal slot
+                self._settle(slot, None)
+                trip.note(loop.time(), error="the connection was lost; sent again at once")
+                trip.begin(loop.time())
+                slot = await self._acquire(trip)
+                counters.retries += 1
+                trip.leave(loop.time())
+                self._sent(trip)
+
+            try:
+                reply = await self.transport.exchange(trip.request, self.timeouts, resend)
+            except Broken as broken:
+                if broken.trouble in {Trouble.NOT_SENT, Trouble.LOST, Trouble.CUT}:
+                    self._settle(slot, None)
+                else:
+                    self.pacer.abandoned(slot)
+                raise
+            except BaseException:
+                self.pacer.abandoned(slot)
+                raise
+            finally:
+                counters.network += loop.time() - (trip.sent or loop.time())
+            self._settle(slot, reply)
+            return reply
+
+    async def _acquire(self, trip: _Trip) -> Slot:
+        wait = self.pacer.expected_wait()
+        self._check_fits(trip, wait, "the pace, or a pause the server asked for,")
+        return await self.pacer.acquire()
+
+    def _check_fits(self, trip: _Trip, wait: float, what: str, cause: HarnessError | None = None) -> None:
+        """Refuse a wait that would end after the deadline."""
+        if trip.deadline is not None and asyncio.get_running_loop().time() + wait >= trip.deadline:
+            raise self._late(trip, f"{what} would take {wait:.1f} s, beyond the deadline of the call") from cause
+
+    def _settle(self, slot: Slot, reply: Reply | None) -> None:
+        """Tell the pacer what became of a request, and the observer what became of the gate."""
+        throttle = self.pacer.throttle
+        was_open, epoch = throttle.is_open, throttle.epoch
+        if reply is None or (reply.status >= _SERVER_ERROR):
+            self.pacer.failed(slot)
+        elif reply.status == _TOO_MANY:
+            self.counters.throttled += 1
+            self.pacer.refused(slot, parse_retry_after(reply.headers, time.time()))
+        else:
+            self.pacer.accepted(slot)
+        now = asyncio.get_running_loop().time()
+        if throttle.epoch != epoch:
+            reason = "refused by rate" if reply is not None and reply.status == _TOO_MANY else "outage"
+            wait = max(0.0, throttle.open_at - now)
+            logger.info("gate closed for %.1f s: %s", wait, reason)
+            self._emit(lambda: events.GateClosed(reason=reason, wait=wait))
+        elif throttle.is_open and not was_open:
+            rate = throttle.rate(now)
+            logger.info("gate open, %.1f requests per second", rate)
+            self._emit(lambda: events.GateOpened(rate=None if rate == float("inf") else rate))
+
+    def _take(self, trip: _Trip, call: Call[T], reply: Reply) -> Answer[T] | None:
+        """Make the value of a successful reply."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            value = call.decode(reply)
+        except DecodeError as error:
+            trip.note(began, status=reply.status, error=str(error))
+            error.method, error.url, error.attempts = trip.request.method, trip.url, tuple(trip.attempts)
+            error.status, error.body = reply.status, self._clean(reply.body)
+            raise
+        except ValueError as error:
+            html = looks_like_html(reply.headers, reply.body)
+            what = "an HTML page: a proxy or a sign-in page answered" if html else f"not JSON ({error})"
+            trip.note(began, status=reply.status, error=f"the answer is {what}")
+            unexpected = UnexpectedResponseError(
+                f"The answer is {what} ({trip.request.method} {trip.url}, status {reply.status})",
+                status=reply.status,
+                body=self._clean(reply.body),
+                **trip.context(),
+            )
+            self._decide(trip, Failure(Trouble.HTML if html else Trouble.NOT_JSON), unexpected, error)
+            return None
+        finally:
+            self.counters.decoding += loop.time() - began
+        trip.note(began, status=reply.status)
+        return Answer(value, reply, tuple(trip.attempts))
+
+    def _decide(self, trip: _Trip, failure: Failure, error: RequestError, cause: BaseException | None = None) -> None:
+        """Plan the next attempt, or raise the error."""
+        decision = trip.course.decide(failure)
+        if decision.verdict in {Verdict.FAIL, Verdict.AMBIGUOUS}:
+            error.ambiguous = decision.verdict is Verdict.AMBIGUOUS
+            raise error from cause
+        self._check_fits(trip, decision.wait, "the wait before the next attempt", error)
+        trip.backoff = decision.wait
+        self.counters.retries += 1
+        logger.debug("%s %s: retry in %.2f s: %s", trip.request.method, trip.url, decision.wait, error)
+        self._emit(
+            lambda: events.RetryPlanned(
+                method=trip.request.method,
+                url=trip.url,
+                attempt=len(trip.attempts),
+                reason=str(error),
+                wait=decision.wait,
+            )
+        )
+
+    def _redirect(self, trip: _Trip, reply: Reply) -> None:
+        """Go on at the target of a redirect, if it is ours to go to."""
+        request = trip.request
+        location = reply.headers.get("Location", "")
+        try:
+            target = request.url.join(type(request.url)(location))
+            elsewhere = target.origin() != request.url.origin()
+        except ValueError:
+            target, elsewhere = request.url, True
+        repeats_as_is = request.method in {"GET", "HEAD"} or reply.status in {307, 308}
+        problem = (
+            "without a target"
+            if not location or reply.status == 304  # noqa: PLR2004
+            else "to elsewhere; the key goes to no other host, so check base_url"
+            if elsewhere
+            else "that would change the request"
+            if not repeats_as_is
+            else "in circles"
+            if trip.redirects >= _MAX_REDIRECTS
+            else None
+        )
+        if problem:
+            raise UnexpectedResponseError(
+                f"The server answered with a redirect {problem} "
+                f"({request.method} {trip.url}, status {reply.status}, location {self._clean_text(location)!r})",
+                status=reply.status,
+                body=self._clean(reply.body),
+                **trip.context(),
+            )
+        trip.redirects += 1
+        trip.backoff = 0.0
+        trip.request = evolve(request, url=target)
+
+    # -- errors --------------------------------------------------------------------------------------------------
+
+    def _status_error(self, trip: _Trip, reply: Reply) -> tuple[APIStatusError, bool]:
+        """Make the error of an error status, and say whether the body calls it temporary."""
+        body = self._clean(reply.body)
+        details = parse_error(reply.status, reply.headers, body)
+        trip.note(asyncio.get_running_loop().time(), status=reply.status, error=details.message)
+        error = status_error_class(reply.status)(
+            details,
+            status=reply.status,
+            headers=Headers({name: self._clean_text(value) for name, value in reply.headers.items()}),
+            body=body,
+            retry_after=parse_retry_after(reply.headers, time.time()),
+            **trip.context(),
+        )
+        return error, details.temporary or details.timeout
+
+    def _transport_error(self, trip: _Trip, broken: Broken) -> RequestError:
+        text = f"{self._clean_text(str(broken))} ({trip.request.method} {trip.url}, attempt {len(trip.attempts)})"
+        text = text[0].upper() + text[1:]
+        if broken.trouble is Trouble.OVERSIZED or broken.trouble is Trouble.CUT:
+            return UnexpectedResponseError(text, **trip.context())
+        return (RequestTimeoutError if broken.timed_out else TransportError)(text, **trip.context())
+
+    def _late(self, trip: _Trip, what: str) -> DeadlineExceededError:
+        last = f"; the last attempt: {trip.attempts[-1].error}" if trip.attempts else "; nothing was sent"
+        return DeadlineExceededError(
+            f"{what[0].upper()}{what[1:]} ({trip.request.method} {trip.url}, {len(trip.attempts)} attempts{last})",
+            **trip.context(),
+        )
+
+    def _clean(self, body: bytes) -> bytes:
+        """Keep the beginning of a bad answer, without the key that a debugging proxy may have echoed."""
+        return body.replace(self.credentials.api_key.encode(), b"***")[:_KEPT_BODY]
+
+    def _clean_text(self, text: str) -> str:
+        return text.replace(self.credentials.api_key, "***")
+
+    def count_page(self, url: str, number: int, rows: int, total: int | None) -> None:
+        """Count a page that was read."""
+        self.counters.pages += 1
+        self.counters.rows += rows
+        self._emit(lambda: events.PageRead(url=url, page=number, rows=rows, total_items=total))
+
+    # -- seeing inside -------------------------------------------------------------------------------------------
+
+    def _sent(self, trip: _Trip) -> None:
+        self.counters.requests += 1
+        self._emit(lambda: events.RequestSent(method=trip.request.method, url=trip.url, attempt=len(trip.attempts) + 1))
+
+    def _answered(self, trip: _Trip, reply: Reply, elapsed: float) -> None:
+        self.counters.bytes_received += len(reply.body)
+        self._log(trip, reply, "")
+        self._emit(
+            lambda: events.ResponseReceived(
+                method=trip.request.method,
+                url=trip.url,
+                attempt=len(trip.attempts) + 1,
+                status=reply.status,
+                elapsed=elapsed,
+                size_bytes=len(reply.body),
+                correlation_id=reply.headers.get("X-Request-Id"),
+            )
+        )
+
+    def _log(self, trip: _Trip, reply: Reply | None, error: str) -> None:
+        if not logger.isEnabledFor(logging.DEBUG):
+            return
+        logger.debug(
+            "%s %s: %s, attempt %d%s",
+            trip.request.method,
+            trip.request.url.raw_path_qs,
+            reply.status if reply is not None else self._clean_text(error),
+            len(trip.attempts) + (reply is not None),
+            f", correlation id {correlation}"
+            if reply is not None and (correlation := reply.headers.get("X-Request-Id"))
+            else "",
+        )
+
+    def _emit(self, make: Callable[[], events.Event]) -> None:
+        """Tell the observer, if there is one; what it raises is its own affair."""
+        if self.on_event is None:
+            return
+        try:
+            self.on_event(make())
+        except Exception:
+            logger.exception("on_event raised; the call goes on")

@@ -1,0 +1,234 @@
+"""How a page-numbered list is walked: machines without I/O, replies in, the next page out.
+
+A list moves while it is read: rows that go away pull later rows to the left, over the edge between two pages, where
+nobody reads them; rows that arrive push rows to the right, where they are read twice. A machine decides which page
+to ask for next, which rows of a reply are new, and when the list has been read. The driver (`pagination`) does the
+asking and knows none of this, so that one driver serves every machine.
+
+**Live.** Pages one after another. Each key is delivered once. Where the total of a reply is lower than that of the
+page before, rows have crossed the seam between the two: the pages to the left are read again, from right to left,
+as far as a row can have moved. With one request at a time and totals that are true this loses no row to departures
+alone or to arrivals alone. A departure that an arrival hides leaves the total as it was and is out of its sight.
+
+*Why right to left:* departures move rows to the left only. A row that moves while we go the same way ends in what is
+still to be read, or was seen before it moved. *How far:* a row not seen by the reply to page q stood to the right of
+q's end then; since then it moved by at most the fall of the total.
+
+**The end** is the server's to say, in a total of items or of pages; where it says neither, a page shorter than those
+before it. A first page that is shorter than what we asked for proves nothing, for the server may clip pages: one more
+is asked for. A total that the rows contradict is not believed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Protocol
+
+from attrs import define, field, frozen
+
+from harness_async.errors import PaginationError
+from harness_async.protocol import Totals
+
+
+@frozen
+class Reply:
+    """What a machine needs to know of one page."""
+
+    rows: Sequence[object]
+    keys: Sequence[Hashable] | None
+    """Identity of each row; None where rows have none, and none is dropped."""
+
+    totals: Totals
+
+    @property
+    def count(self) -> int:
+        """How many rows came."""
+        return len(self.rows)
+
+    def repeats(self, other: Reply) -> bool:
+        """Tell whether two pages are the same, row for row."""
+        if self.keys is None:
+            return self.rows == other.rows
+        return self.keys == other.keys
+
+
+class Machine(Protocol):
+    """What the driver drives. Pages are asked for by index, from 0; several may be under way if it says so."""
+
+    @property
+    def done(self) -> bool:
+        """Whether the list has been read."""
+        ...
+
+    def next(self) -> int | None:
+        """Give the index of a page to ask for now; None when a reply must come first, or when done."""
+        ...
+
+    def feed(self, index: int, reply: Reply) -> Sequence[int]:
+        """Take a reply and give the positions of its new rows."""
+        ...
+
+    def refuse(self, index: int) -> bool:
+        """Take a 400 or 404 for a page and say whether it is the end of the list rather than an error."""
+        ...
+
+
+@define
+class Seen:
+    """Which rows were delivered, at 74 bytes or so a row.
+
+    Hashes stand for keys: among a million rows two share one with a probability of 3 in 100 million.
+    """
+
+    duplicates: int = 0
+    _hashes: set[int] = field(factory=set)
+
+    def new(self, reply: Reply) -> Sequence[int]:
+        """Give the positions of rows not seen before, and remember them."""
+        if reply.keys is None:
+            return range(reply.count)
+        fresh: list[int] = []
+        for position, key in enumerate(reply.keys):
+            hashed = hash(key)
+            if hashed not in self._hashes:
+                self._hashes.add(hashed)
+                fresh.append(position)
+        self.duplicates += reply.count - len(fresh)
+        return fresh
+
+
+@define
+class _Extent:
+    """What is known of the size of a list: the stride, and whether there is more behind a page."""
+
+    limit: int
+    stride: int = 0
+    """Rows of a full page, as the server really gives them."""
+
+    told: bool = False
+    """Whether the server itself said the stride."""
+
+    trusted: bool = True
+    """Whether the total of items has not been contradicted."""
+
+    def learn(self, reply: Reply) -> None:
+        """Take the stride from what the server says, else from the fullest page."""
+        if reply.totals.size is not None:
+            # A size in effect that is less than the rows it came with is no size.
+            self.stride, self.told = max(reply.totals.size, reply.count), True
+        else:
+            self.stride = max(self.stride, reply.count)
+
+    def has_more(self, index: int, reply: Reply) -> bool:
+        """Tell whether to ask for the page after this one."""
+        if not reply.count:
+            return False
+        total, pages = self.items(reply), reply.totals.pages
+        end = index * self.stride + reply.count
+        full = reply.count >= self.stride
+        if total is not None and end > total:
+            self.trusted, total = False, None
+        if total is not None:
+            # Both must agree to end: whichever says more is asked, for a page too many costs less than rows.
+            return end < total or (pages is not None and index + 1 < pages and full)
+        if pages is not None:
+            # A full last page that is smaller than what we asked for was clipped, and the pages counted without that.
+            return index + 1 < pages or (full and not self.told and reply.count < self.limit)
+        return full
+
+    def items(self, reply: Reply) -> int | None:
+        """Give the total of items, if it can be believed."""
+        return reply.totals.items if self.trusted else None
+
+
+@define
+class LiveMachine:
+    """One page after another, newest rows included; see the module for what that guarantees."""
+
+    limit: int
+    seen: Seen = field(factory=Seen)
+    done: bool = field(default=False, init=False)
+    _extent: _Extent = field(init=False)
+    _asked: bool = field(default=False, init=False)
+    _index: int = field(default=0, init=False)  # the page to ask for on the way forward
+    _back: int | None = field(default=None, init=False)  # the page to ask for on the way back, if on it
+    _last: Reply | None = field(default=None, init=False)  # the reply before, on the way forward
+    _more: bool = field(default=True, init=False)
+    _seam: tuple[int, int | None] = field(default=(0, None), init=False)  # pages to its left, and the total then
+    _spared: int = field(default=0, init=False)  # re-reads left; see `_look_back`
+
+    def __attrs_post_init__(self) -> None:
+        self._extent = _Extent(self.limit)
+
+    def next(self) -> int | None:
+        """Give the next page, unless one is under way."""
+        if self.done or self._asked:
+            return None
+        self._asked = True
+        return self._index if self._back is None else self._back
+
+    def feed(self, index: int, reply: Reply) -> Sequence[int]:
+        """Take the reply to the page asked for.
+
+        Raises:
+            PaginationError: It is the page before, word for word.
+        """
+        self._asked = False
+        if self._back is None:
+            fresh = self._forward(index, reply)
+        else:
+            fresh = self.seen.new(reply)
+            self._look_back(index, reply)
+        self.done = not self._more and self._back is None
+        return fresh
+
+    def refuse(self, index: int) -> bool:
+        """Take a refused page as the end where nothing says that there should be one."""
+        last, self._asked = self._last, False
+        if index == 0 or last is None:
+            return False
+        if self._back is not None:  # the list shrank below what was to be read again
+            self._back = index - 1 if index else None
+            return True
+        total = self._extent.items(last)
+        full = last.count >= self._extent.stride
+        if total is not None and full and index * self._extent.stride < total:
+            return False
+        self._more, self.done = False, True
+        return True
+
+    def _forward(self, index: int, reply: Reply) -> Sequence[int]:
+        last = self._last
+        if last is not None and reply.count and reply.repeats(last) and not _pushed(last, reply):
+            raise PaginationError(
+                f"The server answered page {index + 1} of the list with the page before, word for word: "
+                "it seems to ignore the page number"
+            )
+        self._extent.learn(reply)
+        fresh = self.seen.new(reply)
+        self._more = self._extent.has_more(index, reply)
+        self._index = index + 1
+        self._spared += 2  # honest totals need fewer; totals that jump at random must not walk for ever
+        if last is not None:
+            self._seam = (index, self._extent.items(last))
+            self._look_back(index, reply)
+        self._last = reply
+        return fresh
+
+    def _look_back(self, index: int, reply: Reply) -> None:
+        """After page `index`, decide whether the page to its left must be read again."""
+        pages, before = self._seam
+        now = self._extent.items(reply)
+        fell = 0 if before is None or now is None else before - now
+        leftmost = max(0, pages - -(-fell // self._extent.stride)) if fell > 0 else pages
+        if index > leftmost and self._spared > 0:
+            self._spared -= 1
+            self._back = index - 1
+        else:
+            self._back = None
+
+
+def _pushed(last: Reply, reply: Reply) -> bool:
+    """Tell whether a page may repeat because a whole page of rows arrived before it."""
+    before, after = last.totals.items, reply.totals.items
+    return before is not None and after is not None and after - before >= reply.count

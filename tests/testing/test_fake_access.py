@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+import yarl
+
+from harness_async.testing import FakeHarness
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LIST = "/iacm/api/orgs/default/projects/payments/executions"
+WRONG = "pat.Ab1Cd2Ef3Gh4Ij5Kl6Mn7O.other.secret"
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status", "shape"),
+    [
+        (LIST, {"x-api-key": None}, 401, "legacy"),
+        (LIST, {"x-api-key": "nonsense"}, 401, "legacy"),
+        (LIST, {"x-api-key": WRONG}, 401, "goa"),
+        ("/v1/orgs", {"x-api-key": None}, 401, "legacy"),
+        ("/v1/orgs", {"x-api-key": WRONG}, 401, "legacy"),
+        (LIST, {"Harness-Account": None}, 400, "goa"),
+        (LIST, {"Harness-Account": "other"}, 404, "goa"),
+        ("/v1/orgs", {"Harness-Account": "other"}, 404, "v1"),
+        (LIST.replace("payments", "nope"), {}, 404, "goa"),
+        (LIST.replace("default", "nope"), {}, 404, "goa"),
+        (LIST.replace("payments", "p" * 129), {}, 400, "goa"),
+        ("/v1/orgs/nope", {}, 404, "v1"),
+        ("/v1/orgs/nope/projects", {}, 404, "v1"),
+        ("/v1/orgs/default/projects/nope", {}, 404, "v1"),
+        ("/v1/orgs/", {}, 404, "legacy"),
+        ("/v2/orgs", {}, 404, "legacy"),
+        ("/v1/orgs?limit=0", {}, 400, "v1"),
+    ],
+)
+async def test_refusals(
+    fake: FakeHarness,
+    get: Any,
+    envelope: Callable[[Any], str],
+    path: str,
+    headers: dict[str, str | None],
+    status: int,
+    shape: str,
+) -> None:
+    """Each refusal has its status and the envelope of whoever makes it, and is recorded."""
+    fake.add_project("default", "payments")
+    reply = await get(path, headers=headers)
+    assert (reply.status, envelope(reply)) == (status, shape)
+    assert [request.status for request in fake.requests] == [status]
+
+
+async def test_v1_needs_no_account(fake: FakeHarness, get: Any) -> None:
+    """The v1 generation takes the account from the key."""
+    assert (await get("/v1/orgs", headers={"Harness-Account": None})).status == 200
+
+
+async def test_methods_that_are_not(fake: FakeHarness, get: Any) -> None:
+    """A method the path does not know is 405 and names those it does."""
+    reply = await get("/v1/orgs", "DELETE")
+    assert (reply.status, reply.headers["Allow"]) == (405, "GET, POST")
+
+
+async def test_denied_projects(fake: FakeHarness, get: Any, envelope: Callable[[Any], str]) -> None:
+    """A denied project refuses its IaCM calls and no others, until it is allowed again."""
+    fake.add_project("default", "payments")
+    fake.add_project("default", "other")
+    fake.deny("default", "payments")
+    reply = await get(LIST)
+    assert (reply.status, envelope(reply), reply.json["name"]) == (403, "goa", "forbidden")
+    assert (await get(LIST.replace("payments", "other"))).status == 200
+    assert (await get("/v1/orgs/default/projects")).status == 200
+    fake.allow("default", "payments")
+    assert (await get(LIST)).status == 200
+
+
+async def test_denied_organizations(fake: FakeHarness, get: Any, envelope: Callable[[Any], str]) -> None:
+    """A denied organization refuses the IaCM calls of all its projects and the list of them."""
+    fake.add_project("default", "payments")
+    fake.deny("default", status=404)
+    assert (await get(LIST)).status == 404
+    reply = await get("/v1/orgs/default/projects")
+    assert (reply.status, envelope(reply)) == (404, "legacy")
+
+
+async def test_paths_must_be_utf8(fake: FakeHarness, get: Any) -> None:
+    """A path that does not decode is refused."""
+    url = yarl.URL(f"{fake.url}/v1/orgs/%FF", encoded=True)
+    async with get.session.get(url, headers={"x-api-key": fake.api_key}) as response:
+        assert response.status == 400
+
+
+async def test_a_prefix_is_part_of_the_url() -> None:
+    """With a prefix everything is served below it and nothing beside it."""
+    async with FakeHarness(prefix="/gateway/") as fake, aiohttp.ClientSession() as session:
+        headers = {"x-api-key": fake.api_key}
+        assert fake.url.endswith("/gateway")
+        async with session.get(f"{fake.url}/v1/orgs", headers=headers) as response:
+            assert response.status == 200
+        for path in ("/v1/orgs", "/gatewayed/v1/orgs"):
+            async with session.get(fake.url.removesuffix("/gateway") + path, headers=headers) as response:
+                assert response.status == 404
+
+
+async def test_recorded_requests(fake: FakeHarness, get: Any) -> None:
+    """A request is recorded whole, its headers found in any case and its path still encoded."""
+    await get("/v1/orgs", params={"org": "a b"}, headers={"X-Odd": "1"})
+    (request,) = fake.requests
+    assert (request.method, request.path, request.query_string) == ("GET", "/v1/orgs", "org=a+b")
+    assert request.query == {"org": ["a b"]}
+    assert request.headers["x-odd"] == "1"
+    assert (request.body, request.status) == (b"", 200)
+    assert fake.api_key not in repr(request)
+
+
+async def test_the_url_of_a_stopped_server() -> None:
+    """A server that is not running has no url, may be started twice in a row but not twice at once."""
+    fake = FakeHarness()
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="not running"):
+            _ = fake.url
+        async with fake:
+            assert fake.url.startswith("http://127.0.0.1:")
+            with pytest.raises(RuntimeError, match="already"):
+                await fake.start()
+    await fake.close()

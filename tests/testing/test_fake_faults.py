@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import attrs
+import pytest
+
+from harness_async.testing import (
+    Body,
+    ClipPages,
+    CompressedZeros,
+    CutBody,
+    Delay,
+    FakeHarness,
+    Fault,
+    Redirect,
+    Reset,
+    SignInPage,
+    SlowBody,
+    Status,
+    TooManyRequests,
+    Totals,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LIST = "/iacm/api/orgs/default/projects/payments/executions"
+BODY = {"pipeline": "p", "pipeline_execution_id": "e", "pipeline_stage_id": "s", "workspace": "w"}
+
+
+@pytest.fixture(autouse=True)
+def rows(fake: FakeHarness) -> list[dict[str, Any]]:
+    return fake.add_executions("default", "payments", 12)
+
+
+def watch(fake: FakeHarness) -> asyncio.Event:
+    """Tell when a request has come in; it is answered in the same turn of the loop, up to the first wait."""
+    arrived = asyncio.Event()
+    fake.before_request = lambda _request: arrived.set()
+    return arrived
+
+
+@pytest.mark.parametrize("shape", ["goa", "v1", "legacy"])
+async def test_status_in_each_envelope(fake: FakeHarness, get: Any, envelope: Callable[[Any], str], shape: Any) -> None:
+    """A scripted status comes in the envelope named, with its message and headers."""
+    fake.faults.add(Status(503, envelope=shape, message="gone fishing", headers={"Retry-After": "7"}))
+    reply = await get(LIST)
+    assert (reply.status, envelope(reply), reply.headers["Retry-After"]) == (503, shape, "7")
+    assert reply.json["message"] == "gone fishing"
+    assert fake.requests[-1].status == 503
+
+
+async def test_status_without_json(fake: FakeHarness, get: Any) -> None:
+    """A status may come as a page, as text, with nothing at all, or with a body of one's own."""
+    for fault, content_type, body in (
+        (Status(502, envelope="html", message="Bad"), "text/html", b"Bad"),
+        (Status(502, envelope="text", message="Bad"), "text/plain", b"Bad"),
+        (Status(502, envelope="empty"), None, b""),
+        (Status(499, body="mine"), "application/vnd.goa.error", b"mine"),
+    ):
+        fake.faults.clear()
+        fake.faults.add(fault)
+        reply = await get(LIST)
+        assert (reply.status, body in reply.body) == (fault.status, True)
+        assert reply.headers.get("Content-Type") == content_type
+
+
+async def test_hints_of_goa(fake: FakeHarness, get: Any) -> None:
+    """The hints of a goa error are as scripted."""
+    fake.faults.add(Status(408, temporary=True, timeout=True))
+    told = (await get(LIST)).json
+    assert (told["name"], told["temporary"], told["timeout"], told["fault"]) == ("timeout", True, True, False)
+
+
+async def test_too_many_requests(fake: FakeHarness, get: Any) -> None:
+    """A scripted 429 is HTML without Retry-After unless told otherwise."""
+    fake.faults.add(TooManyRequests(), times=1)
+    fake.faults.add(TooManyRequests(2.5, html=False))
+    first, second = await get(LIST), await get(LIST)
+    assert (first.status, first.headers["Content-Type"]) == (429, "text/html")
+    assert "Retry-After" not in first.headers
+    assert (second.json["code"], second.headers["Retry-After"]) == ("TOO_MANY_REQUESTS", "2.5")
+
+
+async def test_made_up_answers(fake: FakeHarness, get: Any) -> None:
+    """Sign-in page, raw body, redirect and compressed zeros answer what they say."""
+    fake.faults.add(SignInPage(), times=1)
+    fake.faults.add(Body(b"{", status=201), times=1)
+    fake.faults.add(Redirect("http://elsewhere.invalid/", 307), times=1)
+    fake.faults.add(CompressedZeros(100_000), times=1)
+    page, body, redirect, zeros = [await get(LIST) for _ in range(4)]
+    assert (page.status, page.headers["Content-Type"]) == (200, "text/html")
+    assert (body.status, body.body, body.headers["Content-Type"]) == (201, b"{", "application/json")
+    assert (redirect.status, redirect.headers["Location"]) == (307, "http://elsewhere.invalid/")
+    assert zeros.body == bytes(100_000)
+    assert int(zeros.headers["Content-Length"]) < 1000
+
+
+@pytest.mark.parametrize(("moment", "stored"), [("before", 12), ("head", 13), ("after_head", 13), ("after_effect", 13)])
+async def test_resets(fake: FakeHarness, get: Any, moment: Any, stored: int) -> None:
+    """A reset leaves the client without an answer; only before the effect nothing is stored."""
+    fake.faults.add(Reset(moment), method="post")
+    with pytest.raises(aiohttp.ClientError):
+        await get(LIST, "POST", json=BODY)
+    assert len(fake.all_executions()) == stored
+    assert fake.requests[-1].status is None
+    assert (await get(LIST)).status == 200
+
+
+async def test_a_reset_is_a_reset(fake: FakeHarness) -> None:
+    """An unanswered connection is reset, not merely closed."""
+    fake.faults.add(Reset())
+    host, port = fake.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    head = ["GET /v1/orgs HTTP/1.1", "Host: x", f"x-api-key: {fake.api_key}", "", ""]
+    writer.write("\r\n".join(head).encode())
+    with pytest.raises(ConnectionResetError):
+        await reader.read()
+    writer.close()
+
+
+@pytest.mark.parametrize("after", [0.0, 0.5, 1.0])
+async def test_cut_bodies(fake: FakeHarness, get: Any, after: float) -> None:
+    """A cut body is announced whole and never arrives whole."""
+    fake.faults.add(CutBody(after))
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await get(LIST)
+
+
+async def test_slow_bodies_arrive(fake: FakeHarness, get: Any) -> None:
+    """A slow body is the true one."""
+    fake.faults.add(SlowBody(500, 0.0))
+    assert (await get(LIST)).json == fake.executions("default", "payments")
+
+
+async def test_totals(fake: FakeHarness, get: Any) -> None:
+    """Totals are overridden with any text or left out, in both families, and others stay."""
+    fake.totals = "both"
+    fake.faults.add(Totals(items="many", pages=None), times=1)
+    reply = await get(LIST)
+    assert reply.headers["x-total-items"] == reply.headers["X-Total-Elements"] == "many"
+    assert "x-total-pages" not in reply.headers
+    assert reply.headers["x-page-size"] == "30"
+    assert len(reply.json) == 12
+    assert "UNCHANGED" in repr(Totals())
+
+
+async def test_clipped_pages(fake: FakeHarness, get: Any) -> None:
+    """A clipped page is what max_page_size would give; the smallest of several wins."""
+    fake.faults.add(ClipPages(5))
+    fake.faults.add(ClipPages(3), times=1)
+    assert len((await get(LIST)).json) == 3
+    reply = await get(LIST, params={"page": 3})
+    assert (len(reply.json), reply.headers["x-page-size"]) == (2, "5")
+
+
+async def test_a_delayed_create_takes_effect_at_once(fake: FakeHarness, get: Any) -> None:
+    """A delay makes the answer late, not the effect: who gives up has created the row all the same."""
+    fake.faults.add(Delay(3600))
+    arrived = watch(fake)
+    request = asyncio.create_task(get(LIST, "POST", json=BODY))
+    await arrived.wait()
+    request.cancel()
+    assert len(fake.all_executions()) == 13
+
+
+async def test_delays_combine(fake: FakeHarness, get: Any) -> None:
+    """A delay combines with a status and with changed totals."""
+    fake.faults.add(Delay(0.001))
+    fake.faults.add(Totals(items=1))
+    fake.faults.add(Status(500), times=1)
+    assert (await get(LIST)).status == 500
+    assert (await get(LIST)).headers["x-total-items"] == "1"
+
+
+async def test_which_requests(fake: FakeHarness, get: Any) -> None:
+    """Faults pick requests by method, path, predicate, number and share, and count their hits."""
+    by_path = fake.faults.add(Status(500), path="/v1/*")
+    third = fake.faults.add(Status(501), every=3, when=lambda request: "page" in request.query)
+    answers = [(await get(LIST, params={"page": 1})).status for _ in range(6)]
+    assert answers == [200, 200, 501, 200, 200, 501]
+    assert (await get(LIST)).status == 200
+    assert (await get("/v1/orgs")).status == 500
+    assert (by_path.hits, third.hits, third.seen) == (1, 2, 6)
+    fake.faults.clear()
+    assert (await get("/v1/orgs")).status == 200
+
+
+async def test_shares_are_seeded(fake: FakeHarness, get: Any) -> None:
+    """A random share meets about that many requests, the same ones for the same seed."""
+    fake.faults.add(Status(500), share=0.5)
+
+    async def statuses() -> list[int]:
+        fake.faults.seed = 7
+        return [(await get("/v1/orgs")).status for _ in range(40)]
+
+    first = await statuses()
+    assert first == await statuses()
+    assert 8 < first.count(500) < 32
+
+
+async def test_the_first_added_wins(fake: FakeHarness, get: Any) -> None:
+    """Of two faults that would answer the first does, and the other neither answers nor counts."""
+    fake.faults.add(Status(500), times=1)
+    second = fake.faults.add(Status(502), times=1)
+    assert [(await get(LIST)).status for _ in range(3)] == [500, 502, 200]
+    assert second.hits == 1
+
+
+async def test_faults_come_after_the_key(fake: FakeHarness, get: Any) -> None:
+    """A request without a key is refused before any fault is drawn."""
+    rule = fake.faults.add(Status(500))
+    assert (await get(LIST, headers={"x-api-key": None})).status == 401
+    assert rule.seen == 0
+
+
+@attrs.frozen
+class _Harmless(Fault):
+    replaces = True
+
+
+async def test_a_fault_of_ones_own(fake: FakeHarness, get: Any) -> None:
+    """The base class answers normally, so a fault of one's own overrides only what it wants."""
+    fake.faults.add(_Harmless())
+    assert (await get(LIST)).status == 200
+
+
+@pytest.mark.parametrize("fault", [Delay(3600), SlowBody(1, 3600)])
+async def test_closing_is_prompt(fault: Fault) -> None:
+    """A server closes at once while answers are under way, and leaves no task behind."""
+    before = asyncio.all_tasks()
+    async with aiohttp.ClientSession() as session:
+        async with FakeHarness() as fake:
+            fake.faults.add(fault)
+            arrived = watch(fake)
+            request = asyncio.create_task(_read(session, f"{fake.url}/v1/orgs", fake.api_key))
+            await arrived.wait()
+            async with asyncio.timeout(5):
+                await fake.close()
+        with pytest.raises(aiohttp.ClientError):
+            await request
+    assert asyncio.all_tasks() == before
+
+
+async def _read(session: aiohttp.ClientSession, url: str, key: str) -> object:
+    async with session.get(url, headers={"x-api-key": key}) as response:
+        return json.loads(await response.read())
+
+
+async def test_a_client_that_leaves_ends_the_answer(fake: FakeHarness) -> None:
+    """When the client goes away the delayed answer is dropped, not kept waiting."""
+    fake.faults.add(Delay(3600))
+    arrived = watch(fake)
+    async with aiohttp.ClientSession() as session:
+        request = asyncio.create_task(_read(session, f"{fake.url}/v1/orgs", fake.api_key))
+        await arrived.wait()
+        (answering,) = fake._tasks
+        request.cancel()
+        await asyncio.wait({answering}, timeout=5)
+    assert answering.cancelled()
