@@ -61,7 +61,7 @@ def _whole(least: int, *, none: bool = False) -> Any:
     return check
 
 
-def _statuses(instance: object, attribute: Attribute[frozenset[int]], value: frozenset[int]) -> None:
+def _statuses(_: object, __: Attribute[frozenset[int]], value: frozenset[int]) -> None:
     wrong = [status for status in value if isinstance(status, bool) or status not in range(400, 600)]
     if wrong:
         raise ConfigurationError(f"RetryPolicy.retry_statuses takes statuses from 400 to 599, not {wrong!r}")

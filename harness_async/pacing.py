@@ -42,7 +42,7 @@ OUTAGE_SAMPLE, OUTAGE_FAILURES = 20, 16
 LEARNED_SHARE = 0.9
 """Share of what the server took in the window before a refusal at which we go on."""
 
-CLIMB = 0.002
+CLIMB = 0.0015
 """Growth of a learned rate, as a share of it per second."""
 
 
@@ -106,6 +106,7 @@ class Throttle:
     _learned: float | None = field(default=None, init=False)  # requests per second at `_learned_at`
     _learned_at: float = field(default=0.0, init=False)
     _accepted: deque[float] = field(factory=deque, init=False)
+    _idle_at: float = field(default=float("-inf"), init=False)  # when a request last left without a wait
     _failures: deque[bool] = field(factory=lambda: deque(maxlen=OUTAGE_SAMPLE), init=False)
     _pauses: tuple[float, ...] = field(default=(), init=False)  # those of the trouble being probed; () when open
     _closings: int = field(default=0, init=False)
@@ -128,11 +129,13 @@ class Throttle:
         spacing = 1.0 / self.rate(asked)
         return max(asked, self.open_at, self._next - (self._pace.burst - 1) * spacing)
 
-    def take(self, at: float) -> Slot:
-        """Use the slot that `due` told."""
+    def take(self, at: float, *, waited: bool = False) -> Slot:
+        """Use the slot that `due` told; `waited` says that the request could have left earlier."""
         if self._pauses:
             self._probing = True
             return Slot(self.epoch, probe=True)
+        if not waited:
+            self._idle_at = at
         if self._pace is not None:
             self._next = max(at, self._next) + 1.0 / self.rate(at)
         return Slot(self.epoch, probe=False)
@@ -142,7 +145,7 @@ class Throttle:
         if self._pace is None:
             return float("inf")
         if self._learned is not None:
-            learned = self._learned * (1.0 + CLIMB) ** max(0.0, now - self._learned_at)
+            learned: float = self._learned * (1.0 + CLIMB) ** max(0.0, now - self._learned_at)
             if learned < self._pace.rate:
                 return learned
             self._learned = None
@@ -215,8 +218,13 @@ class Throttle:
     def _learn(self, now: float) -> None:
         if self.limit is None or self._pace is None:
             return
-        taken = sum(moment > now - self.limit.per for moment in self._accepted)
-        self._learned = LEARNED_SHARE * max(1, taken) / self.limit.per
+        rate = self.rate(now)
+        # Only what was taken while there was more to send than could leave is a measure of the server: who has just
+        # begun, or sends little, must not take it for all that the server gives. Less than two tell nothing.
+        since = max(now - self.limit.per, self._idle_at)
+        taken = sum(moment > since for moment in self._accepted)
+        measured = taken / (now - since) if taken > 1 else rate / 2
+        self._learned = LEARNED_SHARE * min(rate, measured)
         self._learned_at = now
 
 
@@ -345,4 +353,4 @@ class RatePacer:
             self._waiters.popleft()
             # The slot is due by the schedule, so that a loop that was busy catches up; but by no more than what the
             # window of the pace has to spare, lest a long stall end in a burst.
-            waiter.future.set_result(self.throttle.take(max(due, now - ARRIVAL_SPREAD)))
+            waiter.future.set_result(self.throttle.take(max(due, now - ARRIVAL_SPREAD), waited=True))

@@ -1,0 +1,189 @@
+"""The progress of an export while it runs, and its closing table."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+from attrs import define, field, frozen
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.padding import Padding
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from harness_async.cli.view import advise, count, plain, reason
+from harness_async.errors import HarnessError
+from harness_async.outcomes import BulkReport, OutcomeStatus, Progress, ProjectOutcome
+from harness_async.stats import Stats
+
+_REFRESH = 0.1
+"""Seconds between two looks at the run."""
+
+_WINDOW = 15.0
+"""Seconds over which the rate is taken: long enough to be calm, short enough to show a cooldown."""
+
+_MOOD = 2.0
+"""Seconds over which what limits the run is taken: it may change with every request."""
+
+_NARROW = 76
+"""Columns below which the figures take two lines."""
+
+_BAR = 48
+"""Columns of the longest bar."""
+
+_SHOWN = 20
+"""Projects named for each reason of failure; the rest are counted."""
+
+Ending = Literal["complete", "incomplete", "interrupted", "stopped"]
+
+_TITLES: Mapping[Ending, tuple[str, str]] = {
+    "complete": ("Export complete", "bold green"),
+    "incomplete": ("Export incomplete", "bold yellow"),
+    "interrupted": ("Export interrupted", "bold yellow"),
+    "stopped": ("Export stopped", "bold red"),
+}
+_COUNTED: Mapping[OutcomeStatus, tuple[str, str]] = {
+    "complete": ("complete", ""),
+    "failed": ("failed", "red"),
+    "denied": ("denied", "yellow"),
+    "not_found": ("not found", "yellow"),
+    "pending": ("not finished", "yellow"),
+}
+
+
+def clock(seconds: float) -> str:
+    """Write a duration as 0:07, 12:34 or 1:02:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+@define
+class ProgressView:
+    """The lines that show how far a run is, drawn anew ten times a second from its own event loop."""
+
+    console: Console
+    look: Callable[[], Progress]
+    _samples: deque[Progress] = field(factory=deque[Progress], init=False)
+
+    async def keep_up(self) -> None:
+        """Draw until cancelled, then leave nothing behind."""
+        # No refresh thread: the progress of a run may be asked for only in its loop.
+        with Live(
+            console=self.console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
+        ) as live:
+            while True:
+                live.update(self.render(self.look()), refresh=True)
+                await asyncio.sleep(_REFRESH)
+
+    def render(self, progress: Progress) -> RenderableType:
+        """Make the lines of this moment."""
+        self._samples.append(progress)
+        while self._samples[0].elapsed < progress.elapsed - _WINDOW:
+            self._samples.popleft()
+        width = self.console.width
+        total = "?" if progress.projects_total is None else f"{progress.projects_total:,}"
+        done = f" {progress.projects_done:,}/{total} projects"
+        bar = ProgressBar(
+            total=progress.projects_total,
+            completed=progress.projects_done,
+            width=max(4, min(_BAR, width - len(done) - 1)),
+            pulse=progress.projects_total is None,
+            animation_time=progress.elapsed,
+        )
+        head = Table.grid()
+        head.add_row(bar, Text(done, style="bold"))
+        return Group(head, *self._figures(progress, narrow=width < _NARROW))
+
+    def _figures(self, progress: Progress, *, narrow: bool) -> list[Text]:
+        figures = [count(progress.rows, "row"), f"{self._rate(progress):,.0f} requests/min"]
+        waits = ["time left unknown" if progress.eta is None else f"{clock(progress.eta)} left", self._limit(progress)]
+        lines = [figures, waits] if narrow else [[*figures, *waits]]
+        return [Text(" · ".join(line), style="dim", no_wrap=True, overflow="ellipsis") for line in lines]
+
+    def _rate(self, progress: Progress) -> float:
+        """Take the requests per minute of the window."""
+        first = self._samples[0]
+        if progress.elapsed <= _WINDOW:
+            # From the start of the run, not from the first look, which may come after the first requests.
+            return progress.requests / max(progress.elapsed, 1.0) * 60
+        return (progress.requests - first.requests) / max(progress.elapsed - first.elapsed, 1.0) * 60
+
+    def _limit(self, progress: Progress) -> str:
+        recent = Counter(sample.limited_by for sample in self._samples if sample.elapsed > progress.elapsed - _MOOD)
+        word = recent.most_common(1)[0][0] if recent else progress.limited_by
+        return f"limited by {'output' if word == 'consumer' else word}"
+
+
+def may_show_progress(console: Console) -> bool:
+    """Whether lines can be drawn anew on standard error without getting between rows on the same screen."""
+    return sys.stderr.isatty() and not console.is_dumb_terminal and not sys.stdout.isatty()
+
+
+@frozen(kw_only=True)
+class Closing:
+    """What is known at the end of an export."""
+
+    report: BulkReport
+    stats: Stats
+    rows: int
+    """Written, which after an interruption may be fewer than were taken."""
+
+    target: str
+    ending: Ending
+    unlisted: Mapping[str, HarnessError]
+    """Organizations whose projects could not be listed."""
+
+
+def print_closing(console: Console, closing: Closing) -> None:
+    """Print the closing table, and what failed with what to do about it."""
+    title, style = _TITLES[closing.ending]
+    console.print(Text(title, style=style))
+    console.print(Padding(_figures(closing), (0, 0, 0, 2)))
+    for (label, advice), names in _group_failures(closing).items():
+        console.print()
+        console.print(Text.assemble((f"{label} ({len(names)})", "bold"), f"  {advice}"))
+        for name, why in names[:_SHOWN]:
+            console.print(Padding(Text.assemble(plain(name), "  ", plain(why, "dim")), (0, 0, 0, 2)))
+        if len(names) > _SHOWN:
+            console.print(f"  and {len(names) - _SHOWN:,} more", style="dim")
+
+
+def _figures(closing: Closing) -> Table:
+    outcomes = Counter(outcome.status for outcome in closing.report.outcomes.values())
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_column(style="dim", overflow="fold")
+    for status, (label, style) in _COUNTED.items():
+        if number := outcomes[status]:
+            table.add_row(Text(label, style), f"{number:,}", "project" if number == 1 else "projects")
+    if closing.unlisted:
+        table.add_row(Text("not listed", "yellow"), f"{len(closing.unlisted):,}", "organizations")
+    if not outcomes:
+        table.add_row("projects", "0")
+    stats = closing.stats
+    extras = ((stats.retries, "repeated"), (stats.throttled, "throttled"))
+    table.add_row("rows", f"{closing.rows:,}", plain(closing.target))
+    table.add_row("requests", f"{stats.requests:,}", ", ".join(f"{number:,} {word}" for number, word in extras if number))
+    table.add_row("time", clock(closing.report.elapsed), "")
+    return table
+
+
+def _group_failures(closing: Closing) -> dict[tuple[str, str], list[tuple[str, str]]]:
+    """Put together what failed in the same way and wants the same step, the worst first."""
+    groups: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    order = {status: place for place, status in enumerate(_COUNTED)}
+    outcomes: list[ProjectOutcome] = sorted(closing.report.outcomes.values(), key=lambda each: order[each.status])
+    for outcome in outcomes:
+        if outcome.error is not None:
+            key = (_COUNTED[outcome.status][0].capitalize(), f"{advise(outcome.error)}.")
+            groups.setdefault(key, []).append((str(outcome.project), reason(outcome.error)))
+    for org, error in closing.unlisted.items():
+        groups.setdefault(("Not listed", f"{advise(error)}."), []).append((f"{org}/*", reason(error)))
+    return groups
