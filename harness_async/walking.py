@@ -136,6 +136,11 @@ class _Extent:
             return index + 1 < pages or (full and not self.told and reply.count < self.limit)
         return full
 
+    def promises(self, index: int, last: Reply) -> bool:
+        """Tell whether the totals of the page before say that there is this one."""
+        total, pages = self.items(last), last.totals.pages
+        return (total is not None and index * self.stride < total) or (pages is not None and index < pages)
+
     def items(self, reply: Reply) -> int | None:
         """Give the total of items, if it can be believed."""
         return reply.totals.items if self.trusted else None
@@ -154,6 +159,7 @@ class LiveMachine:
     _back: int | None = field(default=None, init=False)  # the page to ask for on the way back, if on it
     _last: Reply | None = field(default=None, init=False)  # the reply before, on the way forward
     _more: bool = field(default=True, init=False)
+    _checking: bool = field(default=False, init=False)  # whether the way back is for `refuse`
     _seam: tuple[int, int | None] = field(default=(0, None), init=False)  # pages to its left, and the total then
     _spared: int = field(default=0, init=False)  # re-reads left; see `_look_back`
 
@@ -176,25 +182,33 @@ class LiveMachine:
         self._asked = False
         if self._back is None:
             fresh = self._forward(index, reply)
+        elif reply.keys is None:
+            fresh = ()
+            self._back = None
         else:
             fresh = self.seen.new(reply)
             self._look_back(index, reply)
+        if self._checking:
+            self._back, self._more = None, False
         self.done = not self._more and self._back is None
         return fresh
 
     def refuse(self, index: int) -> bool:
-        """Take a refused page as the end where nothing says that there should be one."""
-        last, self._asked = self._last, False
-        if index == 0 or last is None:
+        """Take a refused page as the end, unless the list itself is gone.
+
+        A page that the total promised is doubtful: the page before is asked for again. If that one is refused too,
+        it is the list that went away, and no end.
+        """
+        self._asked = False
+        if self._last is None or self._checking:
             return False
-        if self._back is not None:  # the list shrank below what was to be read again
-            self._back = index - 1 if index else None
-            return True
-        total = self._extent.items(last)
-        full = last.count >= self._extent.stride
-        if total is not None and full and index * self._extent.stride < total:
-            return False
-        self._more, self.done = False, True
+        if self._back is None and self._extent.promises(index, self._last):
+            self._back, self._checking = index - 1, True
+        elif self._back:  # the list shrank below what was to be read again
+            self._back = index - 1
+        else:
+            self._back, self._more = None, False
+        self.done = not self._more and self._back is None
         return True
 
     def _forward(self, index: int, reply: Reply) -> Sequence[int]:
@@ -208,8 +222,9 @@ class LiveMachine:
         fresh = self.seen.new(reply)
         self._more = self._extent.has_more(index, reply)
         self._index = index + 1
-        self._spared += 2  # honest totals need fewer; totals that jump at random must not walk for ever
-        if last is not None:
+        # What honest totals can need; totals that jump at random must not read the list over and over.
+        self._spared += 2 if last else 2 + -(-(self._extent.items(reply) or 0) // max(1, self._extent.stride))
+        if last is not None and reply.keys is not None:
             self._seam = (index, self._extent.items(last))
             self._look_back(index, reply)
         self._last = reply
@@ -220,7 +235,7 @@ class LiveMachine:
         pages, before = self._seam
         now = self._extent.items(reply)
         fell = 0 if before is None or now is None else before - now
-        leftmost = max(0, pages - -(-fell // self._extent.stride)) if fell > 0 else pages
+        leftmost = max(0, pages - -(-fell // max(1, self._extent.stride))) if fell > 0 else pages
         if index > leftmost and self._spared > 0:
             self._spared -= 1
             self._back = index - 1
