@@ -26,7 +26,7 @@ from harness_async.errors import (
     RequestError,
 )
 from harness_async.outcomes import Progress, ProjectRef, Projects, check_projects
-from harness_async.pagination import Consistency, ListPager, ListPlan, Pager
+from harness_async.pagination import Consistency, ListPager, ListPlan, Pager, check_consistency
 from harness_async.projects import ProjectsAPI
 from harness_async.protocol import (
     Endpoint,
@@ -340,6 +340,7 @@ class ExecutionsAPI:
                 "end_time": end_time,
             }
         )
+        check_consistency(consistency)
         unlisted: dict[str, HarnessError] = {}
         return BulkRun(
             Job(
