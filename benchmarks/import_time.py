@@ -1,0 +1,49 @@
+"""What `import harness_async` costs beside its four dependencies: whole processes, interleaved, medians.
+
+    python benchmarks/import_time.py [--runs 15]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+DEPENDENCIES = "import aiohttp, attrs, cattrs, cattrs.gen, yarl"
+OURS = "import harness_async"
+NOTHING = "pass"
+
+
+def measure(code: str) -> float:
+    """Run a fresh interpreter and return its seconds of processor time."""
+    before = os.times()
+    subprocess.run([sys.executable, "-I", "-c", code], check=True)  # noqa: S603 - our own interpreter
+    after = os.times()
+    return (after.children_user + after.children_system) - (before.children_user + before.children_system)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=15)
+    runs = parser.parse_args().runs
+    codes = {"nothing": NOTHING, "dependencies": DEPENDENCIES, "harness_async": OURS}
+    for code in codes.values():
+        measure(code)  # compiles and caches
+    taken: dict[str, list[float]] = {name: [] for name in codes}
+    for _ in range(runs):
+        for name, code in codes.items():
+            taken[name].append(measure(code))
+    base = statistics.median(taken["nothing"])
+    print(f"Python {sys.version.split()[0]}, {runs} runs, {time.strftime('%Y-%m-%d')}; milliseconds of CPU, median")
+    for name in codes:
+        print(f"  {name:14} {1000 * statistics.median(taken[name]):8.1f}")
+    ratio = (statistics.median(taken["harness_async"]) - base) / (statistics.median(taken["dependencies"]) - base)
+    print(f"  harness_async / dependencies, interpreter taken off: {ratio:.2f}")
+
+
+if __name__ == "__main__":
+    main()
