@@ -3,52 +3,56 @@
 `HarnessClient` is where to begin. Everything public is importable from here.
 """
 
-from harness_async.bulk import BulkRun
-from harness_async.client import HarnessClient
-from harness_async.config import RateLimit, RetryPolicy, Timeouts
-from harness_async.errors import (
-    APIStatusError,
-    Attempt,
-    AuthenticationError,
-    BadRequestError,
-    BulkError,
-    CheckpointError,
-    ConfigurationError,
-    ConflictError,
-    DeadlineExceededError,
-    DecodeError,
-    FieldError,
-    HarnessError,
-    LockedError,
-    NotFoundError,
-    PaginationError,
-    PermissionDeniedError,
-    PreconditionFailedError,
-    RateLimitError,
-    RequestTimeoutError,
-    ServerError,
-    TransportError,
-    UnexpectedResponseError,
-    UnprocessableEntityError,
-    UnsupportedMediaTypeError,
-)
-from harness_async.events import (
-    Event,
-    GateClosed,
-    GateOpened,
-    PageRead,
-    RequestSent,
-    ResponseReceived,
-    RetryPlanned,
-)
-from harness_async.executions import Execution, ExecutionStatus
-from harness_async.organizations import Organization
-from harness_async.outcomes import BulkReport, Progress, ProjectOutcome, ProjectRef
-from harness_async.pacing import Pacer, RatePacer
-from harness_async.pagination import Page, Pager, Walk, WalkReport
-from harness_async.projects import Project
-from harness_async.session import Response
-from harness_async.stats import Stats
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness_async.bulk import BulkRun
+    from harness_async.client import HarnessClient
+    from harness_async.config import RateLimit, RetryPolicy, Timeouts
+    from harness_async.errors import (
+        APIStatusError,
+        Attempt,
+        AuthenticationError,
+        BadRequestError,
+        BulkError,
+        CheckpointError,
+        ConfigurationError,
+        ConflictError,
+        DeadlineExceededError,
+        DecodeError,
+        FieldError,
+        HarnessError,
+        LockedError,
+        NotFoundError,
+        PaginationError,
+        PermissionDeniedError,
+        PreconditionFailedError,
+        RateLimitError,
+        RequestTimeoutError,
+        ServerError,
+        TransportError,
+        UnexpectedResponseError,
+        UnprocessableEntityError,
+        UnsupportedMediaTypeError,
+    )
+    from harness_async.events import (
+        Event,
+        GateClosed,
+        GateOpened,
+        PageRead,
+        RequestSent,
+        ResponseReceived,
+        RetryPlanned,
+    )
+    from harness_async.executions import Execution, ExecutionStatus
+    from harness_async.organizations import Organization
+    from harness_async.outcomes import BulkReport, Progress, ProjectOutcome, ProjectRef
+    from harness_async.pacing import Pacer, RatePacer
+    from harness_async.pagination import Page, Pager, Walk, WalkReport
+    from harness_async.projects import Project
+    from harness_async.session import Response
+    from harness_async.stats import Stats
 
 __all__ = [
     "APIStatusError",
@@ -104,3 +108,72 @@ __all__ = [
     "Walk",
     "WalkReport",
 ]
+
+# Names are imported when they are first asked for: the pytest plugin lives in this package and is loaded by every test
+# run of every project on the machine, which must not pay for the client.
+_HOMES = {
+    "BulkRun": "bulk",
+    "HarnessClient": "client",
+    "RateLimit": "config",
+    "RetryPolicy": "config",
+    "Timeouts": "config",
+    "APIStatusError": "errors",
+    "Attempt": "errors",
+    "AuthenticationError": "errors",
+    "BadRequestError": "errors",
+    "BulkError": "errors",
+    "CheckpointError": "errors",
+    "ConfigurationError": "errors",
+    "ConflictError": "errors",
+    "DeadlineExceededError": "errors",
+    "DecodeError": "errors",
+    "FieldError": "errors",
+    "HarnessError": "errors",
+    "LockedError": "errors",
+    "NotFoundError": "errors",
+    "PaginationError": "errors",
+    "PermissionDeniedError": "errors",
+    "PreconditionFailedError": "errors",
+    "RateLimitError": "errors",
+    "RequestTimeoutError": "errors",
+    "ServerError": "errors",
+    "TransportError": "errors",
+    "UnexpectedResponseError": "errors",
+    "UnprocessableEntityError": "errors",
+    "UnsupportedMediaTypeError": "errors",
+    "Event": "events",
+    "GateClosed": "events",
+    "GateOpened": "events",
+    "PageRead": "events",
+    "RequestSent": "events",
+    "ResponseReceived": "events",
+    "RetryPlanned": "events",
+    "Execution": "executions",
+    "ExecutionStatus": "executions",
+    "Organization": "organizations",
+    "BulkReport": "outcomes",
+    "Progress": "outcomes",
+    "ProjectOutcome": "outcomes",
+    "ProjectRef": "outcomes",
+    "Pacer": "pacing",
+    "RatePacer": "pacing",
+    "Page": "pagination",
+    "Pager": "pagination",
+    "Walk": "pagination",
+    "WalkReport": "pagination",
+    "Project": "projects",
+    "Response": "session",
+    "Stats": "stats",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -7,7 +7,6 @@ Bad numbers and unusable addresses are refused at construction, with what to do 
 from __future__ import annotations
 
 import ipaddress
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -23,12 +22,15 @@ KEY_VARIABLES = ("HARNESS_PLATFORM_API_KEY", "HARNESS_API_KEY")
 ACCOUNT_VARIABLES = ("HARNESS_ACCOUNT_ID",)
 HOST_VARIABLES = ("HARNESS_BASE_URL", "HARNESS_ENDPOINT")
 
+MAX_SECONDS = 1e9
+"""Thirty years: what is longer is a slip, and for ever is None."""
+
 RETRY_STATUSES = frozenset({408, 499, *range(500, 600)} - {501, 505})
 """Statuses worth another try: time-outs, a cancelled context, and server errors other than "never will"."""
 
 
 def _number(value: object, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # noqa: PLR0124 - NaN
         raise ConfigurationError(f"{name} must be a number, not {value!r}")
     return value
 
@@ -41,7 +43,7 @@ def _seconds(*, zero: bool = False, none: bool = False, infinite: bool = False) 
         if value is None and none:
             return
         number = _number(value, name)
-        if number < 0 or (number == 0 and not zero) or (math.isinf(number) and not infinite):
+        if number < 0 or (number == 0 and not zero) or (number > MAX_SECONDS and not infinite):
             least = "0 or more" if zero else "more than 0"
             raise ConfigurationError(f"{name} must be {least} seconds{' or None' if none else ''}, not {value!r}")
 
@@ -61,10 +63,16 @@ def _whole(least: int, *, none: bool = False) -> Any:
     return check
 
 
-def _statuses(_: object, __: Attribute[frozenset[int]], value: frozenset[int]) -> None:
-    wrong = [status for status in value if isinstance(status, bool) or status not in range(400, 600)]
+def _statuses(value: Iterable[int]) -> frozenset[int]:
+    """Take statuses from any iterable."""
+    try:
+        statuses = frozenset(value)
+    except TypeError as error:
+        raise ConfigurationError(f"RetryPolicy.retry_statuses takes several statuses, not {value!r}") from error
+    wrong = [status for status in statuses if isinstance(status, bool) or status not in range(400, 600)]
     if wrong:
         raise ConfigurationError(f"RetryPolicy.retry_statuses takes statuses from 400 to 599, not {wrong!r}")
+    return statuses
 
 
 @frozen(kw_only=True)
@@ -99,8 +107,7 @@ class RetryPolicy:
 
     retry_statuses: frozenset[int] = field(
         default=RETRY_STATUSES,
-        converter=frozenset,
-        validator=_statuses,
+        converter=_statuses,
         repr=lambda value: f"<{len(value)} statuses>",
     )
     max_retry_after: float = field(default=120.0, validator=_seconds(zero=True, infinite=True))
@@ -172,7 +179,8 @@ def resolve(
             "No account id: pass account_id, or set HARNESS_ACCOUNT_ID (this key does not carry one)"
         )
     url = base_url if isinstance(base_url, URL) else _first("base URL", "base_url", base_url, HOST_VARIABLES, environ)
-    return Settings(Credentials(key, account), check_base_url(url or DEFAULT_BASE_URL, allow_http=allow_http))
+    url = DEFAULT_BASE_URL if url is None else url
+    return Settings(Credentials(key, account), check_base_url(url, allow_http=allow_http))
 
 
 def _first(what: str, argument: str, value: object, variables: Iterable[str], environ: Mapping[str, str]) -> str | None:

@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 
 import attrs
 import cattrs
-from cattrs.gen import make_dict_structure_fn, override
+from cattrs.gen import make_dict_structure_fn
 
 from harness_async.errors import DecodeError
 
@@ -86,28 +86,25 @@ def _json_name(value: object) -> str:
 
 
 def _strict(kind: type, name: str) -> Any:
-    """Build a hook that takes exactly this JSON type."""
+    """Build a hook that takes exactly this JSON type, for it and for what derives from it, such as enums of texts."""
 
-    def structure(value: object, _: object) -> object:
+    def structure(value: object, wanted: Any) -> object:
         if type(value) is kind:
-            return value
+            return value if wanted is kind else wanted(value)
         raise TypeError(f"expected {name}, not {_json_name(value)}")
 
     return structure
 
 
-def _structure_open_enum(value: object, cls: type[OpenEnum]) -> OpenEnum:
-    if type(value) is not str:
-        raise TypeError(f"expected a text, not {_json_name(value)}")
-    return cls(value)
+def _structure_float(value: object, _: object) -> float:
+    if type(value) is float or type(value) is int:  # JSON writes 5 for 5.0
+        return float(value)
+    raise TypeError(f"expected a number, not {_json_name(value)}")
 
 
 def _make_class_hook(cls: type[Any], converter: cattrs.Converter) -> Any:
     """Build the hook of an attrs class: null counts as left out, so that a default serves both."""
-    wire_names = {
-        field.name: override(rename=field.metadata["wire"]) for field in attrs.fields(cls) if "wire" in field.metadata
-    }
-    structure = make_dict_structure_fn(cls, converter, **wire_names)  # type: ignore[arg-type]
+    structure = make_dict_structure_fn(cls, converter)
 
     def hook(value: object, _: object) -> Any:
         if not isinstance(value, dict):
@@ -121,17 +118,11 @@ def _make_class_hook(cls: type[Any], converter: cattrs.Converter) -> Any:
 
 def _make_converter(*, detailed: bool) -> cattrs.Converter:
     converter = cattrs.Converter(detailed_validation=detailed)
-    for kind, name in (
-        (str, "a text"),
-        (int, "a whole number"),
-        (float, "a number"),
-        (bool, "true or false"),
-    ):
-        converter.register_structure_hook(kind, _strict(kind, name))
+    converter.register_structure_hook(str, _strict(str, "a text"))
+    converter.register_structure_hook(int, _strict(int, "a whole number"))
+    converter.register_structure_hook(bool, _strict(bool, "true or false"))
+    converter.register_structure_hook(float, _structure_float)
     converter.register_structure_hook_factory(attrs.has, lambda cls: _make_class_hook(cls, converter))
-    converter.register_structure_hook_func(
-        lambda cls: isinstance(cls, type) and issubclass(cls, OpenEnum), _structure_open_enum
-    )
     converter.register_unstructure_hook(OpenEnum, str)
     return converter
 
@@ -193,7 +184,8 @@ def _explain(value: object, cls: Any, error: Exception) -> DecodeError:
         _explainer.structure(value, cls)
     except Exception as detailed:  # noqa: BLE001 - whatever a hook raises means that the value does not fit
         first = cattrs.transform_error(detailed, format_exception=_describe)[0]
-        text, _, path = first.rpartition(" @ ")
+        text, _, place = first.partition(" @ $")
+        path = f"${place}"
         return DecodeError(f"The answer does not fit: {text} at {path}", path=path)
     return DecodeError(f"The answer does not fit: {error}")
 
@@ -203,5 +195,5 @@ def _describe(error: BaseException, _: type | None) -> str:
 
 
 def unstructure(value: object) -> Any:
-    """Make plain JSON data of a model, under the wire's names."""
+    """Make plain JSON data of a model, under the names of its fields (for an `Execution` the wire's)."""
     return converter.unstructure(value)

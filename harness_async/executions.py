@@ -39,6 +39,7 @@ from harness_async.protocol import (
     texts,
 )
 from harness_async.session import Session
+from harness_async.walking import Bounds
 
 _LIST = Endpoint("GET", "/iacm/api/orgs/{org}/projects/{project}/executions")
 _CREATE = Endpoint("POST", "/iacm/api/orgs/{org}/projects/{project}/executions", repeatable=False)
@@ -123,6 +124,12 @@ def _params(filters: _Filters) -> dict[str, QueryValue]:
     }
 
 
+def _window(params: dict[str, QueryValue]) -> Bounds:
+    """Give the window of time filters that `_params` has checked."""
+    start, end = params["start_time"], params["end_time"]
+    return (start if isinstance(start, int) else None, end if isinstance(end, int) else None)
+
+
 class ExecutionsAPI:
     """The IaCM executions of the account. Safe for any number of tasks of one loop."""
 
@@ -187,6 +194,9 @@ class ExecutionsAPI:
             ListPlan(
                 source=source,
                 key=attrgetter("pipeline_execution_id", "pipeline_stage_id"),
+                created=attrgetter("created"),
+                window=_window(params),
+                churns=params["status"] is not None,
                 limit=limit,
                 prefetch=prefetch,
                 consistency=consistency,

@@ -8,8 +8,8 @@ from typing import Any, Literal, Protocol, TypeAlias, get_args, runtime_checkabl
 from attrs import field, frozen
 
 from harness_async.errors import BulkError, HarnessError
-from harness_async.pagination import Guarantee
 from harness_async.protocol import check_identifier
+from harness_async.walking import Guarantee
 
 OutcomeStatus: TypeAlias = Literal["complete", "failed", "denied", "not_found", "pending"]
 LimitedBy: TypeAlias = Literal["rate limit", "cooldown", "latency", "consumer"]
@@ -137,7 +137,10 @@ class BulkReport:
         errors = [outcome.error for outcome in self.outcomes.values() if outcome.error is not None]
         errors.extend(self.unlisted.values())
         if errors:
-            group = BulkError(f"{len(errors)} of {len(self.outcomes)} projects failed", errors)
+            words = f"{self.failed} of {len(self.outcomes)} projects failed"
+            if self.unlisted:
+                words += f", {len(self.unlisted)} organizations could not be listed"
+            group = BulkError(words, errors)
             group.report = self
             raise group
 
@@ -183,16 +186,21 @@ def describe(report: BulkReport) -> str:
         f"requests    {report.requests}",
         f"time        {report.elapsed:.1f} s",
     ]
-    bad = [outcome for outcome in report.outcomes.values() if outcome.error is not None]
-    lines.extend(
-        f"  {outcome.project}  {outcome.status.replace('_', ' ')}: {_reason(outcome.error)}" for outcome in bad[:_SHOWN]
-    )
-    if len(bad) > _SHOWN:
-        lines.append(f"  and {len(bad) - _SHOWN} more")
-    lines.extend(f"  {org}/*  projects not listed: {_reason(error)}" for org, error in report.unlisted.items())
+    bad = [
+        f"  {outcome.project}  {outcome.status.replace('_', ' ')}: {_reason(outcome.error)}"
+        for outcome in report.outcomes.values()
+        if outcome.error is not None
+    ]
+    unlisted = [f"  {org}/*  projects not listed: {_reason(error)}" for org, error in report.unlisted.items()]
+    for failures in (bad, unlisted):
+        lines.extend(failures[:_SHOWN])
+        if len(failures) > _SHOWN:
+            lines.append(f"  and {len(failures) - _SHOWN} more")
     return "\n".join(lines)
 
 
 def _reason(error: HarnessError | None) -> str:
-    code, message = getattr(error, "status", None), getattr(error, "message", None)
-    return f"{code} {message}" if isinstance(message, str) and code else str(error)
+    """Say in one line why a project failed."""
+    status, message = getattr(error, "status", None), getattr(error, "message", None)
+    text = f"{status} {message}" if isinstance(message, str) and status else str(error)
+    return " ".join(text.split())

@@ -10,22 +10,28 @@ that is left early has a known set of tasks to cancel.
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterator, Sequence
 from types import TracebackType
-from typing import Generic, Literal, Protocol, Self, TypeAlias, TypeVar, get_args
+from typing import Any, Generic, Literal, Protocol, Self, TypeAlias, TypeVar, get_args
 
 from attrs import field, frozen
 
-from harness_async.errors import BadRequestError, NotFoundError
-from harness_async.protocol import Totals, check_limit
-from harness_async.walking import LiveMachine, Machine, Reply, Seen
+from harness_async.checking import CheckedMachine
+from harness_async.errors import BadRequestError, NotFoundError, PaginationError
+from harness_async.protocol import ServerClock, Totals, check_limit
+from harness_async.seeking import OutsideWindowError, SeekMachine
+from harness_async.walking import Ask, Bounds, Guarantee, LiveMachine, Machine, Reply
 
 T = TypeVar("T")
 
-Consistency: TypeAlias = Literal["live"]
-Guarantee: TypeAlias = Literal["live", "exact", "covered", "seek", "best_effort"]
+logger = logging.getLogger("harness_async")
+
+Consistency: TypeAlias = Literal["live", "checked", "strict"]
 
 
 @frozen(kw_only=True)
@@ -78,8 +84,13 @@ class Source(Protocol[T]):
         """The number of the first page."""
         ...
 
-    def fetch(self, number: int, limit: int) -> Awaitable[Fetched[T]]:
-        """Ask for one page."""
+    @property
+    def clock(self) -> ServerClock:
+        """The server's clock, as far as it is known."""
+        ...
+
+    def fetch(self, number: int, limit: int, bounds: Bounds | None = None) -> Awaitable[Fetched[T]]:
+        """Ask for one page, of the window `bounds` in place of the caller's where there is one."""
         ...
 
 
@@ -89,6 +100,15 @@ class ListPlan(Generic[T]):
 
     source: Source[T]
     key: Callable[[T], Hashable] | None = None
+    created: Callable[[T], int] | None = None
+    """When a row was created, in milliseconds; without it there is only `live`."""
+
+    window: Bounds = (None, None)
+    """The caller's own time filters, which `source` has as well."""
+
+    churns: bool = False
+    """Whether a filter lets rows enter and leave the list while they exist."""
+
     limit: int = field(default=100, validator=lambda _i, _a, value: check_limit(value))
     prefetch: int = field(default=0, validator=lambda _i, _a, value: check_prefetch(value))
     consistency: Consistency = field(default="live", validator=lambda _i, _a, value: check_consistency(value))
@@ -175,28 +195,43 @@ class Walk(ABC, Generic[T]):
         await self.aclose()
 
 
+def make_machine(plan: ListPlan[Any], offset: float) -> Machine:
+    """Make the machine that walks a list as it was asked to; an open window is closed at the server's now."""
+    start, end = plan.window
+    window = (start, math.floor(1000 * (time.time() + offset)) if end is None else end)
+    match plan.consistency:
+        case "checked" if plan.created is not None:
+            return CheckedMachine(plan.limit, window, churns=plan.churns)
+        case "strict" if plan.created is not None:
+            return SeekMachine(plan.limit, window)
+        case _:
+            return LiveMachine(plan.limit)
+
+
 class PageWalk(Walk[T]):
     """The driver: does what its machine says, at most `prefetch` pages ahead of the consumer."""
 
     def __init__(self, plan: ListPlan[T]) -> None:
         super().__init__()
         self._plan = plan
-        self._seen = Seen()
-        self._machine: Machine = LiveMachine(plan.limit, self._seen)
+        self._offset = plan.source.clock.offset
+        self._machine = make_machine(plan, self._offset)
         self._tasks: deque[asyncio.Task[Page[T] | None]] = deque()  # in the order in which pages were asked for
         self._page_count = 0
         self._row_count = 0
+        self._received = self._fresh = 0
         self._closed = False
 
     @property
     def report(self) -> WalkReport:
         """What the walk cost and guarantees, as of now."""
         return WalkReport(
-            consistency="live",
+            consistency=self._machine.guarantee,
             requests=self.requests,
             pages=self._page_count,
             rows=self._row_count,
-            duplicates=self._seen.duplicates,
+            duplicates=self._received - self._fresh,
+            window=self._machine.bounds,
         )
 
     async def read_page(self) -> Page[T] | None:
@@ -225,8 +260,8 @@ class PageWalk(Walk[T]):
             self._top_up()
 
     async def _direct(self) -> Page[T] | None:
-        index = self._machine.next()
-        return None if index is None else await self._ask(index)
+        ask = self._machine.next()
+        return None if ask is None else await self._ask(ask)
 
     async def _prefetched(self) -> Page[T] | None:
         self._top_up()
@@ -242,35 +277,59 @@ class PageWalk(Walk[T]):
 
     def _top_up(self) -> None:
         while not self._closed and len(self._tasks) < self._plan.prefetch:
-            index = self._machine.next()
-            if index is None:
+            ask = self._machine.next()
+            if ask is None:
                 return
-            self._tasks.append(asyncio.create_task(self._ask_ahead(index)))
+            self._tasks.append(asyncio.create_task(self._ask_ahead(ask)))
 
-    async def _ask_ahead(self, index: int) -> Page[T] | None:
-        page = await self._ask(index)
+    async def _ask_ahead(self, ask: Ask) -> Page[T] | None:
+        page = await self._ask(ask)
         self._top_up()
         return page
 
-    async def _ask(self, index: int) -> Page[T] | None:
-        number = self._plan.source.first_page + index
+    async def _ask(self, ask: Ask) -> Page[T] | None:
+        number = self._plan.source.first_page + ask.index
         try:
-            fetched = await self._plan.source.fetch(number, self._plan.limit)
+            fetched = await self._plan.source.fetch(number, self._plan.limit, ask.bounds)
         except BaseException as error:
             self._count(len(getattr(error, "attempts", ())))
-            if isinstance(error, BadRequestError | NotFoundError) and self._machine.refuse(index):
+            if isinstance(error, BadRequestError | NotFoundError) and self._machine.refuse(ask):
                 return None
-            self._closed = self._closed or not self._plan.prefetch
             raise
         self._count(fetched.requests)
         self._page_count += 1
-        return self._deliver(index, number, fetched)
+        if self._page_count == 1 and self._misjudged_now():
+            return None
+        return self._deliver(ask, number, fetched)
 
-    def _deliver(self, index: int, number: int, fetched: Fetched[T]) -> Page[T] | None:
-        rows, key = fetched.items, self._plan.key
-        fresh = self._machine.feed(
-            index, Reply(rows, None if key is None else [key(row) for row in rows], fetched.totals)
+    def _misjudged_now(self) -> bool:
+        """After the first answer, begin anew if it shows that the window was frozen at a wrong time."""
+        offset = self._plan.source.clock.offset
+        if self._machine.bounds is None or self._plan.window[1] is not None or abs(offset - self._offset) < 1.0:
+            return False
+        self._machine = make_machine(self._plan, offset)
+        return True
+
+    def _deliver(self, ask: Ask, number: int, fetched: Fetched[T]) -> Page[T] | None:
+        rows, key, created = fetched.items, self._plan.key, self._plan.created
+        reply = Reply(
+            rows,
+            keys=None if key is None else [key(row) for row in rows],
+            totals=fetched.totals,
+            times=None if created is None else [created(row) for row in rows],
         )
+        was_sure = self._machine.guarantee != "best_effort"
+        try:
+            fresh = self._machine.feed(ask, reply)
+        except OutsideWindowError as error:
+            raise PaginationError(
+                f"The server gave rows outside the window {ask.bounds} of {self._plan.source!r}: its time filter is "
+                "not on `created`, which strict relies on; checked goes on without it"
+            ) from error
+        if was_sure and self._machine.guarantee == "best_effort":
+            logger.warning("%r: rows outside the time window; reading on without it, best effort", self._plan.source)
+        self._received += len(rows)
+        self._fresh += len(fresh)
         if not fresh and self._page_count > 1:
             return None
         return Page(

@@ -79,7 +79,7 @@ class _Envelope:
     project: _Body
     created: int = 0
     updated: int = 0
-    is_favorite: bool = field(default=False, metadata={"wire": "isFavorite"})
+    isFavorite: bool = False  # noqa: N815 - the one camelCase name of this generation
 
     def open(self) -> Project:
         body = self.project
@@ -93,7 +93,7 @@ class _Envelope:
             tags=body.tags,
             created=self.created,
             updated=self.updated,
-            is_favorite=self.is_favorite,
+            is_favorite=self.isFavorite,
         )
 
 

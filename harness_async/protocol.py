@@ -7,13 +7,14 @@ promises are met with tolerance: both families of total headers, four shapes of 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeAlias
 from urllib.parse import quote, urlencode
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 from yarl import URL
 
 from harness_async.errors import ErrorDetails, FieldError
@@ -138,7 +139,7 @@ def build_query(params: Mapping[str, QueryValue]) -> str:
     for name, value in params.items():
         if value is None:
             continue
-        if isinstance(value, str) or not isinstance(value, Iterable):
+        if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
             pairs.append((name, _text(name, value)))
         else:
             pairs.extend((name, _text(name, item)) for item in value)
@@ -221,6 +222,36 @@ def parse_date(text: str | None) -> float | None:
         return None
 
 
+@define
+class ServerClock:
+    """How far the server's clock is from ours, as its `Date` headers tell: whole seconds, read some time on the way.
+
+    Each answer bounds the difference from both sides; as long as no difference at all fits, that is the estimate.
+    """
+
+    _low: float = -math.inf
+    _high: float = math.inf
+    _text: str | None = None
+
+    @property
+    def offset(self) -> float:
+        """Seconds to add to our clock."""
+        return min(max(0.0, self._low), self._high)
+
+    def learn(self, text: str | None, sent: float, received: float) -> None:
+        """Take the `Date` of an answer and when, by our clock, its request left and the answer came."""
+        if text == self._text:
+            return  # the same second again tells next to nothing, and parsing is not free
+        self._text = text
+        date = parse_date(text)
+        if date is None:
+            return
+        low, high = date - received, date + 1.0 - sent
+        self._low, self._high = max(self._low, low), min(self._high, high)
+        if self._low > self._high:  # one of the clocks was set: begin anew
+            self._low, self._high = low, high
+
+
 def parse_retry_after(headers: Mapping[str, str], now: float) -> float | None:
     """Read `Retry-After`, in seconds from `now` (seconds since 1970): a number, or a date.
 
@@ -280,11 +311,11 @@ def _field_errors(errors: object) -> Iterator[FieldError]:
 
 
 def _quote_body(status: int, headers: Mapping[str, str], body: bytes) -> str:
-    if not body.strip():
-        return f"an empty answer with status {status}"
     if looks_like_html(headers, body):
         return "an HTML page, not an answer of the API: a proxy, a firewall or a sign-in page"
     text = body[: _MESSAGE_SIZE * 4].decode("utf-8", "replace").strip()
+    if not text:
+        return f"an empty answer with status {status}"
     return text if len(text) <= _MESSAGE_SIZE else f"{text[:_MESSAGE_SIZE]}…"
 
 

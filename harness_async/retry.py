@@ -11,6 +11,7 @@ DELETE are by default, POST is not.
 | answer cut off                             | retry     | retry       | ambiguous |
 | success that is not JSON                   | retry, 2x | fail        | ambiguous |
 | success that is an HTML page               | fail      | fail        | fail      |
+| answer larger than we hold                 | fail      | fail        | fail      |
 | 429                                        | gate      | gate        | gate      |
 | 408, 499, 5xx other than 501 and 505       | retry     | retry       | ambiguous |
 | another status, the body says temporary    | retry, 2x | retry, 2x   | fail      |

@@ -35,7 +35,7 @@ from harness_async.errors import (
 )
 from harness_async.outcomes import LimitedBy
 from harness_async.pacing import RatePacer, Slot
-from harness_async.protocol import Headers, looks_like_html, parse_error, parse_retry_after
+from harness_async.protocol import Headers, ServerClock, looks_like_html, parse_error, parse_retry_after
 from harness_async.retry import Course, Failure, Trouble, Verdict
 from harness_async.stats import Counters
 from harness_async.transport import Broken, Reply, Request, Transport
@@ -120,6 +120,7 @@ class Sender:
     retry: RetryPolicy
     on_event: Callable[[events.Event], None] | None
     counters: Counters = field(factory=Counters)
+    clock: ServerClock = field(factory=ServerClock)
     _rng: random.Random = field(factory=random.Random, repr=False)
 
     def with_options(
@@ -235,6 +236,7 @@ class Sender:
             finally:
                 counters.network += loop.time() - (trip.sent or loop.time())
             self._settle(slot, reply)
+            self.clock.learn(reply.headers.get("Date"), trip.started, time.time())
             return reply
 
     async def _acquire(self, trip: _Trip) -> Slot:

@@ -20,6 +20,7 @@ from harness_async.protocol import (
     Endpoint,
     Headers,
     QueryValue,
+    ServerClock,
     build_query,
     join_url,
     looks_like_html,
@@ -27,6 +28,7 @@ from harness_async.protocol import (
 )
 from harness_async.sending import Call, Sender
 from harness_async.transport import Reply, Request
+from harness_async.walking import Bounds
 
 T = TypeVar("T")
 
@@ -126,12 +128,13 @@ class Session:
 
         `finish` completes each row from what the request knows.
         """
-        path, query = endpoint.format(**identifiers), build_query(params)
-        return PageSource(self, path, query, cls, endpoint.first_page, finish)
+        return PageSource(self, endpoint.format(**identifiers), params, cls, endpoint.first_page, finish)
 
     def raw_source(self, path: str, cls: type[T], params: Mapping[str, QueryValue], first_page: int) -> PageSource[T]:
         """Make the source of any page-numbered list of the platform."""
-        return PageSource(self, check_path(path), build_query(params), cls, check_first_page(first_page))
+        if not {"page", "limit"}.isdisjoint(params):
+            raise ValueError("params must not have page or limit: the pager sets them (first_page, limit)")
+        return PageSource(self, check_path(path), params, cls, check_first_page(first_page))
 
     async def request(
         self,
@@ -155,11 +158,12 @@ class Session:
             attempts=answer.attempts,
         )
 
-    async def fetch_page(self, source: PageSource[T], number: int, limit: int) -> Fetched[T]:
+    async def fetch_page(self, source: PageSource[T], number: int, limit: int, bounds: Bounds | None) -> Fetched[T]:
         """Ask for one page of a list."""
-        query = f"limit={limit}&page={number}"
-        if source.query:
-            query += f"&{source.query}"
+        query = source.query
+        if bounds is not None:
+            query = build_query({**source.params, "start_time": bounds[0], "end_time": bounds[1]})
+        query = f"limit={limit}&page={number}{'&' if query else ''}{query}"
         request = Request("GET", join_url(self.base_url, source.path, query), self._headers)
         answer = await self.sender.send(Call(request, lambda reply: structure_rows(parse_json(reply.body), source.cls)))
         rows = answer.value if source.finish is None else [source.finish(row) for row in answer.value]
@@ -190,14 +194,25 @@ class PageSource(Generic[T]):
 
     _session: Session = field(repr=False)
     path: str
-    query: str
+    params: Mapping[str, QueryValue]
     cls: type[T] = field(repr=False)
     first_page: int = field(repr=False)
     finish: Callable[[T], T] | None = field(default=None, repr=False)
 
-    async def fetch(self, number: int, limit: int) -> Fetched[T]:
+    query: str = field(init=False, repr=False)
+    """The parameters, encoded once: most lists ask for many pages."""
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "query", build_query(self.params))
+
+    @property
+    def clock(self) -> ServerClock:
+        """The server's clock, as far as it is known."""
+        return self._session.sender.clock
+
+    async def fetch(self, number: int, limit: int, bounds: Bounds | None = None) -> Fetched[T]:
         """Ask for one page."""
-        return await self._session.fetch_page(self, number, limit)
+        return await self._session.fetch_page(self, number, limit, bounds)
 
 
 def _read_body(reply: Reply) -> bytes:

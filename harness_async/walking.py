@@ -22,12 +22,28 @@ is asked for. A total that the rows contradict is not believed.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from attrs import define, field, frozen
 
 from harness_async.errors import PaginationError
 from harness_async.protocol import Totals
+
+Guarantee: TypeAlias = Literal["live", "exact", "covered", "seek", "best_effort"]
+
+Bounds: TypeAlias = tuple[int | None, int | None]
+"""Start and end of a window in milliseconds since 1970, as the filters take them; None is open."""
+
+
+@frozen
+class Ask:
+    """A page to ask for."""
+
+    index: int
+    """Counted from 0."""
+
+    bounds: Bounds | None = None
+    """The window to ask for in place of the caller's; None leaves the caller's own filters alone."""
 
 
 @frozen
@@ -39,6 +55,8 @@ class Reply:
     """Identity of each row; None where rows have none, and none is dropped."""
 
     totals: Totals
+    times: Sequence[int] | None = None
+    """When each row was created, in milliseconds since 1970; None where rows have no time."""
 
     @property
     def count(self) -> int:
@@ -53,23 +71,33 @@ class Reply:
 
 
 class Machine(Protocol):
-    """What the driver drives. Pages are asked for by index, from 0; several may be under way if it says so."""
+    """What the driver drives."""
 
     @property
     def done(self) -> bool:
         """Whether the list has been read."""
         ...
 
-    def next(self) -> int | None:
-        """Give the index of a page to ask for now; None when a reply must come first, or when done."""
+    @property
+    def guarantee(self) -> Guarantee:
+        """What the walk guarantees; meaningful when it is done."""
         ...
 
-    def feed(self, index: int, reply: Reply) -> Sequence[int]:
+    @property
+    def bounds(self) -> Bounds | None:
+        """The window that was read, where it was frozen."""
+        ...
+
+    def next(self) -> Ask | None:
+        """Give a page to ask for now; None when a reply must come first, or when done."""
+        ...
+
+    def feed(self, ask: Ask, reply: Reply) -> Sequence[int]:
         """Take a reply and give the positions of its new rows."""
         ...
 
-    def refuse(self, index: int) -> bool:
-        """Take a 400 or 404 for a page and say whether it is the end of the list rather than an error."""
+    def refuse(self, ask: Ask) -> bool:
+        """Take a 400 or 404 for a page and say whether it is no error: the end of the list, or to be looked into."""
         ...
 
 
@@ -80,8 +108,10 @@ class Seen:
     Hashes stand for keys: among a million rows two share one with a probability of 3 in 100 million.
     """
 
-    duplicates: int = 0
     _hashes: set[int] = field(factory=set)
+
+    def __len__(self) -> int:
+        return len(self._hashes)
 
     def new(self, reply: Reply) -> Sequence[int]:
         """Give the positions of rows not seen before, and remember them."""
@@ -93,12 +123,11 @@ class Seen:
             if hashed not in self._hashes:
                 self._hashes.add(hashed)
                 fresh.append(position)
-        self.duplicates += reply.count - len(fresh)
         return fresh
 
 
 @define
-class _Extent:
+class Extent:
     """What is known of the size of a list: the stride, and whether there is more behind a page."""
 
     limit: int
@@ -106,18 +135,19 @@ class _Extent:
     """Rows of a full page, as the server really gives them."""
 
     told: bool = False
-    """Whether the server itself said the stride."""
+    """Whether the server itself said that pages are smaller than what we ask for."""
 
     trusted: bool = True
     """Whether the total of items has not been contradicted."""
 
     def learn(self, reply: Reply) -> None:
-        """Take the stride from what the server says, else from the fullest page."""
-        if reply.totals.size is not None:
-            # A size in effect that is less than the rows it came with is no size.
-            self.stride, self.told = max(reply.totals.size, reply.count), True
-        else:
-            self.stride = max(self.stride, reply.count)
+        """Take the stride from the fullest page, or from a server that says that it clips.
+
+        A told size equal to the limit proves nothing: it may be the limit itself, echoed by a server that clips.
+        """
+        size = reply.totals.size
+        self.told = size is not None and reply.count <= size < self.limit
+        self.stride = size if size is not None and self.told else max(self.stride, reply.count)
 
     def has_more(self, index: int, reply: Reply) -> bool:
         """Tell whether to ask for the page after this one."""
@@ -152,8 +182,10 @@ class LiveMachine:
 
     limit: int
     seen: Seen = field(factory=Seen)
+    guarantee: Guarantee = "live"
+    bounds: Bounds | None = field(default=None, init=False)
     done: bool = field(default=False, init=False)
-    _extent: _Extent = field(init=False)
+    _extent: Extent = field(init=False)
     _asked: bool = field(default=False, init=False)
     _index: int = field(default=0, init=False)  # the page to ask for on the way forward
     _back: int | None = field(default=None, init=False)  # the page to ask for on the way back, if on it
@@ -164,36 +196,36 @@ class LiveMachine:
     _spared: int = field(default=0, init=False)  # re-reads left; see `_look_back`
 
     def __attrs_post_init__(self) -> None:
-        self._extent = _Extent(self.limit)
+        self._extent = Extent(self.limit)
 
-    def next(self) -> int | None:
+    def next(self) -> Ask | None:
         """Give the next page, unless one is under way."""
         if self.done or self._asked:
             return None
         self._asked = True
-        return self._index if self._back is None else self._back
+        return Ask(self._index if self._back is None else self._back)
 
-    def feed(self, index: int, reply: Reply) -> Sequence[int]:
+    def feed(self, ask: Ask, reply: Reply) -> Sequence[int]:
         """Take the reply to the page asked for.
 
         Raises:
             PaginationError: It is the page before, word for word.
         """
         self._asked = False
+        fresh: Sequence[int] = ()
         if self._back is None:
-            fresh = self._forward(index, reply)
-        elif reply.keys is None:
-            fresh = ()
+            fresh = self._forward(ask.index, reply)
+        elif reply.keys is None:  # what has no identity would be delivered twice
             self._back = None
         else:
             fresh = self.seen.new(reply)
-            self._look_back(index, reply)
+            self._look_back(ask.index, reply)
         if self._checking:
             self._back, self._more = None, False
         self.done = not self._more and self._back is None
         return fresh
 
-    def refuse(self, index: int) -> bool:
+    def refuse(self, ask: Ask) -> bool:
         """Take a refused page as the end, unless the list itself is gone.
 
         A page that the total promised is doubtful: the page before is asked for again. If that one is refused too,
@@ -202,10 +234,10 @@ class LiveMachine:
         self._asked = False
         if self._last is None or self._checking:
             return False
-        if self._back is None and self._extent.promises(index, self._last):
-            self._back, self._checking = index - 1, True
+        if self._back is None and self._extent.promises(ask.index, self._last):
+            self._back, self._checking = ask.index - 1, True
         elif self._back:  # the list shrank below what was to be read again
-            self._back = index - 1
+            self._back = ask.index - 1
         else:
             self._back, self._more = None, False
         self.done = not self._more and self._back is None

@@ -164,8 +164,9 @@ async def test_rows_flow_before_the_last_project_is_known(client: HarnessClient,
 async def test_one_request_in_five_failing_loses_nothing(fake: FakeHarness) -> None:
     """Resets, cut bodies, garbage, server errors and refusals by rate: every row arrives exactly once."""
     rng = random.Random(11)
-    kinds = [Status(503), Status(500), Status(502, envelope="html"), Status(408), Reset("before"), Reset("head"),
-             Reset("after_head"), CutBody(), Body(b'[{"account"'), TooManyRequests("0.01"), TooManyRequests()]  # fmt: skip
+    statuses = [Status(503), Status(500), Status(502, envelope="html"), Status(408)]
+    losses = [Reset("before"), Reset("head"), Reset("after_head"), CutBody(), Body(b'[{"account"')]
+    kinds = [*statuses, *losses, TooManyRequests("0.01"), TooManyRequests()]
     for kind in kinds:
         fake.faults.add(kind, when=lambda _: rng.random() < 0.2 / len(kinds))
     async with connect(fake) as client:

@@ -11,7 +11,7 @@ from attrs import define, field
 
 from harness_async import HarnessClient, NotFoundError, Pager, RetryPolicy, ServerError
 from harness_async.pagination import Fetched, ListPager, ListPlan
-from harness_async.protocol import Totals
+from harness_async.protocol import ServerClock, Totals
 from harness_async.testing import ClipPages, FakeHarness, Status
 from harness_async.testing import Totals as TotalsFault
 
@@ -23,11 +23,12 @@ class Shelf:
     rows: int
     gate: Callable[[int], Awaitable[None]] | None = None
     first_page: int = 1
+    clock: ServerClock = field(factory=ServerClock)
     asked: list[int] = field(factory=list)
     under_way: int = 0
     most_under_way: int = 0
 
-    async def fetch(self, number: int, limit: int) -> Fetched[int]:
+    async def fetch(self, number: int, limit: int, bounds: object = None) -> Fetched[int]:
         self.asked.append(number)
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)

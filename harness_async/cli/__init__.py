@@ -6,16 +6,16 @@ Exit codes: 0 complete, 1 something failed, 2 usage or configuration, 3 the key 
 
 from __future__ import annotations
 
-import asyncio
 import io
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Annotated, BinaryIO
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from typing import Annotated
 
 import typer
-from attrs import asdict, frozen
+from attrs import asdict
+from rich.text import Text
 
-from harness_async.bulk import BulkRun
 from harness_async.cli.arguments import (
     AccountOption,
     BaseUrlOption,
@@ -32,25 +32,15 @@ from harness_async.cli.arguments import (
     ViewFormat,
     WorkspaceOption,
 )
-from harness_async.cli.connecting import (
-    COMPLETE,
-    INCOMPLETE,
-    INTERRUPTED,
-    PIPE_CLOSED,
-    CommandError,
-    Connection,
-    connect,
-    run_job,
-)
-from harness_async.cli.report import Closing, Ending, ProgressView, may_show_progress, print_closing
-from harness_async.cli.rows import RowWriter, choose_format, encoder, give_up_stdout, iso, make_row, open_output, to_json
-from harness_async.cli.view import plain, print_error, print_members, print_note, print_rows, stderr, styled_status
-from harness_async.client import HarnessClient
+from harness_async.cli.connecting import COMPLETE, INTERRUPTED, PIPE_CLOSED, Connection, checked, connect, run_job
+from harness_async.cli.exporting import ExportJob, export_rows
+from harness_async.cli.rows import choose_format, give_up_stdout, iso, make_row, print_json
+from harness_async.cli.view import count, plain, print_error, print_members, print_note, print_rows, styled_status
 from harness_async.config import RateLimit
 from harness_async.converters import unstructure
-from harness_async.errors import AuthenticationError, HarnessError
 from harness_async.executions import Execution
-from harness_async.outcomes import ProjectLike, ProjectRef, Projects
+from harness_async.outcomes import ProjectRef
+from harness_async.pagination import Page
 
 app = typer.Typer(
     name="harness-async",
@@ -61,6 +51,7 @@ app = typer.Typer(
     "130 interrupted.",
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # joins the lines of docstrings, which "rich" would break where the source does
     no_args_is_help=True,
 )
 
@@ -89,23 +80,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return int(code or COMPLETE)
 
 
-# -- export ------------------------------------------------------------------------------------------------------
-
-
-@frozen(kw_only=True)
-class _Export:
-    """What an export is to do."""
-
-    orgs: Sequence[str]
-    projects: Sequence[ProjectRef]
-    filters: Filters
-    form: RowFormat
-    output: str | None
-    quiet: bool
-
-
 @app.command()
 def export(
+    *,
     org: OrgsOption = None,
     project: ProjectsOption = None,
     status: StatusOption = None,
@@ -135,7 +112,7 @@ def export(
     Without --org and --project: of every project that the key can see; with both: of all that are named. Rows come
     as they arrive, those of different projects mixed. What fails is named at the end, and the exit code is 1.
     """
-    job = _Export(
+    job = ExportJob(
         orgs=org or (),
         projects=project or (),
         filters=Filters(status=status or None, workspace=workspace, start_time=since, end_time=until),
@@ -144,79 +121,128 @@ def export(
         quiet=quiet,
     )
     rate_limit = None if requests_per_minute is None else RateLimit(requests_per_minute, 60.0)
-    run_job(_export(job, Connection(account=account, base_url=base_url, demo=demo), rate_limit))
+    run_job(export_rows(job, Connection(account=account, base_url=base_url, demo=demo), rate_limit))
 
 
-async def _export(job: _Export, connection: Connection, rate_limit: RateLimit | None) -> int:
-    unlisted: dict[str, HarnessError] = {}
-    async with connect(connection, rate_limit, quiet=job.quiet) as client:
-        try:
-            run = client.executions.bulk(_projects(client, job, unlisted), **asdict(job.filters, recurse=False))
-        except ValueError as error:
-            raise CommandError(f"{error}.", "See harness-async export --help.") from error
-        with open_output(job.output) as stream:
-            return await _write_run(client, run, stream, job, unlisted)
+@app.command()
+def projects(
+    *,
+    org: OrgsOption = None,
+    form: FormatOption = ViewFormat.TABLE,
+    account: AccountOption = None,
+    base_url: BaseUrlOption = None,
+    demo: DemoOption = False,
+) -> None:
+    """List the projects that the key can see."""
+    run_job(_projects(org, form, Connection(account=account, base_url=base_url, demo=demo)))
 
 
-def _projects(client: HarnessClient, job: _Export, unlisted: dict[str, HarnessError]) -> Projects | None:
-    """Give the projects that were asked for; an organization that cannot be listed does not end the rest."""
-    if not job.orgs:
-        return job.projects or None
-
-    def skip(org: str, error: HarnessError) -> bool:
-        if isinstance(error, AuthenticationError):
-            return False
-        unlisted[org] = error
-        return True
-
-    async def chain() -> AsyncIterator[ProjectLike]:
-        for project in job.projects:
-            yield project
-        async with client.projects.walk_all(list(dict.fromkeys(job.orgs)), skip).walk() as walk:
-            async for found in walk:
-                yield found
-
-    return chain()
+async def _projects(orgs: Sequence[str] | None, form: ViewFormat, connection: Connection) -> int:
+    async with connect(connection) as client:
+        found = await client.projects.list_all(orgs=orgs or None).collect()
+    if form is ViewFormat.JSONL:
+        print_json(unstructure(project) for project in found)
+        return COMPLETE
+    rows = [
+        [plain(project.org), plain(project.identifier), plain(project.name), plain(", ".join(project.modules))]
+        for project in found
+    ]
+    if rows:
+        print_rows(("org", "project", "name", "modules"), rows, details=2)
+    print_note(f"{count(len(rows), 'project')}.")
+    return COMPLETE
 
 
-async def _write_run(
-    client: HarnessClient, run: BulkRun[Execution], stream: BinaryIO, job: _Export, unlisted: dict[str, HarnessError]
+@app.command()
+def executions(
+    *,
+    project: ProjectArgument,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=100, help="How many to ask for.")] = 20,
+    status: StatusOption = None,
+    workspace: WorkspaceOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    form: FormatOption = ViewFormat.TABLE,
+    account: AccountOption = None,
+    base_url: BaseUrlOption = None,
+    demo: DemoOption = False,
+) -> None:
+    """Show the newest executions of one project.
+
+    One page of the API's list, the newest on top. The order of that list is not documented: where there are more than
+    were asked for, it is the API that chose which; --since makes sure of the newest.
+    """
+    filters = Filters(status=status or None, workspace=workspace, start_time=since, end_time=until)
+    run_job(_executions(project, limit, filters, form, Connection(account=account, base_url=base_url, demo=demo)))
+
+
+async def _executions(
+    project: ProjectRef, limit: int, filters: Filters, form: ViewFormat, connection: Connection
 ) -> int:
-    """Write the rows of a run as they come, show how far it is, and close with the table."""
-    console = stderr()
-    head, encode = encoder(job.form)
-    writer = RowWriter(stream)
-
-    def close(ending: Ending) -> None:
-        if job.quiet and ending == "complete":
-            return
-        print_closing(
-            console,
-            Closing(
-                report=run.report,
-                stats=client.stats,
-                rows=writer.rows,
-                target="" if job.output in {None, "-"} else f"in {job.output}",
-                ending=ending,
-                unlisted={**run.report.unlisted, **unlisted},
-            ),
+    async with connect(connection) as client:
+        with checked():
+            pager = client.executions.list(project.org, project.project, limit=limit, **asdict(filters, recurse=False))
+        async with aclosing(pager.pages()) as pages:
+            page = await anext(pages)
+    newest = sorted(page.items, key=lambda execution: execution.created, reverse=True)
+    if form is ViewFormat.JSONL:
+        print_json(make_row(execution) for execution in newest)
+        return COMPLETE
+    if newest:
+        print_rows(
+            ("created", "status", "workspace", "pipeline", "execution", "stage"),
+            [_execution_cells(execution) for execution in newest],
+            details=2,
         )
+    print_note(_describe_page(page, limit))
+    return COMPLETE
 
-    try:
-        stream.write(head)
-        view = ProgressView(console, lambda: run.progress)
-        await _pump(run, writer, encode, None if job.quiet or not may_show_progress(console) else view)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        ...
-    except HarnessError:
-        close("stopped")
-        raise
-    except asyncio.CancelledError:
-        close("interrupted")
-        raise
-    report = run.report
-    failed = bool(report.failed or report.unlisted or unlisted)
-    close("incomplete" if failed else "complete")
-    return INCOMPLETE if failed else COMPLETE
+
+def _execution_cells(execution: Execution) -> list[Text]:
+    return [
+        plain(iso(execution.created_at, "seconds") or execution.created),
+        styled_status(execution.status),
+        *map(plain, (execution.workspace, execution.pipeline)),
+        *map(plain, (execution.pipeline_execution_id, execution.pipeline_stage_id)),
+    ]
+
+
+def _describe_page(page: Page[Execution], limit: int) -> str:
+    shown = len(page.items)
+    if not shown:
+        return "No executions match."
+    if page.total_items == shown or shown < limit:
+        return f"All {count(shown, 'execution')}."
+    of = "" if page.total_items is None else f" of {page.total_items:,}"
+    return f"{shown:,}{of}: those that the API listed first, in an order it does not document."
+
+
+@app.command(context_settings={"ignore_unknown_options": True})  # ids may begin with a dash
+def get(
+    *,
+    project: ProjectArgument,
+    execution: Annotated[str, typer.Argument(metavar="EXECUTION", help="The id of the pipeline's execution.")],
+    stage: Annotated[str, typer.Argument(metavar="STAGE", help="The id of the pipeline's stage.")],
+    form: FormatOption = ViewFormat.TABLE,
+    account: AccountOption = None,
+    base_url: BaseUrlOption = None,
+    demo: DemoOption = False,
+) -> None:
+    """Show one execution.
+
+    The ids are the last two columns of the command `executions`; they may begin with a dash.
+    """
+    run_job(_get(project, execution, stage, form, Connection(account=account, base_url=base_url, demo=demo)))
+
+
+async def _get(project: ProjectRef, execution: str, stage: str, form: ViewFormat, connection: Connection) -> int:
+    async with connect(connection) as client:
+        with checked():
+            found = await client.executions.get(project.org, project.project, execution, stage)
+    row = make_row(found)
+    if form is ViewFormat.JSONL:
+        print_json([row])
+    else:
+        cells = {name: plain("" if value is None else value) for name, value in row.items()}
+        print_members(list({**cells, "status": styled_status(found.status)}.items()))
+    return COMPLETE

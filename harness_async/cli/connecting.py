@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, NoReturn
 
 import typer
@@ -50,9 +50,18 @@ class CommandError(Exception):
         self.code = code
 
 
+@contextmanager
+def checked() -> Iterator[None]:
+    """Turn what the library says of a bad argument into an error of usage."""
+    try:
+        yield
+    except ValueError as error:
+        raise CommandError(f"{error}.", "See the command's --help.") from error
+
+
 @asynccontextmanager
 async def connect(
-    connection: Connection, rate_limit: RateLimit | None, *, quiet: bool = False
+    connection: Connection, rate_limit: RateLimit | None = None, *, quiet: bool = False
 ) -> AsyncIterator[HarnessClient]:
     """Open a client of the account, or of the demo's."""
     if connection.demo:
@@ -71,7 +80,7 @@ async def connect(
 
 @asynccontextmanager
 async def _connect_demo(
-    connection: Connection, rate_limit: RateLimit | None, *, quiet: bool
+    connection: Connection, rate_limit: RateLimit | None = None, *, quiet: bool
 ) -> AsyncIterator[HarnessClient]:
     if connection.account is not None or connection.base_url is not None:
         raise CommandError("--demo has an account and a server of its own: leave out --account and --base-url.")
@@ -115,7 +124,7 @@ async def _guard(job: Coroutine[Any, Any, int]) -> int:
         print_error(_in_options(str(error)))
         return USAGE
     except HarnessError as error:
-        print_error(str(error), f"{advise(error)}.")
+        print_error(str(error), advise(error))
         return REFUSED if isinstance(error, AuthenticationError) else INCOMPLETE
     except BrokenPipeError:
         return PIPE_CLOSED

@@ -6,17 +6,19 @@ import asyncio
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from attrs import define, field, frozen
 from rich.console import Console, Group, RenderableType
+from rich.control import Control
 from rich.live import Live
 from rich.padding import Padding
 from rich.progress_bar import ProgressBar
+from rich.segment import ControlType
 from rich.table import Table
 from rich.text import Text
 
-from harness_async.cli.view import advise, count, plain, reason
+from harness_async.cli.view import advise, count, plain, reason, show
 from harness_async.errors import HarnessError
 from harness_async.outcomes import BulkReport, OutcomeStatus, Progress, ProjectOutcome
 from harness_async.stats import Stats
@@ -30,11 +32,13 @@ _WINDOW = 15.0
 _MOOD = 2.0
 """Seconds over which what limits the run is taken: it may change with every request."""
 
-_NARROW = 76
-"""Columns below which the figures take two lines."""
+_WIDE, _MIDDLING = 76, 44
+"""Columns from which the figures fit on one line, and on two; they never change lines while one looks."""
 
 _BAR = 48
 """Columns of the longest bar."""
+
+_MINUTE = 60
 
 _SHOWN = 20
 """Projects named for each reason of failure; the rest are counted."""
@@ -95,15 +99,23 @@ class ProgressView:
             width=max(4, min(_BAR, width - len(done) - 1)),
             pulse=progress.projects_total is None,
             animation_time=progress.elapsed,
+            complete_style="cyan",
+            finished_style="green",
+            pulse_style="cyan",
         )
         head = Table.grid()
         head.add_row(bar, Text(done, style="bold"))
-        return Group(head, *self._figures(progress, narrow=width < _NARROW))
+        return Group(head, *self._figures(progress, width))
 
-    def _figures(self, progress: Progress, *, narrow: bool) -> list[Text]:
+    def _figures(self, progress: Progress, width: int) -> list[Text]:
+        eta = progress.eta
+        time = f"{clock(progress.elapsed)} so far" if eta is None else f"{clock(eta)} left"
         figures = [count(progress.rows, "row"), f"{self._rate(progress):,.0f} requests/min"]
-        waits = ["time left unknown" if progress.eta is None else f"{clock(progress.eta)} left", self._limit(progress)]
-        lines = [figures, waits] if narrow else [[*figures, *waits]]
+        limit = self._limit(progress)
+        if width >= _WIDE:
+            lines = [[*figures, time, limit]]
+        else:
+            lines = [figures, [time, limit]] if width >= _MIDDLING else [figures, [time], [limit]]
         return [Text(" · ".join(line), style="dim", no_wrap=True, overflow="ellipsis") for line in lines]
 
     def _rate(self, progress: Progress) -> float:
@@ -120,9 +132,9 @@ class ProgressView:
         return f"limited by {'output' if word == 'consumer' else word}"
 
 
-def may_show_progress(console: Console) -> bool:
+def may_show_progress(console: Console, rows: BinaryIO) -> bool:
     """Whether lines can be drawn anew on standard error without getting between rows on the same screen."""
-    return sys.stderr.isatty() and not console.is_dumb_terminal and not sys.stdout.isatty()
+    return sys.stderr.isatty() and not console.is_dumb_terminal and not rows.isatty()
 
 
 @frozen(kw_only=True)
@@ -143,15 +155,22 @@ class Closing:
 def print_closing(console: Console, closing: Closing) -> None:
     """Print the closing table, and what failed with what to do about it."""
     title, style = _TITLES[closing.ending]
+    if closing.ending == "interrupted":
+        # Over the "^C" that the terminal has put there.
+        console.control(Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2)))
     console.print(Text(title, style=style))
-    console.print(Padding(_figures(closing), (0, 0, 0, 2)))
+    show(console, Padding(_figures(closing), (0, 0, 0, 2)))
     for (label, advice), names in _group_failures(closing).items():
         console.print()
         console.print(Text.assemble((f"{label} ({len(names)})", "bold"), f"  {advice}"))
         for name, why in names[:_SHOWN]:
-            console.print(Padding(Text.assemble(plain(name), "  ", plain(why, "dim")), (0, 0, 0, 2)))
+            show(console, Padding(Text.assemble(plain(name), "  ", plain(why, "dim")), (0, 0, 0, 2)))
         if len(names) > _SHOWN:
             console.print(f"  and {len(names) - _SHOWN:,} more", style="dim")
+
+
+def _noun(number: int, noun: str) -> str:
+    return noun if number == 1 else f"{noun}s"
 
 
 def _figures(closing: Closing) -> Table:
@@ -162,16 +181,21 @@ def _figures(closing: Closing) -> Table:
     table.add_column(style="dim", overflow="fold")
     for status, (label, style) in _COUNTED.items():
         if number := outcomes[status]:
-            table.add_row(Text(label, style), f"{number:,}", "project" if number == 1 else "projects")
+            table.add_row(Text(label, style), f"{number:,}", _noun(number, "project"))
     if closing.unlisted:
-        table.add_row(Text("not listed", "yellow"), f"{len(closing.unlisted):,}", "organizations")
+        table.add_row(
+            Text("not listed", "yellow"), f"{len(closing.unlisted):,}", _noun(len(closing.unlisted), "organization")
+        )
     if not outcomes:
         table.add_row("projects", "0")
     stats = closing.stats
     extras = ((stats.retries, "repeated"), (stats.throttled, "throttled"))
     table.add_row("rows", f"{closing.rows:,}", plain(closing.target))
-    table.add_row("requests", f"{stats.requests:,}", ", ".join(f"{number:,} {word}" for number, word in extras if number))
-    table.add_row("time", clock(closing.report.elapsed), "")
+    table.add_row(
+        "requests", f"{stats.requests:,}", ", ".join(f"{number:,} {word}" for number, word in extras if number)
+    )
+    seconds = closing.report.elapsed
+    table.add_row("time", f"{seconds:.1f}" if seconds < _MINUTE else clock(seconds), "s" if seconds < _MINUTE else "")
     return table
 
 
@@ -182,8 +206,8 @@ def _group_failures(closing: Closing) -> dict[tuple[str, str], list[tuple[str, s
     outcomes: list[ProjectOutcome] = sorted(closing.report.outcomes.values(), key=lambda each: order[each.status])
     for outcome in outcomes:
         if outcome.error is not None:
-            key = (_COUNTED[outcome.status][0].capitalize(), f"{advise(outcome.error)}.")
+            key = (_COUNTED[outcome.status][0].capitalize(), advise(outcome.error))
             groups.setdefault(key, []).append((str(outcome.project), reason(outcome.error)))
     for org, error in closing.unlisted.items():
-        groups.setdefault(("Not listed", f"{advise(error)}."), []).append((f"{org}/*", reason(error)))
+        groups.setdefault(("Not listed", advise(error)), []).append((f"{org}/*", reason(error)))
     return groups

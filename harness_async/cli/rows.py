@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from attrs import fields
@@ -31,9 +32,9 @@ _PIPE_BYTES = 4096
 _FILE_BYTES = 65536
 
 
-def iso(time: datetime | None) -> str | None:
-    """Write a UTC time in ISO 8601, with milliseconds and Z."""
-    return None if time is None else time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def iso(time: datetime | None, precision: str = "milliseconds") -> str | None:
+    """Write a UTC time in ISO 8601, with Z."""
+    return None if time is None else time.isoformat(timespec=precision).replace("+00:00", "Z")
 
 
 def make_row(execution: Execution) -> dict[str, Any]:
@@ -47,6 +48,12 @@ def to_json(row: dict[str, Any]) -> bytes:
     A lone surrogate, which UTF-8 cannot carry, comes out as the escape that JSON has for it.
     """
     return json.dumps(row, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
+
+
+def print_json(rows: Iterable[dict[str, Any]]) -> None:
+    """Print one object a line."""
+    sys.stdout.buffer.write(b"".join(map(to_json, rows)))
+    sys.stdout.flush()
 
 
 class _Echo:
@@ -90,12 +97,12 @@ def open_output(path: str | None) -> Iterator[BinaryIO]:
     Raises:
         CommandError: It cannot be written.
     """
-    if path in {None, "-"}:
+    if path is None or path == "-":
         sys.stdout.flush()
         yield sys.stdout.buffer
         return
     try:
-        stream = open(str(path), "wb")  # noqa: SIM115 - closed below, its failure to open told apart
+        stream = Path(path).open("wb")  # noqa: SIM115 - closed below, its failure to open told apart
     except OSError as error:
         raise CommandError(
             f"Cannot write {path}: {error.strerror}.", "Choose another --output; nothing was asked for yet."
@@ -106,7 +113,7 @@ def open_output(path: str | None) -> Iterator[BinaryIO]:
 
 def give_up_stdout() -> None:
     """Point standard output to nowhere: its reader is gone, and Python would complain about that at exit."""
-    with open(os.devnull, "wb") as nowhere:
+    with Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
@@ -171,10 +178,10 @@ class RowWriter:
         if self._pipe is None:
             return
         loop = asyncio.get_running_loop()
-        ready = loop.create_future()
-        loop.add_writer(self._pipe, lambda: ready.done() or ready.set_result(None))
+        ready = asyncio.Event()
+        loop.add_writer(self._pipe, ready.set)
         try:
-            await ready
+            await ready.wait()
         finally:
             loop.remove_writer(self._pipe)
 

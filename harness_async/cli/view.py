@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table
@@ -48,20 +48,31 @@ def stdout() -> Console:
 
 def stderr() -> Console:
     """Make the console of everything that is no result."""
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _UNBOUNDED)
+
+
+def show(console: Console, what: RenderableType) -> None:
+    """Print something, without the blanks that fill up the lines of a table."""
+    if console.is_terminal:
+        console.print(what)
+        return
+    with console.capture() as captured:
+        console.print(what)
+    console.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+    console.file.flush()
 
 
 def print_error(message: str, advice: str = "") -> None:
     """Say what went wrong, and on a second line what to do about it."""
     console = stderr()
-    console.print(Text.assemble(("Error: ", "bold red"), plain(message)), soft_wrap=True)
+    console.print(Text.assemble(("Error: ", "bold red"), plain(message)))
     if advice:
-        console.print(plain(f"       {advice}"), soft_wrap=True)
+        show(console, Padding(plain(advice), (0, 0, 0, len("Error: "))))
 
 
 def print_note(message: str) -> None:
     """Say something by the way."""
-    stderr().print(plain(message, "dim"), soft_wrap=True)
+    stderr().print(plain(message, "dim"))
 
 
 def print_rows(headers: Sequence[str], rows: Sequence[Sequence[Text]], details: int) -> None:
@@ -80,10 +91,10 @@ def print_rows(headers: Sequence[str], rows: Sequence[Sequence[Text]], details: 
         table.add_row(*row)
     wide = console.options.update(max_width=_UNBOUNDED)
     if Measurement.get(console, wide, table).maximum <= console.width:
-        console.print(table)
+        show(console, table)
         return
     for row in rows:
-        console.print(_card(row, details))
+        show(console, _card(row, details))
 
 
 def _card(row: Sequence[Text], details: int) -> Group:
@@ -99,7 +110,7 @@ def print_members(members: Sequence[tuple[str, Text]]) -> None:
     table.add_column(overflow="fold")
     for name, value in members:
         table.add_row(name, value)
-    stdout().print(table)
+    show(stdout(), table)
 
 
 def count(number: int, noun: str) -> str:
@@ -113,23 +124,21 @@ def reason(error: HarnessError) -> str:
     return " ".join(text.split())
 
 
+_ADVICE: tuple[tuple[type[HarnessError], str], ...] = (
+    (AuthenticationError, "The key was not accepted: is it whole, not expired, and of this account?"),
+    (PermissionDeniedError, "The key may not read this: ask for the permission to view it."),
+    (NotFoundError, "Check the names: 'harness-async projects' lists what the key can see."),
+    (RateLimitError, "Too many requests: run again later, or with a lower --requests-per-minute."),
+    (ServerError, "The server is in trouble: run again later."),
+    (APIStatusError, "The API does not take this request: check the options."),
+    (DeadlineExceededError, "The server is slow or in trouble: run again later."),
+    (TransportError, "No answer: check the network and the address (HARNESS_BASE_URL), then run again."),
+    (UnexpectedResponseError, "Is the address that of the Harness API, with no proxy or sign-in page before it?"),
+    (HarnessError, "Run again."),
+)
+"""What to do about an error: the first class that fits."""
+
+
 def advise(error: HarnessError) -> str:
-    """Say what to do about an error, in half a sentence."""
-    match error:
-        case AuthenticationError():
-            return "The key was not accepted: is it whole, not expired, and of this account"
-        case PermissionDeniedError():
-            return "The key may not read this: ask for the permission to view it"
-        case NotFoundError():
-            return "Check the names; `harness-async projects` lists what the key can see"
-        case RateLimitError():
-            return "Run again later, with a lower --requests-per-minute if other programs use the key too"
-        case ServerError() | DeadlineExceededError():
-            return "The server is in trouble or slow: run again later"
-        case APIStatusError():
-            return "The API does not take this request: check the options"
-        case TransportError():
-            return "Check the address (--base-url, HARNESS_BASE_URL) and the network, then run again"
-        case UnexpectedResponseError():
-            return "Is the address that of the Harness API, with no sign-in page or proxy before it"
-    return "Run again"
+    """Say what to do about an error."""
+    return next(advice for kind, advice in _ADVICE if isinstance(error, kind))

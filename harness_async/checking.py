@@ -1,0 +1,165 @@
+"""Checked: pages several at a time, with proof that nothing was missed, and a way out where there is none.
+
+1. The window ends at the server's now, so nothing can enter it: the list is frozen. The first page gives total and
+   stride; a list of one page is one atomic read and done.
+2. The other pages, as many at once as the driver likes. If all totals are equal and as many different rows came as
+   the total says, the reading is the window, whatever the order of the list: `exact`, at no extra request.
+3. Totals that only fell: rows went away, and others slipped past us to the left. One pass from the last page to the
+   first catches every row that stayed, since rows now move only towards what is still to be read: `covered`.
+4. Totals that rose or are missing, fewer rows than the total, or a status filter (rows enter and leave it): `seek`.
+5. Rows outside the window: the filter is not what we take it for. Everything is read once more without it, as `live`
+   does, and the walk says `best_effort`.
+
+Rows are delivered as they come, each once, whichever step brought them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+from attrs import define, field
+
+from harness_async.seeking import OutsideWindowError, SeekMachine, outside
+from harness_async.walking import Ask, Bounds, Extent, Guarantee, LiveMachine, Machine, Reply, Seen
+
+_Phase: TypeAlias = Literal["first", "pass", "reverse", "handed over", "done"]
+
+
+@define
+class CheckedMachine:
+    """Steps 1 to 3; steps 4 and 5 are other machines, to which it hands over."""
+
+    limit: int
+    window: Bounds
+    """What to read; its end is in the past, or arrivals will cost requests."""
+
+    churns: bool = False
+    """Whether rows may enter and leave the list without being created or deleted: a status filter is set."""
+
+    seen: Seen = field(factory=Seen)
+    _extent: Extent = field(init=False)
+    _phase: _Phase = field(default="first", init=False)
+    _todo: list[int] = field(factory=lambda: [0], init=False)  # the next page last
+    _under_way: int = field(default=0, init=False)
+    _totals: list[int | None] = field(factory=list, init=False)  # of this pass; None where one is missing
+    _low: int = field(default=0, init=False)  # the lowest total of the forward pass
+    _guarantee: Guarantee = field(default="exact", init=False)
+    _heir: Machine | None = field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._extent = Extent(self.limit)
+
+    @property
+    def done(self) -> bool:
+        """Whether the list has been read."""
+        return self._phase == "done" if self._heir is None else self._heir.done
+
+    @property
+    def guarantee(self) -> Guarantee:
+        """What the walk guarantees; meaningful when it is done."""
+        return self._guarantee if self._heir is None else self._heir.guarantee
+
+    @property
+    def bounds(self) -> Bounds | None:
+        """The window that was read; None where the freeze was dropped."""
+        return self.window if self._heir is None else self._heir.bounds
+
+    def next(self) -> Ask | None:
+        """Give a page to ask for: several in the forward pass, else one at a time."""
+        if self._heir is not None:
+            return None if self._under_way else self._heir.next()
+        if not self._todo or (self._under_way and self._phase != "pass"):
+            return None
+        self._under_way += 1
+        return Ask(self._todo.pop(), self.window)
+
+    def feed(self, ask: Ask, reply: Reply) -> Sequence[int]:
+        """Take the reply to a page asked for."""
+        if self._under_way:
+            self._under_way -= 1
+            return self._own(reply)
+        assert self._heir is not None  # noqa: S101 - what is not under way here was asked for by the heir
+        try:
+            return self._heir.feed(ask, reply)
+        except OutsideWindowError:
+            self._drop_freeze()
+            return self.seen.new(reply)
+
+    def refuse(self, ask: Ask) -> bool:
+        """Take a refused page: what was promised and is missing needs another look, unless it is the list itself."""
+        if not self._under_way:
+            return self._heir is not None and self._heir.refuse(ask)
+        self._under_way -= 1
+        if ask.index == 0:
+            return False
+        self._totals.append(None)
+        self._settle()
+        return True
+
+    def _own(self, reply: Reply) -> Sequence[int]:
+        if self._heir is not None:  # under way when the freeze was dropped
+            return self.seen.new(reply)
+        if outside(reply, self.window):
+            self._drop_freeze()
+            return self.seen.new(reply)
+        if self._phase == "first":
+            return self._open(reply)
+        fresh = self.seen.new(reply)
+        self._totals.append(reply.totals.items)
+        self._settle()
+        return fresh
+
+    def _open(self, reply: Reply) -> Sequence[int]:
+        """Take the first page and plan the others."""
+        self._extent.learn(reply)
+        total = reply.totals.items
+        if total == reply.count and (reply.totals.pages or 0) <= 1:
+            self._end("exact")
+            return self.seen.new(reply)
+        if total is None or total < reply.count or not reply.count or self.churns:
+            # Seeking begins with the same page.
+            seek = self._seek()
+            first = seek.next()
+            assert first is not None  # noqa: S101 - a machine that was just made asks for something
+            return seek.feed(first, reply)
+        self._phase = "pass"
+        self._totals = [total]
+        self._todo = list(range(-(-total // self._extent.stride) - 1, 0, -1))
+        return self.seen.new(reply)
+
+    def _settle(self) -> None:
+        """When all replies of a pass are in, judge them."""
+        totals = [total for total in self._totals if total is not None]
+        certain = len(totals) == len(self._totals)
+        limit = totals[0] if self._phase == "pass" and totals else self._low
+        if any(total > limit for total in totals):
+            self._todo.clear()  # no page of this pass can prove anything any more
+        if self._todo or self._under_way:
+            return
+        lowest, highest = min(totals, default=0), max(totals, default=0)
+        if self._phase == "reverse":
+            if certain and highest <= self._low:
+                self._end("covered")
+            else:
+                self._seek()
+        elif certain and lowest == highest == len(self.seen):
+            self._end("exact")
+        elif highest > limit or lowest == highest:
+            self._seek()
+        else:
+            self._phase, self._low, self._totals = "reverse", lowest, []
+            self._todo = list(range(max(1, -(-lowest // self._extent.stride))))
+
+    def _end(self, guarantee: Guarantee) -> None:
+        self._phase, self._guarantee = "done", guarantee
+        self._todo.clear()
+
+    def _seek(self) -> SeekMachine:
+        seek = SeekMachine(self.limit, self.window, self.seen)
+        self._heir = seek
+        return seek
+
+    def _drop_freeze(self) -> None:
+        self._todo.clear()
+        self._heir = LiveMachine(self.limit, self.seen, guarantee="best_effort")
