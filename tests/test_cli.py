@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 import pytest
+from attrs import evolve
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from harness_async import Execution, HarnessClient, Progress, RateLimit
+from harness_async import Execution, HarnessClient, PageRead, Progress, RateLimit, RetryPlanned
 from harness_async.cli import app, run
 from harness_async.cli.arguments import RowFormat, parse_time
-from harness_async.cli.connecting import DEMO_PROJECT
+from harness_async.cli.connecting import DEMO_PROJECT, Patience
 from harness_async.cli.report import ProgressView, clock
 from harness_async.cli.rows import RowWriter, choose_format, encoder, to_json
 from harness_async.cli.view import plain
@@ -508,6 +509,24 @@ def test_other_failures_are_exit_code_one(server: FakeHarness, fault: Any, advic
     assert len(result.stderr.splitlines()) == 2
 
 
+def test_a_wait_is_explained_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """The library tries for minutes: whoever waits is told why, in one note and in the progress."""
+    patience, silent = Patience(), Patience(aloud=False)
+    failure = RetryPlanned(method="GET", url="https://x", attempt=1, reason="refused (GET https://x)", wait=1.0)
+    for heard in (patience, silent):
+        heard.listen(failure)
+        assert heard.reason == ""
+        heard.listen(failure)
+        heard.listen(evolve(failure, reason="status 503"))
+        assert str(heard.reason) == "status 503"
+    console = Console(file=io.StringIO(), width=100)
+    console.print(ProgressView(console, progress, lambda: silent.reason).render(progress()))
+    assert "\ntrying again: status 503\n" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert capsys.readouterr().err == "Waiting, and trying again: refused. Ctrl-C ends it.\n"
+    silent.listen(PageRead(url="https://x", page=1, rows=0, total_items=None))
+    assert not silent.reason
+
+
 # -- usage and configuration -------------------------------------------------------------------------------------
 
 
@@ -673,7 +692,7 @@ def progress(**changes: Any) -> Progress:
 def test_progress_fits_the_terminal(width: int, lines: int) -> None:
     """As many lines at every moment, none wider than the terminal, nothing cut off from 40 columns on."""
     console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
-    view = ProgressView(console, progress)
+    view = ProgressView(console, progress, str)
     for moment in (progress(projects_total=None, eta=None), progress(), progress(limited_by="consumer")):
         with console.capture() as captured:
             console.print(view.render(moment))
@@ -685,7 +704,7 @@ def test_progress_fits_the_terminal(width: int, lines: int) -> None:
 
 def test_the_rate_is_that_of_the_last_seconds() -> None:
     """A pause shows soon: after a window without requests the rate is nought."""
-    view = ProgressView(Console(file=io.StringIO(), width=100), progress)
+    view = ProgressView(Console(file=io.StringIO(), width=100), progress, str)
     view.render(progress(elapsed=0.5, requests=4))
     assert view._rate(progress(elapsed=0.5, requests=4)) == 240
     view.render(progress(elapsed=30.0, requests=200))

@@ -10,12 +10,13 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, NoReturn
 
 import typer
-from attrs import frozen
+from attrs import define, field, frozen
 
 from harness_async.cli.view import advise, print_error, print_note
 from harness_async.client import HarnessClient
 from harness_async.config import KEY_VARIABLES, RateLimit
 from harness_async.errors import AuthenticationError, ConfigurationError, HarnessError
+from harness_async.events import Event, PageRead, RetryPlanned
 
 COMPLETE, INCOMPLETE, USAGE, REFUSED = range(4)
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -59,9 +60,40 @@ def checked() -> Iterator[None]:
         raise CommandError(f"{error}.", "See the command's --help.") from error
 
 
+@define
+class Patience:
+    """Why nothing comes at this moment: the library goes on trying for minutes, and people want to know why."""
+
+    aloud: bool = True
+    """Whether to say so in a note, once; else somebody looks at `reason`."""
+
+    reason: str = ""
+    _failures: int = field(default=0, init=False)
+    _said: bool = field(default=False, init=False)
+
+    def listen(self, event: Event) -> None:
+        """Take what the client does; a single failure is nothing to speak of."""
+        if isinstance(event, PageRead):
+            self.reason, self._failures = "", 0
+        elif isinstance(event, RetryPlanned):
+            self._failures += 1
+            if self._failures > 1:
+                self.reason = event.reason.partition(f" ({event.method} ")[0]  # the rest names the request
+                self._say()
+
+    def _say(self) -> None:
+        if self.aloud and not self._said:
+            self._said = True
+            print_note(f"Waiting, and trying again: {self.reason}. Ctrl-C ends it.")
+
+
 @asynccontextmanager
 async def connect(
-    connection: Connection, rate_limit: RateLimit | None = None, *, quiet: bool = False
+    connection: Connection,
+    rate_limit: RateLimit | None = None,
+    *,
+    patience: Patience | None = None,
+    quiet: bool = False,
 ) -> AsyncIterator[HarnessClient]:
     """Open a client of the account, or of the demo's."""
     if connection.demo:
@@ -73,7 +105,10 @@ async def connect(
             f"No API key: set {' or '.join(KEY_VARIABLES)}.", "Or add --demo, to try it on a made-up account."
         )
     async with HarnessClient(
-        account_id=connection.account, base_url=connection.base_url, rate_limit=rate_limit or RateLimit()
+        account_id=connection.account,
+        base_url=connection.base_url,
+        rate_limit=rate_limit or RateLimit(),
+        on_event=(patience or Patience()).listen,
     ) as client:
         yield client
 

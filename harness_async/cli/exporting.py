@@ -11,7 +11,7 @@ from rich.console import Console
 
 from harness_async.bulk import BulkRun
 from harness_async.cli.arguments import Filters, RowFormat
-from harness_async.cli.connecting import COMPLETE, INCOMPLETE, CommandError, Connection, checked, connect
+from harness_async.cli.connecting import COMPLETE, INCOMPLETE, CommandError, Connection, Patience, checked, connect
 from harness_async.cli.report import Closing, Ending, ProgressView, may_show_progress, print_closing
 from harness_async.cli.rows import RowWriter, encoder, open_output
 from harness_async.cli.view import stderr
@@ -39,12 +39,13 @@ class ExportJob:
 async def export_rows(job: ExportJob, connection: Connection, rate_limit: RateLimit | None) -> int:
     """Write what the job asks for, and return the exit code."""
     unlisted: dict[str, HarnessError] = {}
-    async with connect(connection, rate_limit, quiet=job.quiet) as client:
+    patience = Patience(aloud=False)
+    async with connect(connection, rate_limit, patience=patience, quiet=job.quiet) as client:
         with checked():
             run = client.executions.bulk(_choose(client, job, unlisted), **asdict(job.filters, recurse=False))
         # After everything that may be wrong with the options: an old file is not emptied for a slip of the pen.
         with open_output(job.output) as stream:
-            return await _Export(job, client, run, RowWriter(stream), unlisted).write(stream)
+            return await _Export(job, client, run, RowWriter(stream), unlisted, patience).write(stream)
 
 
 def _choose(client: HarnessClient, job: ExportJob, unlisted: dict[str, HarnessError]) -> Projects | None:
@@ -75,6 +76,7 @@ class _Export:
     _run: BulkRun[Execution]
     _writer: RowWriter
     _unlisted: dict[str, HarnessError]
+    _patience: Patience
     _console: Console = field(factory=stderr, init=False)
 
     async def write(self, stream: BinaryIO) -> int:
@@ -115,7 +117,7 @@ class _Export:
 
     async def _watch(self, stream: BinaryIO) -> None:
         if not self._job.quiet and may_show_progress(self._console, stream):
-            await ProgressView(self._console, self._look).keep_up()
+            await ProgressView(self._console, self._look, lambda: self._patience.reason).keep_up()
 
     def _look(self) -> Progress:
         # The client counts every request, the run only those of its projects.

@@ -73,6 +73,9 @@ class ProgressView:
 
     console: Console
     look: Callable[[], Progress]
+    trouble: Callable[[], str]
+    """Says why nothing is sent at this moment, if that is so."""
+
     _samples: deque[Progress] = field(factory=deque[Progress], init=False)
 
     async def keep_up(self) -> None:
@@ -105,7 +108,10 @@ class ProgressView:
         )
         head = Table.grid()
         head.add_row(bar, Text(done, style="bold"))
-        return Group(head, *self._figures(progress, width))
+        trouble = self.trouble()
+        note = plain(f"trying again: {trouble}", "yellow")
+        note.no_wrap, note.overflow = True, "ellipsis"
+        return Group(head, *self._figures(progress, width), *([note] if trouble else []))
 
     def _figures(self, progress: Progress, width: int) -> list[Text]:
         eta = progress.eta
