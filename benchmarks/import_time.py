@@ -1,28 +1,28 @@
 """What `import harness_async` costs beside its four dependencies: whole processes, interleaved, medians.
 
-    python benchmarks/import_time.py [--runs 15]
+python benchmarks/import_time.py [--runs 15]
 """
 
 from __future__ import annotations
 
 import argparse
-import os
+import resource
 import statistics
 import subprocess
 import sys
 import time
 
 DEPENDENCIES = "import aiohttp, attrs, cattrs, cattrs.gen, yarl"
-OURS = "import harness_async"
+OURS = "from harness_async import *"  # the names are imported when asked for, so ask for all
 NOTHING = "pass"
 
 
 def measure(code: str) -> float:
     """Run a fresh interpreter and return its seconds of processor time."""
-    before = os.times()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-I", "-c", code], check=True)  # noqa: S603 - our own interpreter
-    after = os.times()
-    return (after.children_user + after.children_system) - (before.children_user + before.children_system)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
 
 
 def main() -> None:

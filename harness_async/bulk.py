@@ -93,7 +93,10 @@ class BulkRun(Generic[T]):
 
     def __init__(self, job: Job[T]) -> None:
         self._job = job
-        self._refs: asyncio.Queue[ProjectRef | None] = asyncio.Queue(job.concurrency)
+        # Projects that we list ourselves may run ahead: they are small, and only when all are known can anybody say
+        # how long the rest will take. What a caller's iterable does is the caller's, so that one is taken as needed.
+        ahead = 0 if isinstance(job.projects, Pager | Sequence) else job.concurrency
+        self._refs: asyncio.Queue[ProjectRef | None] = asyncio.Queue(ahead)
         self._results: asyncio.Queue[Sequence[T] | _Done | None] = asyncio.Queue(job.concurrency)
         self._outcomes: dict[ProjectRef, ProjectOutcome] = {}
         self._walks: dict[ProjectRef, Walk[T]] = {}

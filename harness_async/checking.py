@@ -114,7 +114,9 @@ class CheckedMachine:
         """Take the first page and plan the others."""
         self._extent.learn(reply)
         total = reply.totals.items
-        if total == reply.count and (reply.totals.pages or 0) <= 1:
+        # With a status filter rows may enter between the count and the rows: then a full page proves nothing.
+        whole = not self.churns or reply.count < self._extent.stride or reply.count < self.limit
+        if total == reply.count and whole and (reply.totals.pages or 0) <= 1:
             self._end("exact")
             return self.seen.new(reply)
         if total is None or total < reply.count or not reply.count or self.churns:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Callable
-from typing import Any, Self, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Self, TypeVar, get_args, get_origin
 
 import attrs
 import cattrs
+from cattrs.cols import list_structure_factory
 from cattrs.gen import make_dict_structure_fn
 
 from harness_async.errors import DecodeError
@@ -116,12 +117,30 @@ def _make_class_hook(cls: type[Any], converter: cattrs.Converter) -> Any:
     return hook
 
 
+def _is_array(cls: Any) -> bool:
+    return get_origin(cls) in {list, Sequence} or (get_origin(cls) is tuple and get_args(cls)[-1] is Ellipsis)
+
+
+def _make_array_hook(cls: Any, converter: cattrs.Converter) -> Any:
+    """Build the hook of a list or an open tuple. cattrs takes any iterable, but a text is no array."""
+    structure = list_structure_factory(cls, converter)
+    kind = tuple if get_origin(cls) is tuple else list
+
+    def hook(value: object, _: object) -> Any:
+        if not isinstance(value, list):
+            raise TypeError(f"expected an array, not {_json_name(value)}")
+        return kind(structure(value, cls))
+
+    return hook
+
+
 def _make_converter(*, detailed: bool) -> cattrs.Converter:
     converter = cattrs.Converter(detailed_validation=detailed)
     converter.register_structure_hook(str, _strict(str, "a text"))
     converter.register_structure_hook(int, _strict(int, "a whole number"))
     converter.register_structure_hook(bool, _strict(bool, "true or false"))
     converter.register_structure_hook(float, _structure_float)
+    converter.register_structure_hook_factory(_is_array, lambda cls: _make_array_hook(cls, converter))
     converter.register_structure_hook_factory(attrs.has, lambda cls: _make_class_hook(cls, converter))
     converter.register_unstructure_hook(OpenEnum, str)
     return converter

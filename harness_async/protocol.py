@@ -36,9 +36,9 @@ class Headers(Mapping[str, str]):
 
     __slots__ = ("_values",)
 
-    def __init__(self, headers: Mapping[str, str]) -> None:
+    def __init__(self, headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> None:
         self._values: dict[str, str] = {}
-        for name, value in headers.items():
+        for name, value in headers.items() if isinstance(headers, Mapping) else headers:
             self._values.setdefault(name.lower(), value)
 
     def __getitem__(self, name: str) -> str:

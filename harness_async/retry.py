@@ -120,6 +120,13 @@ def is_doubtful(failure: Failure, policy: RetryPolicy) -> bool:
     return failure.trouble is Trouble.NOT_JSON
 
 
+def may_have_worked(failure: Failure) -> bool:
+    """Tell the failures after which the request may have had its effect: it went out, and nobody refused it."""
+    if failure.trouble is Trouble.STATUS:
+        return failure.status is not None and (failure.status >= 500 or failure.status in {408, 499})  # noqa: PLR2004
+    return failure.trouble in {Trouble.LOST, Trouble.CUT, Trouble.NOT_JSON}
+
+
 def backoff(retry: int, policy: RetryPolicy, rng: Random) -> float:
     """Draw the wait before a retry, in seconds: U(0, min(max_backoff, initial_backoff * 2 ** retry)), retry from 0.
 
@@ -169,6 +176,13 @@ class Course:
         wait = max(asked, backoff(self.failures, self.policy, self.rng))
         self.failures += 1
         return Decision(verdict, wait)
+
+    def may_resend(self) -> bool:
+        """Count a connection that was lost and whose request aiohttp would send again at once; False forbids it."""
+        if self._is_last(Verdict.RETRY):
+            return False
+        self.failures += 1
+        return True
 
     def _is_last(self, verdict: Verdict) -> bool:
         most = self.policy.max_attempts

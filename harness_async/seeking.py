@@ -8,7 +8,8 @@ price is a row read twice on each page, one page in a hundred, and requests that
 - *Bounds* are not documented to be inclusive or exclusive, so a window overlaps the one before by a millisecond on
   each side, and the keys of those milliseconds are kept to drop what comes twice. That is all the memory it needs.
 - *Many rows of one moment*, more than a page: while the bound cannot move, the following pages of the same window.
-  Should the total of these change, or not be told, the verdict is `best_effort`.
+  Should the total of these change, or not be told, the verdict is `best_effort`; a departure that an arrival of the
+  same moment hides is out of sight there.
 - *Rows in no order of time*: the window is cut in two at the median time seen, again and again, until what it holds
   fits one page, which is one atomic read. Keys of all rows are kept then.
 - *Rows outside the window* show that the filter is not on `created` as we assume. The caller decides what then.
@@ -50,6 +51,11 @@ def order_of(times: Sequence[int]) -> Order | None:
 EVIDENCE = 10
 """Different times that a page must have before we believe that the list is sorted: ten rows in no order happen to be
 sorted once in two million pages. Lists of smaller pages are cut instead, which needs no order."""
+
+
+MOST_REPEATS = 3
+"""Times that a page may come again word for word before we say that the server ignores the page number: arrivals can
+push a page of one moment back once or twice."""
 
 
 @define
@@ -96,6 +102,7 @@ class SeekMachine:
     _order: Order | None = field(default=None, init=False)
     _asked: bool = field(default=False, init=False)
     _last: Reply | None = field(default=None, init=False)
+    _repeats: int = field(default=0, init=False)
     _total: int | None = field(default=None, init=False)  # of the window, at its first page
 
     def __attrs_post_init__(self) -> None:
@@ -132,7 +139,9 @@ class SeekMachine:
         self._asked = False
         if ask.bounds is not None and outside(reply, ask.bounds):
             raise OutsideWindowError
-        if ask.index and self._last is not None and reply.count and reply.repeats(self._last):
+        repeated = ask.index > 0 and self._last is not None and reply.count > 0 and reply.repeats(self._last)
+        self._repeats = self._repeats + 1 if repeated else 0
+        if self._repeats == MOST_REPEATS:
             raise PaginationError("The server repeats a page of rows of one moment: it seems to ignore the page number")
         self._extent.learn(reply)
         self._doubt(ask, reply)
@@ -147,19 +156,26 @@ class SeekMachine:
 
     def _doubt(self, ask: Ask, reply: Reply) -> None:
         """Pages behind the first of a window are counted after all: only a total that stays vouches for them."""
-        if ask.index == 0:
+        if ask.index == 0 or self._last is None:
             self._total = reply.totals.items
+        elif not reply.count and self._last.count < self.limit:
+            pass  # a page that was not full, and nothing behind it: the first page of a window was all there is
         elif self._total is None or reply.totals.items != self._total:
             self.guarantee = "best_effort"
 
     def _is_last(self, ask: Ask, reply: Reply) -> bool:
-        """Tell whether a window has been read with this reply: by its total, else by a page that is not full."""
+        """Tell whether a window has been read with this reply: a page that is not full has nothing behind it.
+
+        A full page may have, whatever the total says: it was perhaps counted before a row arrived.
+        """
         if not reply.count:
             return True
+        if reply.count >= self.limit or (self._extent.told and reply.count >= self._extent.stride):
+            return False
         total = reply.totals.items
-        end = ask.index * self._extent.stride + reply.count
-        if total is not None and end <= total:
-            return end == total
+        if total is not None:
+            # Short of a total, the page was clipped.
+            return ask.index * self._extent.stride + reply.count >= total
         # A first page below the limit may be clipped: only another one has shown what a full page is.
         known = self._extent.told or self._extent.stride == self.limit or self._last is not None
         return known and reply.count < self._extent.stride
@@ -210,7 +226,7 @@ def _clip(window: Bounds, start: int | None, end: int | None) -> Bounds:
 def _cut(window: Bounds, times: Sequence[int]) -> list[Bounds]:
     """Cut a window in two at a time seen, the halves overlapping by a millisecond; [] where it cannot be cut."""
     in_order = sorted(times)
-    for middle in (in_order[(len(times) - 1) // 2], (in_order[0] + in_order[-1]) // 2):
+    for middle in (in_order[(len(times) - 1) // 2], (in_order[0] + in_order[-1]) // 2, in_order[-1], in_order[0]):
         halves = [_clip(window, None, middle + 1), _clip(window, middle, None)]
         if window not in halves:
             return halves

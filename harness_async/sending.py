@@ -15,7 +15,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from attrs import define, evolve, field, frozen
 
@@ -36,7 +36,7 @@ from harness_async.errors import (
 from harness_async.outcomes import LimitedBy
 from harness_async.pacing import RatePacer, Slot
 from harness_async.protocol import Headers, ServerClock, looks_like_html, parse_error, parse_retry_after
-from harness_async.retry import Course, Failure, Trouble, Verdict
+from harness_async.retry import Course, Failure, Trouble, Verdict, may_have_worked
 from harness_async.stats import Counters
 from harness_async.transport import Broken, Reply, Request, Transport
 
@@ -85,10 +85,12 @@ class _Trip:
     started: float = 0.0  # the same by the wall clock
     backoff: float = 0.0  # seconds to sleep before the next
     redirects: int = 0
+    doubtful: bool = False  # whether an attempt may have had its effect although it failed
 
     @property
-    def url(self) -> str:
-        return str(self.request.url)
+    def reads(self) -> bool:
+        """Whether the request changes nothing, so that nobody needs to know whether it arrived."""
+        return self.request.method in {"GET", "HEAD", "OPTIONS"}
 
     def begin(self, now: float) -> None:
         self.asked, self.sent = now, None
@@ -102,11 +104,7 @@ class _Trip:
             waited = self.sent - self.asked + self.backoff
             attempt = Attempt(started=self.started, elapsed=now - self.sent, status=status, error=error, waited=waited)
             self.attempts.append(attempt)
-            self.sent = None
-
-    def context(self) -> dict[str, Any]:
-        """Give what every error of a call carries."""
-        return {"method": self.request.method, "url": self.url, "attempts": self.attempts}
+            self.sent, self.backoff = None, 0.0
 
 
 @define(eq=False)
@@ -168,24 +166,28 @@ class Sender:
                         await asyncio.sleep(trip.backoff)
                         self.counters.backoff += trip.backoff
                 return answer
-        except TimeoutError as error:
+        except TimeoutError:
             if not timeout.expired():
                 raise
-            under_way = trip.sent is not None
-            trip.note(asyncio.get_running_loop().time(), error="cut short by the deadline")
-            late = self._late(trip, "the deadline of the call passed")
-            late.ambiguous = under_way and not trip.request.repeatable
-            raise late from error
+        trip.doubtful = trip.doubtful or trip.sent is not None
+        trip.note(asyncio.get_running_loop().time(), error="cut short by the deadline")
+        late = self._late(trip, "the deadline of the call passed")
+        late.ambiguous = trip.doubtful and not trip.reads
+        raise late
 
     async def _try(self, trip: _Trip, call: Call[T]) -> Answer[T] | None:
         """Make one attempt: the answer, None to go on, or the error raised."""
         loop = asyncio.get_running_loop()
+        reply: Reply | None = None
+        broken: Broken | None = None
         try:
             reply = await self._exchange(trip)
-        except Broken as broken:
-            trip.note(loop.time(), error=str(broken))
-            self._log(trip, None, str(broken))
-            self._decide(trip, Failure(broken.trouble), self._transport_error(trip, broken), broken)
+        except Broken as caught:
+            broken = caught
+        # Behind the `except`: what is raised from here on must not carry what the server sent in its context.
+        if reply is None:
+            assert broken is not None  # noqa: S101 - for the type checker
+            self._lost(trip, broken)
             return None
         elapsed = loop.time() - (trip.sent or 0.0)
         self._answered(trip, reply, elapsed)
@@ -198,6 +200,14 @@ class Sender:
         error, temporary = self._status_error(trip, reply)
         self._decide(trip, Failure(Trouble.STATUS, reply.status, temporary, error.retry_after), error)
         return None
+
+    def _lost(self, trip: _Trip, broken: Broken) -> None:
+        """Decide about an attempt that brought no answer."""
+        text = self._clean_text(str(broken))
+        trip.note(asyncio.get_running_loop().time(), error=text)
+        self._log(trip, None, text)
+        error = self._transport_error(trip, broken, text)
+        self._decide(trip, Failure(broken.trouble), error, broken.__cause__)
 
     async def _exchange(self, trip: _Trip) -> Reply:
         """Wait for a place and the pace, send, read; place and connection are free again when it returns."""
@@ -214,7 +224,10 @@ class Sender:
 
             async def resend() -> None:
                 nonlocal slot
+                if not trip.course.may_resend():
+                    raise Broken(Trouble.LOST, "the connection was lost")
                 self._settle(slot, None)
+                trip.doubtful = True
                 trip.note(loop.time(), error="the connection was lost; sent again at once")
                 trip.begin(loop.time())
                 slot = await self._acquire(trip)
@@ -275,44 +288,46 @@ class Sender:
         """Make the value of a successful reply."""
         loop = asyncio.get_running_loop()
         began = loop.time()
+        problem: RequestError | None = None
+        failure: Failure | None = None
+        value: T | None = None
         try:
             value = call.decode(reply)
         except DecodeError as error:
-            trip.note(began, status=reply.status, error=str(error))
-            error.method, error.url, error.attempts = trip.request.method, trip.url, tuple(trip.attempts)
-            error.status, error.body = reply.status, self._clean(reply.body)
-            raise
+            problem = self._decode_error(trip, reply, error)
         except ValueError as error:
             html = looks_like_html(reply.headers, reply.body)
             what = "an HTML page: a proxy or a sign-in page answered" if html else f"not JSON ({error})"
-            trip.note(began, status=reply.status, error=f"the answer is {what}")
-            unexpected = UnexpectedResponseError(
-                f"The answer is {what} ({trip.request.method} {trip.url}, status {reply.status})",
-                status=reply.status,
-                body=self._clean(reply.body),
-                **trip.context(),
-            )
-            self._decide(trip, Failure(Trouble.HTML if html else Trouble.NOT_JSON), unexpected, error)
-            return None
+            problem = self._unexpected(trip, reply, what)
+            failure = Failure(Trouble.HTML if html else Trouble.NOT_JSON)
         finally:
             self.counters.decoding += loop.time() - began
-        trip.note(began, status=reply.status)
-        return Answer(value, reply, tuple(trip.attempts))
+        # Behind the `except`, so that no error hangs on to a body by way of its context.
+        trip.note(began, status=reply.status, error=None if problem is None else str(problem))
+        if problem is None:
+            return Answer(cast("T", value), reply, tuple(trip.attempts))  # None is a value of some calls
+        problem.attempts = tuple(trip.attempts)
+        if failure is None:
+            problem.ambiguous = not trip.request.repeatable
+            raise problem
+        self._decide(trip, failure, problem)
+        return None
 
     def _decide(self, trip: _Trip, failure: Failure, error: RequestError, cause: BaseException | None = None) -> None:
         """Plan the next attempt, or raise the error."""
         decision = trip.course.decide(failure)
         if decision.verdict in {Verdict.FAIL, Verdict.AMBIGUOUS}:
-            error.ambiguous = decision.verdict is Verdict.AMBIGUOUS
+            error.ambiguous = decision.verdict is Verdict.AMBIGUOUS or (trip.doubtful and not trip.reads)
             raise error from cause
+        trip.doubtful = trip.doubtful or may_have_worked(failure)
         self._check_fits(trip, decision.wait, "the wait before the next attempt", error)
         trip.backoff = decision.wait
         self.counters.retries += 1
-        logger.debug("%s %s: retry in %.2f s: %s", trip.request.method, trip.url, decision.wait, error)
+        logger.debug("%s %s: retry in %.2f s: %s", trip.request.method, self._url(trip), decision.wait, error)
         self._emit(
             lambda: events.RetryPlanned(
                 method=trip.request.method,
-                url=trip.url,
+                url=self._url(trip),
                 attempt=len(trip.attempts),
                 reason=str(error),
                 wait=decision.wait,
@@ -343,10 +358,10 @@ class Sender:
         if problem:
             raise UnexpectedResponseError(
                 f"The server answered with a redirect {problem} "
-                f"({request.method} {trip.url}, status {reply.status}, location {self._clean_text(location)!r})",
+                f"({request.method} {self._url(trip)}, status {reply.status}, location {self._clean_text(location)!r})",
                 status=reply.status,
                 body=self._clean(reply.body),
-                **trip.context(),
+                **self._context(trip),
             )
         trip.redirects += 1
         trip.backoff = 0.0
@@ -357,31 +372,57 @@ class Sender:
     def _status_error(self, trip: _Trip, reply: Reply) -> tuple[APIStatusError, bool]:
         """Make the error of an error status, and say whether the body calls it temporary."""
         body = self._clean(reply.body)
-        details = parse_error(reply.status, reply.headers, body)
+        headers = Headers((name, self._clean_text(value)) for name, value in reply.headers.items())
+        details = parse_error(reply.status, headers, body)
         trip.note(asyncio.get_running_loop().time(), status=reply.status, error=details.message)
         error = status_error_class(reply.status)(
             details,
             status=reply.status,
-            headers=Headers({name: self._clean_text(value) for name, value in reply.headers.items()}),
+            headers=headers,
             body=body,
             retry_after=parse_retry_after(reply.headers, time.time()),
-            **trip.context(),
+            **self._context(trip),
         )
         return error, details.temporary or details.timeout
 
-    def _transport_error(self, trip: _Trip, broken: Broken) -> RequestError:
-        text = f"{self._clean_text(str(broken))} ({trip.request.method} {trip.url}, attempt {len(trip.attempts)})"
+    def _transport_error(self, trip: _Trip, broken: Broken, text: str) -> RequestError:
+        text = f"{text} ({trip.request.method} {self._url(trip)}, attempt {len(trip.attempts)})"
         text = text[0].upper() + text[1:]
         if broken.trouble is Trouble.OVERSIZED or broken.trouble is Trouble.CUT:
-            return UnexpectedResponseError(text, **trip.context())
-        return (RequestTimeoutError if broken.timed_out else TransportError)(text, **trip.context())
+            return UnexpectedResponseError(text, **self._context(trip))
+        return (RequestTimeoutError if broken.timed_out else TransportError)(text, **self._context(trip))
+
+    def _decode_error(self, trip: _Trip, reply: Reply, error: DecodeError) -> DecodeError:
+        return DecodeError(
+            f"{self._clean_text(str(error))} ({trip.request.method} {self._url(trip)})",
+            path=self._clean_text(error.path),
+            status=reply.status,
+            body=self._clean(reply.body),
+            **self._context(trip),
+        )
+
+    def _unexpected(self, trip: _Trip, reply: Reply, what: str) -> UnexpectedResponseError:
+        return UnexpectedResponseError(
+            f"The answer is {what} ({trip.request.method} {self._url(trip)}, status {reply.status})",
+            status=reply.status,
+            body=self._clean(reply.body),
+            **self._context(trip),
+        )
 
     def _late(self, trip: _Trip, what: str) -> DeadlineExceededError:
         last = f"; the last attempt: {trip.attempts[-1].error}" if trip.attempts else "; nothing was sent"
         return DeadlineExceededError(
-            f"{what[0].upper()}{what[1:]} ({trip.request.method} {trip.url}, {len(trip.attempts)} attempts{last})",
-            **trip.context(),
+            f"{what.capitalize()} ({trip.request.method} {self._url(trip)}, {len(trip.attempts)} attempts{last})",
+            **self._context(trip),
         )
+
+    def _url(self, trip: _Trip) -> str:
+        """Give the URL for people: a redirect may have put the key into it."""
+        return self._clean_text(str(trip.request.url))
+
+    def _context(self, trip: _Trip) -> dict[str, Any]:
+        """Give what every error of a call carries."""
+        return {"method": trip.request.method, "url": self._url(trip), "attempts": trip.attempts}
 
     def _clean(self, body: bytes) -> bytes:
         """Keep the beginning of a bad answer, without the key that a debugging proxy may have echoed."""
@@ -400,7 +441,9 @@ class Sender:
 
     def _sent(self, trip: _Trip) -> None:
         self.counters.requests += 1
-        self._emit(lambda: events.RequestSent(method=trip.request.method, url=trip.url, attempt=len(trip.attempts) + 1))
+        self._emit(
+            lambda: events.RequestSent(method=trip.request.method, url=self._url(trip), attempt=len(trip.attempts) + 1)
+        )
 
     def _answered(self, trip: _Trip, reply: Reply, elapsed: float) -> None:
         self.counters.bytes_received += len(reply.body)
@@ -408,27 +451,31 @@ class Sender:
         self._emit(
             lambda: events.ResponseReceived(
                 method=trip.request.method,
-                url=trip.url,
+                url=self._url(trip),
                 attempt=len(trip.attempts) + 1,
                 status=reply.status,
                 elapsed=elapsed,
                 size_bytes=len(reply.body),
-                correlation_id=reply.headers.get("X-Request-Id"),
+                correlation_id=self._correlation(reply),
             )
         )
+
+    def _correlation(self, reply: Reply) -> str | None:
+        text = reply.headers.get("X-Request-Id")
+        return None if text is None else self._clean_text(text)
 
     def _log(self, trip: _Trip, reply: Reply | None, error: str) -> None:
         if not logger.isEnabledFor(logging.DEBUG):
             return
+        correlation = None if reply is None else self._correlation(reply)
         logger.debug(
-            "%s %s: %s, attempt %d%s",
+            "%s %s: %s, %.3f s, attempt %d%s",
             trip.request.method,
-            trip.request.url.raw_path_qs,
-            reply.status if reply is not None else self._clean_text(error),
+            self._clean_text(trip.request.url.raw_path_qs),
+            error if reply is None else reply.status,
+            asyncio.get_running_loop().time() - trip.sent if trip.sent is not None else trip.attempts[-1].elapsed,
             len(trip.attempts) + (reply is not None),
-            f", correlation id {correlation}"
-            if reply is not None and (correlation := reply.headers.get("X-Request-Id"))
-            else "",
+            f", correlation id {correlation}" if correlation else "",
         )
 
     def _emit(self, make: Callable[[], events.Event]) -> None:

@@ -56,7 +56,8 @@ class Response:
             return parse_json(self.body)
         except ValueError as error:
             message = f"The answer is not JSON: {error}"
-            raise UnexpectedResponseError(message, attempts=self.attempts, status=self.status) from error
+        # Without its cause, which holds the whole body.
+        raise UnexpectedResponseError(message, attempts=self.attempts, status=self.status)
 
 
 class Session:
@@ -111,7 +112,7 @@ class Session:
         try:
             return (await self.sender.send(call)).value
         except NotFoundError as error:
-            if any(attempt.status is None or attempt.status >= 500 for attempt in error.attempts):  # noqa: PLR2004
+            if error.ambiguous:
                 return None
             raise
 

@@ -11,6 +11,7 @@ each send, so that the repetition is paced and counted too, or forbidden where a
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping
@@ -22,6 +23,7 @@ from yarl import URL
 
 from harness_async._version import __version__
 from harness_async.config import Timeouts
+from harness_async.errors import HarnessError
 from harness_async.retry import Trouble
 
 MAX_BODY = 64 * 1024 * 1024
@@ -30,7 +32,13 @@ answers known. A full page of executions has about 28 kB."""
 
 USER_AGENT = f"harness_async/{__version__} aiohttp/{aiohttp.__version__}"
 
+_LARGE = 2**20
+"""Bytes from which on aiohttp warns of bodies that are sent in one piece."""
+
 _PERMANENT_DNS = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
+
+_INHERITED: list[object] = []
+"""Connectors that came with a fork, kept from being collected: that would warn of connections left open."""
 
 OnResend: TypeAlias = Callable[[], Awaitable[None]]
 
@@ -104,7 +112,10 @@ class Transport:
                     "This client belongs to another event loop; make one client for each loop (asyncio.run)"
                 )
             return home
-        # First use; or after a fork, when the parent's sockets are none of ours, not even to close.
+        if home is not None and self.borrowed is None:
+            # After a fork: the parent's sockets are none of ours, not even to close or to complain about.
+            _INHERITED.append(home.http.connector)
+            home.http.detach()
         http = self._make_session() if self.borrowed is None else self.borrowed
         self._home = _Home(os.getpid(), loop, asyncio.Semaphore(self.max_in_flight), http)
         return self._home
@@ -146,12 +157,15 @@ class Transport:
         # Middlewares of a request take the place of the session's, so a borrowed session's own ones are kept; ours
         # comes last, next to the wire. aiohttp has no public name for them.
         theirs = () if self.borrowed is None else getattr(http, "_middlewares", ())
+        broken: Broken | None = None
+        cause: Exception | None = None
         try:
             async with http.request(
                 request.method,
                 request.url,
                 headers=request.headers,
-                data=request.body,
+                data=_data(request.body),
+                skip_auto_headers=("Content-Type",),
                 allow_redirects=False,
                 raise_for_status=False,
                 auto_decompress=True,
@@ -161,8 +175,19 @@ class Transport:
                 middlewares=(*theirs, count),
             ) as response:
                 return Reply(response.status, response.headers, await _read(response))
+        except HarnessError:  # from `on_resend`; some of ours are OSErrors too
+            raise
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise translate(error) from error
+            broken = translate(error)
+            # Errors about an answer hold the request's headers, the key among them, and quote what the server sent.
+            cause = None if isinstance(error, aiohttp.ClientResponseError | aiohttp.ClientPayloadError) else error
+        # Raised here, so that it has no context but the one it is given.
+        raise broken from cause
+
+
+def _data(body: bytes | None) -> bytes | io.BytesIO | None:
+    """Give the body as aiohttp likes it: it sends large ones in pieces, from a file."""
+    return body if body is None or len(body) < _LARGE else io.BytesIO(body)
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

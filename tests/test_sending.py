@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import pickle
 import ssl
 import subprocess
@@ -789,7 +790,7 @@ async def test_deadline_during_a_resend(fake: FakeHarness, connect: Connect, ser
         seen.append(request)
         client._session.sender.pacer.pause(3600)  # what a refusal of another call does
 
-    client = connect(await serve(answer), retry=ONCE, timeouts=Timeouts(deadline=30.0))
+    client = connect(await serve(answer), timeouts=Timeouts(deadline=30.0))
     with pytest.raises(DeadlineExceededError) as caught:
         await client.organizations.get("default")
     assert len(seen) == len(caught.value.attempts) == 1
@@ -1004,14 +1005,15 @@ async def test_observer_is_told_while_it_happens(fake: FakeHarness, connect: Con
 
 
 async def test_log_at_debug(fake: FakeHarness, client: HarnessClient, caplog: pytest.LogCaptureFixture) -> None:
-    """At DEBUG each exchange is one line with method, path, status, attempt and what to quote to support."""
+    """At DEBUG each exchange is one line with method, path, status, time, attempt and what to quote to support."""
     caplog.set_level(logging.DEBUG, logger="harness_async")
     fake.faults.add(Status(503, headers={"X-Request-Id": "r-1"}), times=1)
     await client.executions.list("default", "payments", limit=5).collect()
     lines = [record.getMessage() for record in caplog.records if record.name == "harness_async"]
     path = "/iacm/api/orgs/default/projects/payments/executions?limit=5&page=1"
-    assert f"GET {path}: 503, attempt 1, correlation id r-1" in lines
-    assert f"GET {path}: 200, attempt 2" in lines
+    form = re.escape(f"GET {path}: ") + r"{}, \d+\.\d{{3}} s, attempt {}"
+    assert re.fullmatch(form.format(503, "1, correlation id r-1"), lines[0])
+    assert any(re.fullmatch(form.format(200, 2), line) for line in lines)
     assert any("retry in" in line for line in lines)
 
 

@@ -127,7 +127,7 @@ class FakeHarness(Account):
         self._tasks.add(task)
         try:
             path, _, query = request.raw_path.partition("?")
-            recorded = RecordedRequest(request.method, path, query, request.headers, await request.read())
+            recorded = RecordedRequest(request.method, path, query, request.headers, await request.content.read())
             self.requests.append(recorded)
             return await self._exchange(request, recorded)
         finally:
