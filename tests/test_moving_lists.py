@@ -187,7 +187,7 @@ class CheckedLate(Reading):
 
     kind, width, late = "checked", 3, True
 
-    @precondition(lambda self: False)
+    @precondition(lambda _: False)
     @rule()
     def depart(self) -> None:  # type: ignore[override]
         """Nothing goes away."""

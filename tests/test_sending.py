@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import pickle
+import re
 import ssl
 import subprocess
 import sys
