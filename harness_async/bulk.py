@@ -20,7 +20,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Generic, Literal, Self, TypeAlias, TypeVar, get_args
+from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar, get_args
 
 from attrs import evolve, frozen
 
@@ -100,7 +100,7 @@ class BulkRun(Generic[T]):
         self._results: asyncio.Queue[Sequence[T] | _Done | None] = asyncio.Queue(job.concurrency)
         self._outcomes: dict[ProjectRef, ProjectOutcome] = {}
         self._walks: dict[ProjectRef, Walk[T]] = {}
-        self._discovery: Walk[object] | None = None
+        self._discovery: Walk[Any] | None = None
         self._listed = False
         self._crew: asyncio.Task[None] | None = None
         self._fatal: BaseException | None = None
@@ -268,8 +268,9 @@ class BulkRun(Generic[T]):
     async def _iterate(self) -> AsyncIterator[ProjectRef]:
         projects = self._job.projects
         if isinstance(projects, Pager):
-            async with projects.walk() as self._discovery:
-                while (page := await self._discovery.read_page()) is not None:
+            self._discovery = walk = projects.walk()
+            async with walk:
+                while (page := await walk.read_page()) is not None:
                     for project in page.items:
                         yield as_ref(project)
         elif isinstance(projects, AsyncIterable):

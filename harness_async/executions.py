@@ -21,6 +21,7 @@ from harness_async.errors import (
     AuthenticationError,
     ConflictError,
     DeadlineExceededError,
+    ErrorDetails,
     HarnessError,
     NotFoundError,
     RequestError,
@@ -128,6 +129,15 @@ def _window(params: dict[str, QueryValue]) -> Bounds:
     """Give the window of time filters that `_params` has checked."""
     start, end = params["start_time"], params["end_time"]
     return (start if isinstance(start, int) else None, end if isinstance(end, int) else None)
+
+
+def _taken(found: Execution, error: RequestError) -> ConflictError:
+    """Make the error of a create whose ids turned out to belong to another execution."""
+    if isinstance(error, ConflictError):
+        return error
+    message = f"those ids are taken by an execution of pipeline {found.pipeline!r} on workspace {found.workspace!r}"
+    details = ErrorDetails(message=message, code="conflict")
+    return ConflictError(details, status=409, method=error.method, url=error.url, attempts=error.attempts)
 
 
 class ExecutionsAPI:
@@ -266,7 +276,7 @@ class ExecutionsAPI:
                     raise error from None
                 if (found.pipeline, found.workspace) == (pipeline, workspace):
                     return found
-                raise
+                raise _taken(found, error) from None
         raise AssertionError  # the last attempt returns or raises
 
     async def wait(

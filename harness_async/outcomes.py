@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
-from typing import Any, Literal, Protocol, TypeAlias, get_args, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, get_args, runtime_checkable
 
 from attrs import field, frozen
 
@@ -15,17 +15,16 @@ OutcomeStatus: TypeAlias = Literal["complete", "failed", "denied", "not_found", 
 LimitedBy: TypeAlias = Literal["rate limit", "cooldown", "latency", "consumer"]
 
 
+def _check(name: str, value: object) -> None:
+    check_identifier(name, value)
+
+
 @frozen(order=True)
 class ProjectRef:
     """What names a project: its organization and its identifier."""
 
-    org: str = field()
-    project: str = field()
-
-    @org.validator
-    @project.validator
-    def _check(self, attribute: Any, value: object) -> None:
-        check_identifier(attribute.name, value)
+    org: str = field(validator=lambda _, attribute, value: _check(attribute.name, value))
+    project: str = field(validator=lambda _, attribute, value: _check(attribute.name, value))
 
     def __str__(self) -> str:
         return f"{self.org}/{self.project}"

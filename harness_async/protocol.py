@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeAlias
@@ -36,10 +36,11 @@ class Headers(Mapping[str, str]):
 
     __slots__ = ("_values",)
 
-    def __init__(self, headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> None:
+    def __init__(self, headers: Mapping[str, str], clean: Callable[[str], str] = str) -> None:
+        """Take the headers, each value through `clean`."""
         self._values: dict[str, str] = {}
-        for name, value in headers.items() if isinstance(headers, Mapping) else headers:
-            self._values.setdefault(name.lower(), value)
+        for name, value in headers.items():
+            self._values.setdefault(name.lower(), clean(value))
 
     def __getitem__(self, name: str) -> str:
         return self._values[name.lower()]

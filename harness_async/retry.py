@@ -28,7 +28,7 @@ from typing import Protocol
 
 from attrs import define, frozen
 
-from harness_async.config import RetryPolicy
+from harness_async.config import RETRY_STATUSES, RetryPolicy
 
 DOUBTFUL_RETRIES = 2
 """Retries of what is probably no accident: success that is not JSON, a refusal called temporary."""
@@ -123,8 +123,8 @@ def is_doubtful(failure: Failure, policy: RetryPolicy) -> bool:
 def may_have_worked(failure: Failure) -> bool:
     """Tell the failures after which the request may have had its effect: it went out, and nobody refused it."""
     if failure.trouble is Trouble.STATUS:
-        return failure.status is not None and (failure.status >= 500 or failure.status in {408, 499})  # noqa: PLR2004
-    return failure.trouble in {Trouble.LOST, Trouble.CUT, Trouble.NOT_JSON}
+        return failure.status in RETRY_STATUSES
+    return failure.trouble not in {Trouble.NOT_SENT, Trouble.UNUSABLE}
 
 
 def backoff(retry: int, policy: RetryPolicy, rng: Random) -> float:

@@ -317,7 +317,8 @@ class Sender:
         """Plan the next attempt, or raise the error."""
         decision = trip.course.decide(failure)
         if decision.verdict in {Verdict.FAIL, Verdict.AMBIGUOUS}:
-            error.ambiguous = decision.verdict is Verdict.AMBIGUOUS or (trip.doubtful and not trip.reads)
+            once = not trip.request.repeatable and may_have_worked(failure)
+            error.ambiguous = decision.verdict is Verdict.AMBIGUOUS or once or (trip.doubtful and not trip.reads)
             raise error from cause
         trip.doubtful = trip.doubtful or may_have_worked(failure)
         self._check_fits(trip, decision.wait, "the wait before the next attempt", error)
@@ -372,7 +373,7 @@ class Sender:
     def _status_error(self, trip: _Trip, reply: Reply) -> tuple[APIStatusError, bool]:
         """Make the error of an error status, and say whether the body calls it temporary."""
         body = self._clean(reply.body)
-        headers = Headers((name, self._clean_text(value)) for name, value in reply.headers.items())
+        headers = Headers(reply.headers, self._clean_text)
         details = parse_error(reply.status, headers, body)
         trip.note(asyncio.get_running_loop().time(), status=reply.status, error=details.message)
         error = status_error_class(reply.status)(

@@ -361,7 +361,7 @@ def store_before(fake: FakeHarness, number: int, **members: Any) -> None:
 
     def hook(_: RecordedRequest) -> None:
         if len(fake.requests) == number:
-            fake.add_execution("default", "payments", **(NEW | members))
+            fake.add_execution("default", "payments", **{**NEW, **members})
 
     fake.before_request = hook
 
@@ -605,4 +605,5 @@ async def test_members_that_may_be_missing(fake: FakeHarness, client: HarnessCli
     )
     row = await client.executions.list("default", "payments").first()
     assert row == Execution(org="o", project="j", pipeline_execution_id="e", pipeline_stage_id="s")
+    assert row is not None
     assert row.status is ExecutionStatus.NONE

@@ -189,7 +189,7 @@ class CheckedLate(Reading):
 
     @precondition(lambda _: False)
     @rule()
-    def depart(self) -> None:  # type: ignore[override]
+    def depart(self) -> None:
         """Nothing goes away."""
 
 
