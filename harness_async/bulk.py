@@ -39,7 +39,7 @@ from harness_async.pagination import Pager, Walk
 
 T = TypeVar("T")
 
-logger = logging.getLogger("harness_async")
+logger: logging.Logger = logging.getLogger("harness_async")
 
 OnError: TypeAlias = Literal["collect", "raise"]
 

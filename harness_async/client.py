@@ -84,10 +84,9 @@ class HarnessClient:
 
     def _hang(self, session: Session) -> None:
         self._session = session
-        self._closed = False
-        self.organizations = OrganizationsAPI(session)
-        self.projects = ProjectsAPI(session, self.organizations)
-        self.executions = ExecutionsAPI(session, self.projects)
+        self.organizations: OrganizationsAPI = OrganizationsAPI(session)
+        self.projects: ProjectsAPI = ProjectsAPI(session, self.organizations)
+        self.executions: ExecutionsAPI = ExecutionsAPI(session, self.projects)
 
     def __repr__(self) -> str:
         account = self._session.sender.credentials.account_id

@@ -146,7 +146,7 @@ def _make_converter(*, detailed: bool) -> cattrs.Converter:
     return converter
 
 
-converter = _make_converter(detailed=False)
+converter: cattrs.Converter = _make_converter(detailed=False)
 """The converter of every model. It stops at the first thing wrong; `_explain` then finds out where that was."""
 
 _explainer = _make_converter(detailed=True)

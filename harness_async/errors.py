@@ -94,7 +94,7 @@ class RequestError(HarnessError):
         super().__init__(message)
         self.method = method
         self.url = url
-        self.attempts = tuple(attempts)
+        self.attempts: tuple[Attempt, ...] = tuple(attempts)
 
 
 class TransportError(RequestError):
@@ -197,10 +197,10 @@ class APIStatusError(RequestError):
         retry_after: float | None = None,
     ) -> None:
         self.status = status
-        self.code = details.code
-        self.message = details.message
-        self.field_errors = details.field_errors
-        self.correlation_id = details.correlation_id
+        self.code: str | None = details.code
+        self.message: str = details.message
+        self.field_errors: tuple[FieldError, ...] = details.field_errors
+        self.correlation_id: str | None = details.correlation_id
         self.headers: Mapping[str, str] = {} if headers is None else headers
         self.body = body
         self.retry_after = retry_after

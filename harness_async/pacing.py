@@ -245,7 +245,7 @@ class RatePacer:
         self, limit: RateLimit | None = None, *, inner: Pacer | None = None, throttle: Throttle | None = None
     ) -> None:
         """Pace by a limit, or by `inner`, a pacer of the caller's, adding the gate to it."""
-        self.throttle = Throttle(limit) if throttle is None else throttle
+        self.throttle: Throttle = Throttle(limit) if throttle is None else throttle
         self._inner = inner
         self._waiters: deque[_Waiter] = deque()
         self._timer: asyncio.TimerHandle | None = None

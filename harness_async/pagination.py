@@ -29,7 +29,7 @@ from harness_async.walking import Ask, Bounds, Guarantee, LiveMachine, Machine, 
 
 T = TypeVar("T")
 
-logger = logging.getLogger("harness_async")
+logger: logging.Logger = logging.getLogger("harness_async")
 
 Consistency: TypeAlias = Literal["live", "checked", "strict"]
 

@@ -42,7 +42,7 @@ from harness_async.transport import Broken, Reply, Request, Transport
 
 T = TypeVar("T")
 
-logger = logging.getLogger("harness_async")
+logger: logging.Logger = logging.getLogger("harness_async")
 
 _MAX_REDIRECTS = 5
 _KEPT_BODY = 64 * 1024

@@ -42,7 +42,7 @@ from harness_async.executions import Execution
 from harness_async.outcomes import ProjectRef
 from harness_async.pagination import Page
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     name="harness-async",
     help="Executions of the Harness platform, in bulk.\n\n"
     "The key comes from HARNESS_PLATFORM_API_KEY or HARNESS_API_KEY. There is no option for it: what stands on a "

@@ -126,7 +126,7 @@ class RowWriter:
     """
 
     def __init__(self, stream: BinaryIO) -> None:
-        self.rows = 0
+        self.rows: int = 0
         self._stream = stream
         self._pipe = _pipe_of(stream)
         self._rows: deque[bytes] = deque()

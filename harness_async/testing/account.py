@@ -8,6 +8,7 @@ import random
 import re
 import threading
 import time
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from harness_async.testing.table import Key, Order, Row, Table
@@ -66,7 +67,7 @@ class Account:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.account_id = account_id
-        self.api_key = f"pat.{account_id}.fake0token.fake0secret" if api_key is None else api_key
+        self.api_key: str = f"pat.{account_id}.fake0token.fake0secret" if api_key is None else api_key
         self.order: Order = order
         self.totals: Totals = totals
         self.end_time: EndTime = end_time
@@ -75,8 +76,8 @@ class Account:
         self.clock = clock
         self.before_request: Callable[[RecordedRequest], None] | None = None
         self.between_count_and_rows: Callable[[RecordedRequest], None] | None = None
-        self.lock = threading.RLock()
-        self.rng = random.Random(0)
+        self.lock: AbstractContextManager[Any] = threading.RLock()
+        self.rng: random.Random = random.Random(0)
         self.organizations: dict[str, Json] = {}
         self.tables: dict[tuple[str, str], Table] = {}
         self.project_objects: dict[tuple[str, str], Json] = {}

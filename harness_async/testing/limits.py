@@ -32,7 +32,7 @@ class FixedWindow:
         self.per = per
         self.phase = phase
         self.count_refused = count_refused
-        self.count = 0
+        self.count: int = 0
         self._window: int | None = None
 
     def allow(self, now: float) -> bool:
@@ -108,8 +108,8 @@ class Bucket:
     """
 
     def __init__(self, limit: float, per: float = 60.0, *, capacity: float | None = None) -> None:
-        self.rate = limit / per
-        self.capacity = float(limit if capacity is None else capacity)
+        self.rate: float = limit / per
+        self.capacity: float = float(limit if capacity is None else capacity)
         self._tokens = self.capacity
         self._filled_at: float | None = None
 

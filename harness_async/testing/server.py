@@ -55,9 +55,9 @@ class FakeHarness(Account):
         super().__init__(**options)
         self.host = host
         self.port = port
-        self.prefix = prefix.rstrip("/")
+        self.prefix: str = prefix.rstrip("/")
         self.requests: list[RecordedRequest] = []
-        self.faults = Faults()
+        self.faults: Faults = Faults()
         self.rate_limit: RateLimit | None = None
         self.rate_clock: Callable[[], float] = time.monotonic
         self._runner: web.ServerRunner | None = None
