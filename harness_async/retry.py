@@ -124,7 +124,7 @@ def may_have_worked(failure: Failure) -> bool:
     """Tell the failures after which the request may have had its effect: it went out, and nobody refused it."""
     if failure.trouble is Trouble.STATUS:
         return failure.status in RETRY_STATUSES
-    return failure.trouble not in {Trouble.NOT_SENT, Trouble.UNUSABLE}
+    return failure.trouble not in {Trouble.NOT_SENT, Trouble.UNUSABLE, Trouble.HTML}
 
 
 def backoff(retry: int, policy: RetryPolicy, rng: Random) -> float:
