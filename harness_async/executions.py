@@ -175,9 +175,12 @@ class ExecutionsAPI:
             end_time: Keep those created up to then.
             limit: Page size, 1 to 100.
             prefetch: Pages to ask for ahead of the consumer; memory holds as many.
-            consistency: `live` reads the list as it stands, newest rows included, and gives each row once. Rows that
-                go away meanwhile, or rows that arrive, lose nothing. A departure that an arrival hides within the
-                same moment cannot be seen.
+            consistency: `live` to look at what is there, newest rows included: departures alone or arrivals alone
+                lose nothing, but a departure that an arrival hides can cost a row.
+                `checked` for reports and audits: up to now and no further, at the same cost while nothing moves, and
+                the walk's report says what was guaranteed.
+                `strict` where rows come and go all the time or appear late: one request in a hundred more, and one
+                after another; `PaginationError` if the server's time filter is not what that needs.
         """
         params = _params(
             {
@@ -327,7 +330,7 @@ class ExecutionsAPI:
         start_time: Time | None = None,
         end_time: Time | None = None,
         concurrency: int = 32,
-        consistency: Consistency = "live",
+        consistency: Consistency = "checked",
         on_error: OnError = "collect",
         on_progress: Callable[[Progress], None] | None = None,
     ) -> BulkRun[Execution]:
@@ -343,7 +346,7 @@ class ExecutionsAPI:
             start_time: As in `list`.
             end_time: As in `list`.
             concurrency: Projects read at a time. Requests are paced and limited by the client besides.
-            consistency: As in `list`.
+            consistency: As in `list`, but `checked` unless asked otherwise.
             on_error: `collect` makes a failure the outcome of its project; `raise` ends the run at the first.
             on_progress: Called with the `Progress` at most ten times a second, from the consumer's task.
 
