@@ -18,12 +18,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from datetime import datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar, get_args
 
 from attrs import evolve, frozen
 
+from harness_async.checkpoint import Checkpoint, Identity
 from harness_async.errors import AuthenticationError, HarnessError, NotFoundError, PermissionDeniedError
 from harness_async.outcomes import (
     BulkReport,
@@ -69,10 +81,22 @@ class _Done:
 
 
 @frozen(kw_only=True)
+class CheckpointPlan:
+    """Where a run keeps what it has finished, and what it takes to begin."""
+
+    path: Path
+    identity: Identity
+    freeze: Callable[[], Awaitable[int | None]]
+    """Gives the end of all windows of a run that begins: the server's now."""
+
+
+@frozen(kw_only=True)
 class Job(Generic[T]):
     """What a run is to do."""
 
-    open_list: Callable[[ProjectRef], Pager[T]]
+    open_list: Callable[[ProjectRef, int | None], Pager[T]]
+    """Makes the list of a project, up to a frozen end of the whole run if there is one."""
+
     projects: Projects
     bottleneck: Callable[[], LimitedBy]
     """Says what holds requests back at this moment."""
@@ -80,6 +104,7 @@ class Job(Generic[T]):
     concurrency: int = 32
     on_error: OnError = "collect"
     on_progress: Callable[[Progress], None] | None = None
+    checkpoint: CheckpointPlan | None = None
     unlisted: dict[str, HarnessError]
     """Filled by whoever lists the projects: organizations that could not be."""
 
@@ -107,6 +132,15 @@ class BulkRun(Generic[T]):
         self._rest: Iterator[T] = iter(())
         self._began = self._ended = self._told = 0.0
         self._over = False
+        self._checkpoint: Checkpoint | None = None
+        self._end: int | None = None
+        self.begun: datetime | None = None
+        """When a run with a checkpoint began, where the caller counts times back from then: `checkpoint.begun`."""
+
+        self.commit: Callable[[ProjectOutcome], Mapping[str, Any]] | None = None
+        """Called in a thread when all rows of a complete project were taken, before the checkpoint says so: the place
+        to put them on disk. What it returns is kept with the project and comes back as `resumed`."""
+
         self._done = self._rows = self._requests = self._duplicates = 0
 
     # -- what users see ------------------------------------------------------------------------------------------
@@ -148,8 +182,23 @@ class BulkRun(Generic[T]):
         if self._crew is not None:
             raise RuntimeError("A bulk run runs once; call bulk() again for another")
         self._began = self._told = asyncio.get_running_loop().time()
+        if self._job.checkpoint is not None:
+            await self._resume(self._job.checkpoint)
         self._crew = asyncio.create_task(self._work())
         return self
+
+    @property
+    def resumed(self) -> Mapping[str, Any]:
+        """What `commit` returned for the last project of the run that this one continues; empty for a new run."""
+        return {} if self._checkpoint is None else self._checkpoint.extra
+
+    async def _resume(self, plan: CheckpointPlan) -> None:
+        """Open the checkpoint; what it has finished is neither asked for nor delivered again."""
+        end = None if plan.path.exists() and plan.path.stat().st_size else await plan.freeze()
+        self._checkpoint = await asyncio.to_thread(Checkpoint.open, plan.path, plan.identity, end, self.begun)
+        self._end = self._checkpoint.end
+        self._outcomes.update(self._checkpoint.finished)
+        self._done = len(self._outcomes)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -158,6 +207,8 @@ class BulkRun(Generic[T]):
             self._crew.cancel()
             await asyncio.gather(self._crew, return_exceptions=True)
         self._finish()
+        if self._checkpoint is not None:
+            self._checkpoint.close()
 
     async def __aiter__(self) -> AsyncGenerator[T, None]:
         """Iterate over the rows as they come; a second loop goes on where the first was left.
@@ -198,18 +249,26 @@ class BulkRun(Generic[T]):
                 raise self._fatal
             return False
         if isinstance(result, _Done):
-            self._close_project(result.outcome)
+            await self._close_project(result.outcome)
         else:
             self._rest = iter(result)
         self._tell()
         return True
 
-    def _close_project(self, outcome: ProjectOutcome) -> None:
+    async def _close_project(self, outcome: ProjectOutcome) -> None:
+        if outcome.status == "complete" and (self._checkpoint is not None or self.commit is not None):
+            await asyncio.to_thread(self._secure, outcome)
         walk = self._walks.pop(outcome.project)
         self._outcomes[outcome.project] = outcome
         self._requests += walk.requests
         self._duplicates += walk.report.duplicates
         self._done += 1
+
+    def _secure(self, outcome: ProjectOutcome) -> None:
+        """Put a complete project on disk: first its rows, which is the consumer's part, then that it is complete."""
+        extra = {} if self.commit is None else self.commit(outcome)
+        if self._checkpoint is not None:
+            self._checkpoint.record(outcome, extra)
 
     def _finish(self) -> None:
         if not self._over:
@@ -286,7 +345,7 @@ class BulkRun(Generic[T]):
 
     async def _fetch(self, ref: ProjectRef) -> ProjectOutcome:
         """Walk the list of one project, handing its pages over; its failure becomes its outcome."""
-        walk = self._walks[ref] = self._job.open_list(ref).walk()
+        walk = self._walks[ref] = self._job.open_list(ref, self._end).walk()
         try:
             async with walk:
                 while (page := await walk.read_page()) is not None:

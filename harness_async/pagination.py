@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterator, Sequence
@@ -195,10 +193,10 @@ class Walk(ABC, Generic[T]):
         await self.aclose()
 
 
-def make_machine(plan: ListPlan[Any], offset: float) -> Machine:
+def make_machine(plan: ListPlan[Any]) -> Machine:
     """Make the machine that walks a list as it was asked to; an open window is closed at the server's now."""
     start, end = plan.window
-    window = (start, math.floor(1000 * (time.time() + offset)) if end is None else end)
+    window = (start, plan.source.clock.now() if end is None else end)
     match plan.consistency:
         case "checked" if plan.created is not None:
             return CheckedMachine(plan.limit, window, churns=plan.churns)
@@ -215,7 +213,7 @@ class PageWalk(Walk[T]):
         super().__init__()
         self._plan = plan
         self._offset = plan.source.clock.offset
-        self._machine = make_machine(plan, self._offset)
+        self._machine = make_machine(plan)
         self._tasks: deque[asyncio.Task[Page[T] | None]] = deque()  # in the order in which pages were asked for
         self._page_count = 0
         self._row_count = 0
@@ -307,7 +305,7 @@ class PageWalk(Walk[T]):
         offset = self._plan.source.clock.offset
         if self._machine.bounds is None or self._plan.window[1] is not None or abs(offset - self._offset) < 1.0:
             return False
-        self._machine = make_machine(self._plan, offset)
+        self._machine = make_machine(self._plan)
         return True
 
     def _deliver(self, ask: Ask, number: int, fetched: Fetched[T]) -> Page[T] | None:

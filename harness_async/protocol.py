@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -238,6 +239,15 @@ class ServerClock:
     def offset(self) -> float:
         """Seconds to add to our clock."""
         return min(max(0.0, self._low), self._high)
+
+    @property
+    def known(self) -> bool:
+        """Whether any answer has told it."""
+        return self._low > -math.inf
+
+    def now(self) -> int:
+        """Estimate the server's time, in milliseconds since 1970."""
+        return math.floor(1000 * (time.time() + self.offset))
 
     def learn(self, text: str | None, sent: float, received: float) -> None:
         """Take the `Date` of an answer and when, by our clock, its request left and the answer came."""

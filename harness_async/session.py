@@ -142,10 +142,10 @@ class Session:
         method: str,
         path: str,
         *,
-        params: Mapping[str, QueryValue] | None,
-        json: object,
-        headers: Mapping[str, str] | None,
-        repeatable: bool | None,
+        params: Mapping[str, QueryValue] | None = None,
+        json: object = None,
+        headers: Mapping[str, str] | None = None,
+        repeatable: bool | None = None,
     ) -> Response:
         """Call any endpoint; see `HarnessClient.request`."""
         method = check_method(method)

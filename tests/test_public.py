@@ -234,7 +234,6 @@ def test_signatures(function: Callable[..., Any], expected: str) -> None:
 FILTERS = "workspace=None, pipeline_execution_id=None, status=None, pipeline_name=None, start_time=None, end_time=None"
 
 
-@NOT_YET
 def test_signature_of_bulk() -> None:
     """A bulk run is checked unless asked otherwise, and takes a checkpoint."""
     assert show_signature(ExecutionsAPI.bulk) == (

@@ -10,10 +10,10 @@ import io
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
+from pathlib import Path
 from typing import Annotated
 
 import typer
-from attrs import asdict
 from rich.text import Text
 
 from harness_async.cli.arguments import (
@@ -96,6 +96,16 @@ def export(
     output: Annotated[
         str | None, typer.Option("--output", metavar="FILE", help="Write there, over what is there; else to stdout.")
     ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            "--checkpoint",
+            metavar="FILE",
+            dir_okay=False,
+            help="Keep there what is finished: started again with the same arguments, a run that was killed goes on "
+            "where it stopped. Needs --output; rows of a project are written when it is complete.",
+        ),
+    ] = None,
     requests_per_minute: Annotated[
         int | None,
         typer.Option(
@@ -118,8 +128,11 @@ def export(
         filters=Filters(status=status or None, workspace=workspace, start_time=since, end_time=until),
         form=choose_format(form, output),
         output=output,
+        checkpoint=checkpoint,
         quiet=quiet,
     )
+    if checkpoint is not None and output in {None, "-"}:
+        raise typer.BadParameter("--checkpoint needs --output FILE: what went to stdout cannot be taken back")
     rate_limit = None if requests_per_minute is None else RateLimit(requests_per_minute, 60.0)
     run_job(export_rows(job, Connection(account=account, base_url=base_url, demo=demo), rate_limit))
 
@@ -181,7 +194,7 @@ async def _executions(
 ) -> int:
     async with connect(connection) as client:
         with checked():
-            pager = client.executions.list(project.org, project.project, limit=limit, **asdict(filters, recurse=False))
+            pager = client.executions.list(project.org, project.project, limit=limit, **filters.arguments())
         async with aclosing(pager.pages()) as pages:
             page = await anext(pages)
     newest = sorted(page.items, key=lambda execution: execution.created, reverse=True)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
 from attrs import frozen
@@ -52,11 +52,23 @@ def parse_time(text: str, now: datetime | None = None) -> datetime:
         ) from None
 
 
-def _time(text: str) -> datetime:
+@frozen
+class Moment:
+    """A time as it was written: an age is counted back from a now that a resumed run sets to when it began."""
+
+    text: str
+
+    def at(self, now: datetime | None) -> datetime:
+        """Give the time itself."""
+        return parse_time(self.text, now)
+
+
+def _moment(text: str) -> Moment:
     try:
-        return parse_time(text)
+        parse_time(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+    return Moment(text)
 
 
 def _project(text: str) -> ProjectRef:
@@ -72,8 +84,17 @@ class Filters:
 
     status: Sequence[str] | None
     workspace: str | None
-    start_time: datetime | None
-    end_time: datetime | None
+    start_time: Moment | None
+    end_time: Moment | None
+
+    def arguments(self, now: datetime | None = None) -> dict[str, Any]:
+        """Give them as keyword arguments of `executions.list` and `bulk`."""
+        return {
+            "status": self.status,
+            "workspace": self.workspace,
+            "start_time": None if self.start_time is None else self.start_time.at(now),
+            "end_time": None if self.end_time is None else self.end_time.at(now),
+        }
 
 
 ProjectArgument: TypeAlias = Annotated[
@@ -100,18 +121,18 @@ WorkspaceOption: TypeAlias = Annotated[
     str | None, typer.Option("--workspace", metavar="ID", help="Only those of this workspace.")
 ]
 SinceOption: TypeAlias = Annotated[
-    datetime | None,
+    Moment | None,
     typer.Option(
         "--since",
         metavar="TIME",
-        parser=_time,
+        parser=_moment,
         help="Only those created from then on: a time in ISO 8601 (without a zone it is UTC, a date alone is its "
         "midnight), or an age such as 30m, 12h, 7d, 2w.",
     ),
 ]
 UntilOption: TypeAlias = Annotated[
-    datetime | None,
-    typer.Option("--until", metavar="TIME", parser=_time, help="Only those created up to then; written as --since."),
+    Moment | None,
+    typer.Option("--until", metavar="TIME", parser=_moment, help="Only those created up to then; written as --since."),
 ]
 FormatOption: TypeAlias = Annotated[
     ViewFormat, typer.Option("--format", help="A table for people, or one JSON object a line.")

@@ -15,7 +15,7 @@ from attrs import define, field, frozen
 from harness_async.cli.view import advise, print_error, print_note
 from harness_async.client import HarnessClient
 from harness_async.config import KEY_VARIABLES, RateLimit
-from harness_async.errors import AuthenticationError, ConfigurationError, HarnessError
+from harness_async.errors import AuthenticationError, CheckpointError, ConfigurationError, HarnessError
 from harness_async.events import Event, PageRead, RetryPlanned
 
 COMPLETE, INCOMPLETE, USAGE, REFUSED = range(4)
@@ -157,6 +157,9 @@ async def _guard(job: Coroutine[Any, Any, int]) -> int:
         return error.code
     except ConfigurationError as error:
         print_error(_in_options(str(error)))
+        return USAGE
+    except CheckpointError as error:
+        print_error(str(error))
         return USAGE
     except HarnessError as error:
         print_error(str(error), advise(error))

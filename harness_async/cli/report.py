@@ -138,9 +138,9 @@ class ProgressView:
         return f"limited by {'output' if word == 'consumer' else word}"
 
 
-def may_show_progress(console: Console, rows: BinaryIO) -> bool:
+def may_show_progress(console: Console, rows: BinaryIO | None) -> bool:
     """Whether lines can be drawn anew on standard error without getting between rows on the same screen."""
-    return sys.stderr.isatty() and not console.is_dumb_terminal and not rows.isatty()
+    return sys.stderr.isatty() and not console.is_dumb_terminal and not (rows is not None and rows.isatty())
 
 
 @frozen(kw_only=True)
@@ -156,6 +156,9 @@ class Closing:
     ending: Ending
     unlisted: Mapping[str, HarnessError]
     """Organizations whose projects could not be listed."""
+
+    resumable: bool = False
+    """Whether the same command goes on from here."""
 
 
 def print_closing(console: Console, closing: Closing) -> None:
@@ -173,6 +176,8 @@ def print_closing(console: Console, closing: Closing) -> None:
             show(console, Padding(Text.assemble(plain(name), "  ", plain(why, "dim")), (0, 0, 0, 2)))
         if len(names) > _SHOWN:
             console.print(f"  and {len(names) - _SHOWN:,} more", style="dim")
+    if closing.resumable and closing.ending != "complete":
+        console.print("The checkpoint is kept: run the same command again to go on from here.")
 
 
 def _noun(number: int, noun: str) -> str:
