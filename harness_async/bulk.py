@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -36,7 +37,7 @@ from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar, get_args
 from attrs import evolve, frozen
 
 from harness_async.checkpoint import Checkpoint, Identity
-from harness_async.errors import AuthenticationError, HarnessError, NotFoundError, PermissionDeniedError
+from harness_async.errors import APIStatusError, AuthenticationError, HarnessError, NotFoundError, PermissionDeniedError
 from harness_async.outcomes import (
     BulkReport,
     LimitedBy,
@@ -54,6 +55,13 @@ T = TypeVar("T")
 logger: logging.Logger = logging.getLogger("harness_async")
 
 OnError: TypeAlias = Literal["collect", "raise"]
+
+MOST_AHEAD = 8
+"""Pages of one project under way at once, at most: more than hide the latency only take the pace from the others."""
+
+SAME_REFUSALS = 20
+"""Projects that come first and are all refused alike before the run is given up: it is the key or an argument then, and
+the other ten thousand would be refused too."""
 
 _PROGRESS_INTERVAL = 0.1
 """Seconds between two calls of `on_progress`: ten a second are as many as anybody can watch."""
@@ -102,6 +110,9 @@ class Job(Generic[T]):
     """Says what holds requests back at this moment."""
 
     concurrency: int = 32
+    max_in_flight: int = 32
+    """Requests under way at once, which the projects at hand share."""
+
     on_error: OnError = "collect"
     on_progress: Callable[[Progress], None] | None = None
     checkpoint: CheckpointPlan | None = None
@@ -132,6 +143,9 @@ class BulkRun(Generic[T]):
         self._rest: Iterator[T] = iter(())
         self._began = self._ended = self._told = 0.0
         self._over = False
+        self._fetching = 0  # projects that are being read
+        # What the projects so far were refused with; None from the first that was read on.
+        self._refused: Counter[tuple[type[HarnessError], str | None]] | None = Counter()
         self._checkpoint: Checkpoint | None = None
         self._end: int | None = None
         self.begun: datetime | None = None
@@ -341,24 +355,51 @@ class BulkRun(Generic[T]):
 
     async def _serve(self) -> None:
         while (ref := await self._refs.get()) is not None:
-            await self._results.put(_Done(await self._fetch(ref)))
+            self._fetching += 1
+            try:
+                outcome = await self._fetch(ref)
+            finally:
+                self._fetching -= 1
+            await self._results.put(_Done(outcome))
 
     async def _fetch(self, ref: ProjectRef) -> ProjectOutcome:
         """Walk the list of one project, handing its pages over; its failure becomes its outcome."""
         walk = self._walks[ref] = self._job.open_list(ref, self._end).walk()
         try:
             async with walk:
-                while (page := await walk.read_page()) is not None:
+                while True:
+                    walk.ahead = self._width()
+                    page = await walk.read_page()
+                    if page is None:
+                        break
                     if page.items:
                         await self._results.put(page.items)
         except AuthenticationError:
             raise
         except HarnessError as error:
-            if self._job.on_error == "raise":
+            if self._job.on_error == "raise" or self._is_hopeless(error):
                 raise
             return evolve(self._pending(ref, walk), status=status_of(error), error=error)
+        self._refused = None
         report = walk.report
         return evolve(self._pending(ref, walk), status="complete", consistency=report.consistency, window=report.window)
+
+    def _width(self) -> int:
+        """Say how many pages ahead a project may ask for: its share of the places, more when few are left.
+
+        While many projects are at work each asks for a page at a time, so that a huge one does not take the pace from
+        the small ones; when it is left alone it gets what the others had.
+        """
+        share = min(MOST_AHEAD, self._job.max_in_flight // max(1, self._fetching))
+        return share if share > 1 else 0
+
+    def _is_hopeless(self, error: HarnessError) -> bool:
+        """Count refusals as long as there is nothing else, and say when they are too many to be the projects' own."""
+        if self._refused is None:
+            return False
+        self._refused[(type(error), getattr(error, "code", None))] += 1
+        is_refusal = isinstance(error, APIStatusError) and error.status < 500  # noqa: PLR2004
+        return is_refusal and len(self._refused) == 1 and self._refused.total() >= SAME_REFUSALS
 
 
 def status_of(error: HarnessError) -> OutcomeStatus:

@@ -358,6 +358,8 @@ class ExecutionsAPI:
                 for nor delivered again. Blocking writes happen in a thread.
             on_progress: Called with the `Progress` at most ten times a second, from the consumer's task.
 
+        A run whose first twenty projects are all refused alike (denied, not found, bad request) ends with that error.
+
         Returns:
             A `BulkRun`, to be used with `async with` and iterated.
         """
@@ -381,6 +383,7 @@ class ExecutionsAPI:
                 projects=self._discover(unlisted) if projects is None else check_projects(projects),
                 bottleneck=self._session.sender.bottleneck,
                 concurrency=check_concurrency(concurrency),
+                max_in_flight=self._session.sender.transport.max_in_flight,
                 on_error=check_on_error(on_error),
                 on_progress=on_progress,
                 checkpoint=None if checkpoint is None else self._plan(Path(checkpoint), params, consistency),

@@ -138,6 +138,9 @@ class Walk(ABC, Generic[T]):
     retries = 0
     """How many of them repeated a failed one."""
 
+    ahead: int = 0
+    """Pages to ask for ahead of the consumer, where the walk does."""
+
     def __init__(self) -> None:
         self._rest: Iterator[T] = iter(())
 
@@ -214,6 +217,9 @@ class PageWalk(Walk[T]):
         self._plan = plan
         self._offset = plan.source.clock.offset
         self._machine = make_machine(plan)
+        self.ahead: int = plan.prefetch
+        """Pages to ask for ahead of the consumer; may change while the walk goes on."""
+
         self._tasks: deque[asyncio.Task[Page[T] | None]] = deque()  # in the order in which pages were asked for
         self._page_count = 0
         self._row_count = 0
@@ -235,7 +241,7 @@ class PageWalk(Walk[T]):
     async def read_page(self) -> Page[T] | None:
         """Wait for the next page that has rows (or is the first); None at the end."""
         while not self._closed:
-            page = await (self._prefetched() if self._plan.prefetch else self._direct())
+            page = await (self._prefetched() if self.ahead or self._tasks else self._direct())
             if page is not None:
                 self._row_count += len(page.items)
                 return page
@@ -254,8 +260,7 @@ class PageWalk(Walk[T]):
 
     def start(self) -> None:
         """Begin to fetch ahead before the first row is asked for."""
-        if self._plan.prefetch:
-            self._top_up()
+        self._top_up()
 
     async def _direct(self) -> Page[T] | None:
         ask = self._machine.next()
@@ -274,7 +279,7 @@ class PageWalk(Walk[T]):
         return page
 
     def _top_up(self) -> None:
-        while not self._closed and len(self._tasks) < self._plan.prefetch:
+        while not self._closed and len(self._tasks) < self.ahead:
             ask = self._machine.next()
             if ask is None:
                 return

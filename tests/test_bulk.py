@@ -19,6 +19,8 @@ from harness_async import (
     Progress,
     ProjectRef,
     RatePacer,
+    RequestSent,
+    ResponseReceived,
     RetryPolicy,
     ServerError,
 )
@@ -319,6 +321,61 @@ def test_bad_arguments_are_refused_before_anything_is_sent(arguments: dict[str, 
     client = HarnessClient("pat.acc.id.secret")
     with pytest.raises((ValueError, TypeError), match=what):
         client.executions.bulk(**arguments)  # type: ignore[arg-type]
+
+
+async def test_twenty_projects_refused_alike_end_the_run(client: HarnessClient, fake: FakeHarness) -> None:
+    """When all that was tried is refused with the same words, the other projects are not asked for."""
+    for project in fake.projects:
+        fake.deny(*project)
+    run = client.executions.bulk(fake.projects, concurrency=4)
+    with pytest.raises(PermissionDeniedError) as caught:
+        await take(run)
+    assert caught.value.report is not None
+    assert 20 <= len(fake.requests) <= 20 + 4
+    assert not crew()
+
+
+@pytest.mark.parametrize("good", [0, 10, 19])
+async def test_one_project_that_can_be_read_is_reason_enough_to_go_on(
+    client: HarnessClient, fake: FakeHarness, good: int
+) -> None:
+    """A key that may read something is a good key: thirty-nine refusals are the outcomes of their projects."""
+    for project in fake.projects:
+        fake.deny(*project)
+    fake.allow(*fake.projects[good])
+    run = client.executions.bulk(fake.projects, concurrency=1)
+    await take(run)
+    assert run.report.failed == 39
+
+
+async def test_refusals_of_different_kinds_go_on(client: HarnessClient, fake: FakeHarness) -> None:
+    """Some denied and some gone are no sign of a wrong key."""
+    gone = [(org, f"{project}_gone") for org, project in fake.projects[:15]]
+    for project in fake.projects[:15]:
+        fake.deny(*project)
+    run = client.executions.bulk([*gone, *fake.projects[:15]])
+    await take(run)
+    assert run.report.failed == 30
+
+
+async def test_a_huge_project_gets_more_pages_ahead_when_it_is_left_alone(fake: FakeHarness) -> None:
+    """With many projects at hand each asks for a page at a time; the last one asks for up to eight."""
+    fake.add_project("default", "huge")
+    fake.add_executions("default", "huge", 5000)
+    under_way, most = 0, Counter[str]()
+
+    def sent(event: object) -> None:
+        nonlocal under_way
+        if isinstance(event, RequestSent) and "/huge/" in event.url:
+            under_way += 1
+            most["huge"] = max(most["huge"], under_way)
+        elif isinstance(event, ResponseReceived) and "/huge/" in event.url:
+            under_way -= 1
+
+    async with connect(fake, on_event=sent) as client:
+        run = client.executions.bulk([("default", "huge"), *fake.projects])
+        assert await take(run) == served(fake)
+    assert 1 < most["huge"] <= 8
 
 
 # -- leaving, and being slow ---------------------------------------------------------------------------------------

@@ -188,6 +188,7 @@ def test_a_denied_project_is_in_the_table_and_the_rest_is_written(server: FakeHa
 
 def test_many_failures_are_counted_not_listed(server: FakeHarness) -> None:
     """The table names twenty of a kind."""
+    server.faults.add(Status(501), path="*/nope*")
     names = [f"--project=default/nope{number}" for number in range(25)]
     result = invoke("export", *names)
     assert result.exit_code == 1
