@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from harness_async.projects import Project
     from harness_async.session import Response
     from harness_async.stats import Stats
+    from harness_async.sync import ProjectState, SyncRun, SyncState
 
 __all__ = [
     "APIStatusError",
@@ -89,6 +90,7 @@ __all__ = [
     "Project",
     "ProjectOutcome",
     "ProjectRef",
+    "ProjectState",
     "RateLimit",
     "RateLimitError",
     "RatePacer",
@@ -100,6 +102,8 @@ __all__ = [
     "RetryPolicy",
     "ServerError",
     "Stats",
+    "SyncRun",
+    "SyncState",
     "Timeouts",
     "TransportError",
     "UnexpectedResponseError",
@@ -164,6 +168,9 @@ _HOMES = {
     "Project": "projects",
     "Response": "session",
     "Stats": "stats",
+    "ProjectState": "sync",
+    "SyncRun": "sync",
+    "SyncState": "sync",
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -44,6 +45,7 @@ from harness_async.protocol import (
     texts,
 )
 from harness_async.session import Session
+from harness_async.sync import Rows, SyncPager, SyncRun, SyncState
 from harness_async.walking import Bounds
 
 _LIST = Endpoint("GET", "/iacm/api/orgs/{org}/projects/{project}/executions")
@@ -390,6 +392,75 @@ class ExecutionsAPI:
                 unlisted=unlisted,
             )
         )
+
+    def sync(
+        self,
+        state: SyncState | None = None,
+        projects: Projects | None = None,
+        *,
+        workspace: str | None = None,
+        pipeline_name: str | None = None,
+        start_time: Time | None = None,
+        overlap: float = 60.0,
+        concurrency: int = 32,
+        consistency: Consistency = "checked",
+        on_error: OnError = "collect",
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> SyncRun[Execution]:
+        """Fetch what is new since a state, and what had no outcome then, as upserts.
+
+        Args:
+            state: What `SyncRun.state` was the last time; None for the first.
+            projects: As in `bulk`.
+            workspace: As in `list`; a state goes with its filters.
+            pipeline_name: As in `list`.
+            start_time: Where a project that the state does not have begins; None takes all there is.
+            overlap: Seconds to go back behind the last window, for rows that appear late.
+            concurrency: As in `bulk`.
+            consistency: `checked` or `strict`: what was read must be known to be whole.
+            on_error: As in `bulk`.
+            on_progress: As in `bulk`.
+
+        Returns:
+            A `SyncRun`: used as a `BulkRun`, with `state` for the next time.
+
+        Raises:
+            ValueError: The state belongs to another host, account or other filters.
+        """
+        check_seconds("overlap", overlap)
+        if check_consistency(consistency) == "live":
+            raise ValueError("a sync must know that it missed nothing: consistency 'checked' or 'strict'")
+        credentials, base_url = self._session.sender.credentials, self._session.base_url
+        owner = json.dumps([str(base_url), credentials.account_id, workspace, pipeline_name])
+        before = SyncState(owner=owner) if state is None else state
+        if before.owner != owner:
+            raise ValueError(f"the state belongs to {before.owner}, not to {owner}: host, account or filters differ")
+        first = milliseconds("start_time", start_time)
+
+        def open_list(ref: ProjectRef, start: int | None) -> Pager[Execution]:
+            filters = {"workspace": workspace, "pipeline_name": pipeline_name, "start_time": start, "end_time": None}
+            return self._list(ref, {"status": None, **filters}, consistency=consistency)
+
+        rows = Rows(
+            open_list=open_list,
+            refresh=lambda ref, ids: self._get((ref.org, ref.project, *ids)),
+            ids=attrgetter("pipeline_execution_id", "pipeline_stage_id"),
+            created=attrgetter("created"),
+            is_finished=lambda row: row.status in _FINISHED,
+            overlap=int(overlap * 1000),
+        )
+        unlisted: dict[str, HarnessError] = {}
+        job = Job(
+            open_list=lambda ref, _end: SyncPager(rows, ref, before.projects.get(ref), first),
+            projects=self._discover(unlisted) if projects is None else check_projects(projects),
+            bottleneck=self._session.sender.bottleneck,
+            concurrency=check_concurrency(concurrency),
+            max_in_flight=self._session.sender.transport.max_in_flight,
+            on_error=check_on_error(on_error),
+            on_progress=on_progress,
+            unlisted=unlisted,
+        )
+        return SyncRun(job, before, owner, whole=projects is None)
 
     def _plan(self, path: Path, params: dict[str, QueryValue], consistency: Consistency) -> CheckpointPlan:
         """Say where a run keeps what it has finished, and how to freeze it."""
