@@ -35,6 +35,7 @@ from harness_async.cli.arguments import (
 from harness_async.cli.connecting import COMPLETE, INTERRUPTED, PIPE_CLOSED, Connection, checked, connect, run_job
 from harness_async.cli.exporting import ExportJob, export_rows
 from harness_async.cli.rows import choose_format, give_up_stdout, iso, make_row, print_json
+from harness_async.cli.syncing import SyncJob, sync_rows
 from harness_async.cli.view import count, plain, print_error, print_members, print_note, print_rows, styled_status
 from harness_async.config import RateLimit
 from harness_async.converters import unstructure
@@ -135,6 +136,39 @@ def export(
         raise typer.BadParameter("--checkpoint needs --output FILE: what went to stdout cannot be taken back")
     rate_limit = None if requests_per_minute is None else RateLimit(requests_per_minute, 60.0)
     run_job(export_rows(job, Connection(account=account, base_url=base_url, demo=demo), rate_limit))
+
+
+@app.command()
+def sync(
+    *,
+    state: Annotated[
+        Path,
+        typer.Option("--state", metavar="FILE", dir_okay=False, help="How far the last sync came; made if missing."),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", metavar="FILE", dir_okay=False, help="Write there, in place of what is there.")
+    ],
+    form: Annotated[
+        RowFormat | None,
+        typer.Option("--format", help="JSON or CSV, a row a line; else by the name of the file, else jsonl."),
+    ] = None,
+    requests_per_minute: Annotated[
+        int | None,
+        typer.Option("--requests-per-minute", metavar="N", min=1, help="Send no more than that; else 400."),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No closing table unless it failed.")] = False,
+    account: AccountOption = None,
+    base_url: BaseUrlOption = None,
+    demo: DemoOption = False,
+) -> None:
+    """Write what is new since the last sync, and outcomes that came since, of all projects.
+
+    Rows are upserts: one that is known comes again when its status has changed. Both files are replaced whole, the
+    rows before the state.
+    """
+    job = SyncJob(state=state, output=output, form=choose_format(form, str(output)), quiet=quiet)
+    rate_limit = None if requests_per_minute is None else RateLimit(requests_per_minute, 60.0)
+    run_job(sync_rows(job, Connection(account=account, base_url=base_url, demo=demo), rate_limit))
 
 
 @app.command()
