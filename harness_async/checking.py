@@ -40,7 +40,7 @@ class CheckedMachine:
     seen: Seen = field(factory=Seen)
     _extent: Extent = field(init=False)
     _phase: _Phase = field(default="first", init=False)
-    _todo: list[int] = field(factory=lambda: [0], init=False)  # the next page last
+    _todo: range = field(default=range(1), init=False)  # a range, for a total may be any number
     _under_way: int = field(default=0, init=False)
     _totals: list[int | None] = field(factory=list, init=False)  # of this pass; None where one is missing
     _low: int = field(default=0, init=False)  # the lowest total of the forward pass
@@ -72,7 +72,8 @@ class CheckedMachine:
         if not self._todo or (self._under_way and self._phase != "pass"):
             return None
         self._under_way += 1
-        return Ask(self._todo.pop(), self.window)
+        index, self._todo = self._todo[0], self._todo[1:]
+        return Ask(index, self.window)
 
     def feed(self, ask: Ask, reply: Reply) -> Sequence[int]:
         """Take the reply to a page asked for."""
@@ -91,6 +92,8 @@ class CheckedMachine:
         if not self._under_way:
             return self._heir is not None and self._heir.refuse(ask)
         self._under_way -= 1
+        if self._heir is not None:
+            return True  # it reads what was refused here
         if ask.index == 0:
             return False
         self._totals.append(None)
@@ -107,6 +110,8 @@ class CheckedMachine:
             return self._open(reply)
         fresh = self.seen.new(reply)
         self._totals.append(reply.totals.items)
+        if not reply.count and self._phase == "pass":
+            self._todo = range(0)  # behind the end, whatever the total says
         self._settle()
         return fresh
 
@@ -127,8 +132,10 @@ class CheckedMachine:
             return seek.feed(first, reply)
         self._phase = "pass"
         self._totals = [total]
-        self._todo = list(range(-(-total // self._extent.stride) - 1, 0, -1))
-        return self.seen.new(reply)
+        self._todo = range(1, -(-total // self._extent.stride))
+        fresh = self.seen.new(reply)
+        self._settle()
+        return fresh
 
     def _settle(self) -> None:
         """When all replies of a pass are in, judge them."""
@@ -136,7 +143,7 @@ class CheckedMachine:
         certain = len(totals) == len(self._totals)
         limit = totals[0] if self._phase == "pass" and totals else self._low
         if any(total > limit for total in totals):
-            self._todo.clear()  # no page of this pass can prove anything any more
+            self._todo = range(0)  # no page of this pass can prove anything any more
         if self._todo or self._under_way:
             return
         lowest, highest = min(totals, default=0), max(totals, default=0)
@@ -151,11 +158,11 @@ class CheckedMachine:
             self._seek()
         else:
             self._phase, self._low, self._totals = "reverse", lowest, []
-            self._todo = list(range(max(1, -(-lowest // self._extent.stride))))
+            self._todo = range(max(1, -(-lowest // self._extent.stride)))[::-1]
 
     def _end(self, guarantee: Guarantee) -> None:
         self._phase, self._guarantee = "done", guarantee
-        self._todo.clear()
+        self._todo = range(0)
 
     def _seek(self) -> SeekMachine:
         seek = SeekMachine(self.limit, self.window, self.seen)
@@ -163,5 +170,5 @@ class CheckedMachine:
         return seek
 
     def _drop_freeze(self) -> None:
-        self._todo.clear()
+        self._todo = range(0)
         self._heir = LiveMachine(self.limit, self.seen, guarantee="best_effort")

@@ -224,6 +224,7 @@ class PageWalk(Walk[T]):
         self._page_count = 0
         self._row_count = 0
         self._received = self._fresh = 0
+        self._delivered = False
         self._closed = False
 
     @property
@@ -333,8 +334,9 @@ class PageWalk(Walk[T]):
             logger.warning("%r: rows outside the time window; reading on without it, best effort", self._plan.source)
         self._received += len(rows)
         self._fresh += len(fresh)
-        if not fresh and self._page_count > 1:
+        if not fresh and self._delivered:
             return None
+        self._delivered = True
         return Page(
             items=rows if len(fresh) == len(rows) else [rows[position] for position in fresh],
             number=number,

@@ -24,7 +24,7 @@ from typing import Literal, TypeAlias
 from attrs import define, field
 
 from harness_async.errors import PaginationError
-from harness_async.walking import Ask, Bounds, Extent, Guarantee, Reply, Seen
+from harness_async.walking import Ask, Bounds, Extent, Guarantee, Reply, Seen, pushed
 
 Order: TypeAlias = Literal["newest", "oldest", "none"]
 
@@ -139,7 +139,8 @@ class SeekMachine:
         self._asked = False
         if ask.bounds is not None and outside(reply, ask.bounds):
             raise OutsideWindowError
-        repeated = ask.index > 0 and self._last is not None and reply.count > 0 and reply.repeats(self._last)
+        last = self._last if ask.index else None
+        repeated = last is not None and reply.count > 0 and reply.repeats(last) and not pushed(last, reply)
         self._repeats = self._repeats + 1 if repeated else 0
         if self._repeats == MOST_REPEATS:
             raise PaginationError("The server repeats a page of rows of one moment: it seems to ignore the page number")
@@ -155,12 +156,21 @@ class SeekMachine:
         return fresh
 
     def _doubt(self, ask: Ask, reply: Reply) -> None:
-        """Pages behind the first of a window are counted after all: only a total that stays vouches for them."""
-        if ask.index == 0 or self._last is None:
-            self._total = reply.totals.items
-        elif not reply.count and self._last.count < self.limit:
-            pass  # a page that was not full, and nothing behind it: the first page of a window was all there is
-        elif self._total is None or reply.totals.items != self._total:
+        """Pages behind the first of a window are counted after all: only a total that stays and fits vouches for them.
+
+        With no total at all there is one thing we take for whole: a first page below the limit with nothing behind it.
+        """
+        total, told, last = reply.totals.items, self._extent.told, self._last
+        if ask.index == 0 or last is None:
+            self._total = total
+            return
+        if total is None and self._total is None and not told and not reply.count and ask.index == 1:
+            if last.count >= self.limit:
+                self.guarantee = "best_effort"
+            return
+        end = ask.index * self._extent.stride + reply.count
+        short = reply.count < self._extent.stride
+        if total is None or total != self._total or (short and end != total):
             self.guarantee = "best_effort"
 
     def _is_last(self, ask: Ask, reply: Reply) -> bool:

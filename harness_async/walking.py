@@ -245,7 +245,7 @@ class LiveMachine:
 
     def _forward(self, index: int, reply: Reply) -> Sequence[int]:
         last = self._last
-        if last is not None and reply.count and reply.repeats(last) and not _pushed(last, reply):
+        if last is not None and reply.count and reply.repeats(last) and not pushed(last, reply):
             raise PaginationError(
                 f"The server answered page {index + 1} of the list with the page before, word for word: "
                 "it seems to ignore the page number"
@@ -275,7 +275,7 @@ class LiveMachine:
             self._back = None
 
 
-def _pushed(last: Reply, reply: Reply) -> bool:
+def pushed(last: Reply, reply: Reply) -> bool:
     """Tell whether a page may repeat because a whole page of rows arrived before it."""
     before, after = last.totals.items, reply.totals.items
     return before is not None and after is not None and after - before >= reply.count

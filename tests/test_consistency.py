@@ -220,7 +220,6 @@ async def test_the_window_follows_the_servers_clock(
         assert (ends[0] == report.window[1]) is not first
 
 
-@pytest.mark.xfail(reason="the page behind the one that was thrown away is not taken for the first")
 async def test_an_empty_list_has_its_empty_page_with_a_wrong_clock_too(
     client: HarnessClient, fake: FakeHarness
 ) -> None:  # fmt: skip
@@ -412,7 +411,7 @@ async def test_totals_that_lie_lose_nothing(
     got, report = await read(client, consistency)
     assert sorted(got) == sorted(expected)
     assert report.requests < 130 + (9999 // 30 if lie == "too high" else 0)
-    assert report.consistency in {"exact", "seek"}
+    assert report.consistency in {"exact", "seek", "best_effort"}
 
 
 @pytest.mark.parametrize("totals", ["iacm", "v1", "none"])
