@@ -58,7 +58,7 @@ class Checkpoint:
     extra: Mapping[str, Any] = field(factory=dict[str, Any])
     """What the consumer stored with the latest line."""
 
-    _stream: BinaryIO = field(kw_only=True, repr=False)
+    stream: BinaryIO = field(kw_only=True, repr=False)
 
     @classmethod
     def open(cls, path: Path, identity: Identity, end: int | None, now: datetime | None = None) -> Checkpoint:
@@ -128,15 +128,15 @@ class Checkpoint:
 
     def _write(self, line: Mapping[str, object]) -> None:
         try:
-            self._stream.write(json.dumps(line).encode() + b"\n")
-            self._stream.flush()
-            os.fsync(self._stream.fileno())
+            self.stream.write(json.dumps(line).encode() + b"\n")
+            self.stream.flush()
+            os.fsync(self.stream.fileno())
         except OSError as error:
             raise CheckpointError(f"Cannot write the checkpoint {self.path}: {error.strerror}") from error
 
     def close(self) -> None:
         """Close the file and give up its lock. May be called twice."""
-        self._stream.close()
+        self.stream.close()
 
     def __enter__(self) -> Self:
         return self

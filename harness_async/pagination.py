@@ -132,10 +132,10 @@ class Walk(ABC, Generic[T]):
     For one consumer at a time. `report` tells what it cost so far, and after the end what it guarantees.
     """
 
-    requests = 0
+    requests: int = 0
     """Sends so far, those of retries included."""
 
-    retries = 0
+    retries: int = 0
     """How many of them repeated a failed one."""
 
     ahead: int = 0

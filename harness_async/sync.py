@@ -162,8 +162,8 @@ class SyncWalk(Walk[T]):
         self._unfinished: dict[Ids, int] = {}
         self._times: list[int] = []
         self._window_read = False
-        self._refreshes = 0
-        self._refreshed = 0
+        self._refreshes: int = 0
+        self._refreshed: int = 0
 
     @property
     def report(self) -> WalkReport:

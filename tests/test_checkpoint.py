@@ -239,7 +239,13 @@ async def test_other_arguments_are_refused(client: HarnessClient, tmp_path: Path
     """A checkpoint goes with its filters and consistency."""
     path = tmp_path / "run"
     await take(client.executions.bulk(checkpoint=path), 1)
-    for arguments in ({"status": "failure"}, {"start_time": 5}, {"workspace": "w"}, {"consistency": "strict"}):
+    others: list[dict[str, Any]] = [
+        {"status": "failure"},
+        {"start_time": 5},
+        {"workspace": "w"},
+        {"consistency": "strict"},
+    ]
+    for arguments in others:
         with pytest.raises(CheckpointError, match="other filters"):
             await take(client.executions.bulk(checkpoint=path, **arguments))
 
