@@ -274,7 +274,7 @@ class BulkRun(Generic[T]):
             await asyncio.to_thread(self._secure, outcome)
         walk = self._walks.pop(outcome.project)
         self._outcomes[outcome.project] = outcome
-        self._requests += walk.requests
+        self._requests += walk.report.requests
         self._duplicates += walk.report.duplicates
         self._done += 1
 
@@ -310,10 +310,10 @@ class BulkRun(Generic[T]):
 
     def _count_requests(self) -> int:
         listing = 0 if self._discovery is None else self._discovery.report.requests
-        return listing + self._requests + sum(walk.requests for walk in self._walks.values())
+        return listing + self._requests + sum(walk.report.requests for walk in self._walks.values())
 
     def _pending(self, ref: ProjectRef, walk: Walk[T]) -> ProjectOutcome:
-        return ProjectOutcome(project=ref, rows=walk.report.rows, requests=walk.requests, retries=walk.retries)
+        return ProjectOutcome(project=ref, rows=walk.report.rows, requests=walk.report.requests, retries=walk.retries)
 
     # -- the crew's side -----------------------------------------------------------------------------------------
 

@@ -45,6 +45,7 @@ class CheckedMachine:
     _totals: list[int | None] = field(factory=list, init=False)  # of this pass; None where one is missing
     _low: int = field(default=0, init=False)  # the lowest total of the forward pass
     _guarantee: Guarantee = field(default="exact", init=False)
+    _misled: bool = field(default=False, init=False)  # whether a total promised rows that are not there
     _heir: Machine | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -79,7 +80,7 @@ class CheckedMachine:
         """Take the reply to a page asked for."""
         if self._under_way:
             self._under_way -= 1
-            return self._own(reply)
+            return self._own(ask, reply)
         assert self._heir is not None  # noqa: S101 - what is not under way here was asked for by the heir
         try:
             return self._heir.feed(ask, reply)
@@ -97,10 +98,12 @@ class CheckedMachine:
         if ask.index == 0:
             return False
         self._totals.append(None)
+        if self._phase == "pass":
+            self._todo = range(0)  # nothing behind it can be had either
         self._settle()
         return True
 
-    def _own(self, reply: Reply) -> Sequence[int]:
+    def _own(self, ask: Ask, reply: Reply) -> Sequence[int]:
         if self._heir is not None:  # under way when the freeze was dropped
             return self.seen.new(reply)
         if outside(reply, self.window):
@@ -112,6 +115,8 @@ class CheckedMachine:
         self._totals.append(reply.totals.items)
         if not reply.count and self._phase == "pass":
             self._todo = range(0)  # behind the end, whatever the total says
+            # A total that promises rows where there are none is no measure of how many pages to read again.
+            self._misled = self._misled or (reply.totals.items or 0) > ask.index * self._extent.stride
         self._settle()
         return fresh
 
@@ -154,7 +159,7 @@ class CheckedMachine:
                 self._seek()
         elif certain and lowest == highest == len(self.seen):
             self._end("exact")
-        elif highest > limit or lowest == highest:
+        elif highest > limit or lowest == highest or self._misled:
             self._seek()
         else:
             self._phase, self._low, self._totals = "reverse", lowest, []

@@ -132,17 +132,22 @@ class Walk(ABC, Generic[T]):
     For one consumer at a time. `report` tells what it cost so far, and after the end what it guarantees.
     """
 
-    requests: int = 0
-    """Sends so far, those of retries included."""
+    def __init__(self, ahead: int = 0) -> None:
+        self.requests: int = 0
+        """Sends so far, those of retries included."""
 
-    retries: int = 0
-    """How many of them repeated a failed one."""
+        self.retries: int = 0
+        """How many of them repeated a failed one."""
 
-    ahead: int = 0
-    """Pages to ask for ahead of the consumer, where the walk does."""
+        self.ahead: int = ahead
+        """Pages to ask for ahead of the consumer; may change while the walk goes on."""
 
-    def __init__(self) -> None:
         self._rest: Iterator[T] = iter(())
+
+    def count_sends(self, sends: int) -> None:
+        """Count what one request took."""
+        self.requests += sends
+        self.retries += max(0, sends - 1)
 
     @property
     @abstractmethod
@@ -199,7 +204,8 @@ class Walk(ABC, Generic[T]):
 def make_machine(plan: ListPlan[Any]) -> Machine:
     """Make the machine that walks a list as it was asked to; an open window is closed at the server's now."""
     start, end = plan.window
-    window = (start, plan.source.clock.now() if end is None else end)
+    # A start in the future makes an empty window, not one that ends before it begins.
+    window = (start, max(plan.source.clock.now(), start or 0) if end is None else end)
     match plan.consistency:
         case "checked" if plan.created is not None:
             return CheckedMachine(plan.limit, window, churns=plan.churns)
@@ -213,13 +219,10 @@ class PageWalk(Walk[T]):
     """The driver: does what its machine says, at most `prefetch` pages ahead of the consumer."""
 
     def __init__(self, plan: ListPlan[T]) -> None:
-        super().__init__()
+        super().__init__(plan.prefetch)
         self._plan = plan
         self._offset = plan.source.clock.offset
         self._machine = make_machine(plan)
-        self.ahead: int = plan.prefetch
-        """Pages to ask for ahead of the consumer; may change while the walk goes on."""
-
         self._tasks: deque[asyncio.Task[Page[T] | None]] = deque()  # in the order in which pages were asked for
         self._page_count = 0
         self._row_count = 0
@@ -265,12 +268,14 @@ class PageWalk(Walk[T]):
 
     async def _direct(self) -> Page[T] | None:
         ask = self._machine.next()
+        if ask is None and not self._machine.done:
+            raise PaginationError(f"{self._plan.source!r} cannot be read on: the walk has nothing left to ask for")
         return None if ask is None else await self._ask(ask)
 
     async def _prefetched(self) -> Page[T] | None:
         self._top_up()
         if not self._tasks:
-            return None
+            return await self._direct()
         task = self._tasks[0]
         # Not `await task`: a consumer that is cancelled must not cancel the page it waits for.
         await asyncio.wait((task,))
@@ -296,11 +301,11 @@ class PageWalk(Walk[T]):
         try:
             fetched = await self._plan.source.fetch(number, self._plan.limit, ask.bounds)
         except BaseException as error:
-            self._count(len(getattr(error, "attempts", ())))
+            self.count_sends(len(getattr(error, "attempts", ())))
             if isinstance(error, BadRequestError | NotFoundError) and self._machine.refuse(ask):
                 return None
             raise
-        self._count(fetched.requests)
+        self.count_sends(fetched.requests)
         self._page_count += 1
         if self._page_count == 1 and self._misjudged_now():
             return None
@@ -344,10 +349,6 @@ class PageWalk(Walk[T]):
             total_items=fetched.totals.items,
             total_pages=fetched.totals.pages,
         )
-
-    def _count(self, sends: int) -> None:
-        self.requests += sends
-        self.retries += max(0, sends - 1)
 
 
 class Pager(ABC, Generic[T]):

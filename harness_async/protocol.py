@@ -237,8 +237,11 @@ class ServerClock:
 
     @property
     def offset(self) -> float:
-        """Seconds to add to our clock."""
-        return min(max(0.0, self._low), self._high)
+        """Seconds to add to our clock: none as long as that may be, else so many that we are not ahead of the server.
+
+        A window that is closed a second early leaves out what has just come; one that is closed late is not closed.
+        """
+        return self._low if self._high < 0.0 else max(0.0, self._low)
 
     @property
     def known(self) -> bool:

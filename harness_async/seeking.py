@@ -164,7 +164,7 @@ class SeekMachine:
         if ask.index == 0 or last is None:
             self._total = total
             return
-        if total is None and self._total is None and not told and not reply.count and ask.index == 1:
+        if total is None and self._total is None and not told and not reply.count and ask == Ask(1, self.window):
             if last.count >= self.limit:
                 self.guarantee = "best_effort"
             return

@@ -216,7 +216,7 @@ class Sender:
         async with self.transport.places:
             queued = loop.time()
             counters.queued += queued - trip.asked
-            slot = await self._acquire(trip)
+            slot: Slot | None = await self._acquire(trip)
             trip.leave(loop.time())
             assert trip.sent is not None  # noqa: S101 - for the type checker
             counters.paced += trip.sent - queued
@@ -227,6 +227,7 @@ class Sender:
                 if not trip.course.may_resend():
                     raise Broken(Trouble.LOST, "the connection was lost")
                 self._settle(slot, None)
+                slot = None  # told once: a probe that failed must not be handed back as given up besides
                 trip.doubtful = True
                 trip.note(loop.time(), error="the connection was lost; sent again at once")
                 trip.begin(loop.time())
@@ -240,11 +241,12 @@ class Sender:
             except Broken as broken:
                 if broken.trouble in {Trouble.NOT_SENT, Trouble.LOST, Trouble.CUT}:
                     self._settle(slot, None)
-                else:
+                elif slot is not None:
                     self.pacer.abandoned(slot)
                 raise
             except BaseException:
-                self.pacer.abandoned(slot)
+                if slot is not None:
+                    self.pacer.abandoned(slot)
                 raise
             finally:
                 counters.network += loop.time() - (trip.sent or loop.time())
@@ -262,10 +264,12 @@ class Sender:
         if trip.deadline is not None and asyncio.get_running_loop().time() + wait >= trip.deadline:
             raise self._late(trip, f"{what} would take {wait:.1f} s, beyond the deadline of the call") from cause
 
-    def _settle(self, slot: Slot, reply: Reply | None) -> None:
+    def _settle(self, slot: Slot | None, reply: Reply | None) -> None:
         """Tell the pacer what became of a request, and the observer what became of the gate."""
         throttle = self.pacer.throttle
         was_open, epoch = throttle.is_open, throttle.epoch
+        if slot is None:
+            return
         if reply is None or (reply.status >= _SERVER_ERROR):
             self.pacer.failed(slot)
         elif reply.status == _TOO_MANY:

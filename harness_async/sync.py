@@ -162,7 +162,6 @@ class SyncWalk(Walk[T]):
         self._unfinished: dict[Ids, int] = {}
         self._times: list[int] = []
         self._window_read = False
-        self._refreshes: int = 0
         self._refreshed: int = 0
 
     @property
@@ -171,7 +170,7 @@ class SyncWalk(Walk[T]):
         inner = self._inner.report
         return WalkReport(
             consistency=inner.consistency,
-            requests=self.requests,
+            requests=self.requests + inner.requests,
             pages=inner.pages,
             rows=inner.rows + self._refreshed,
             duplicates=inner.duplicates,
@@ -182,10 +181,7 @@ class SyncWalk(Walk[T]):
         """Wait for the next page of the window, then for rows without an outcome, one by one."""
         while not self._window_read:
             self._inner.ahead = self.ahead
-            try:
-                page = await self._inner.read_page()
-            finally:
-                self._count()
+            page = await self._inner.read_page()
             if page is None:
                 self._window_read = True
                 break
@@ -217,21 +213,15 @@ class SyncWalk(Walk[T]):
             row = await self._pager.rows.refresh(self._pager.ref, ids)
         except NotFoundError as error:
             del self._left[ids]
-            self._refreshes += len(error.attempts)
-            self._count()
+            self.count_sends(len(error.attempts))
             return None
         del self._left[ids]
-        self._refreshes += 1
-        self._count()
+        self.count_sends(1)
         if not self._pager.rows.is_finished(row):
             self._unfinished[ids] = created
             return None
         self._refreshed += 1
         return row
-
-    def _count(self) -> None:
-        self.requests = self._inner.requests + self._refreshes
-        self.retries = self._inner.retries
 
     @property
     def after(self) -> ProjectState | None:

@@ -277,7 +277,6 @@ def pool(client: HarnessClient) -> set[Any]:
     return connector._acquired
 
 
-@pytest.mark.xfail(strict=True, reason="the slot of a probe that already failed is handed back once more")
 @pytest.mark.parametrize("how", ["cancelled", "out of time"])
 def test_a_probe_that_is_given_up_before_it_goes_out_again_lets_no_second_one_out(how: str) -> None:
     """A probe whose connection was lost has failed; that its call then ends is no leave for a second probe."""
