@@ -111,17 +111,16 @@ class StallFreeLoop(asyncio.SelectorEventLoop):
         return ready
 
 
-def run(main: Coroutine[Any, Any, T], loop: asyncio.SelectorEventLoop) -> T:
-    """Run a coroutine in a loop, and see that it leaves no task and no error behind."""
+def run(main: Coroutine[Any, Any, T], kind: type[asyncio.SelectorEventLoop]) -> T:
+    """Run a coroutine in a loop of its own, and see that it leaves no task and no error behind."""
     unheard: list[dict[str, Any]] = []
-    loop.set_exception_handler(lambda _loop, context: unheard.append(context))
-    try:
-        result = loop.run_until_complete(main)
+    with asyncio.Runner(loop_factory=kind) as runner:
+        loop = runner.get_loop()
+        loop.set_exception_handler(lambda _loop, context: unheard.append(context))
+        result = runner.run(main)
         assert not asyncio.all_tasks(loop)
         assert not unheard
         return result
-    finally:
-        loop.close()
 
 
 @define(eq=False)
@@ -303,7 +302,7 @@ def test_a_probe_that_is_given_up_before_it_goes_out_again_lets_no_second_one_ou
             await asyncio.gather(*waiting)
             return at.arrivals
 
-    arrivals = run(main(), JumpingLoop())
+    arrivals = run(main(), JumpingLoop)
     probe = arrivals[2]
     assert [when - probe for when in arrivals[3:] if when < probe + 20.0] == []
 
@@ -335,7 +334,7 @@ async def saturate(kind: str, limit: RateLimit, count: int) -> None:
 @pytest.mark.parametrize("limit", [RateLimit(100, 60.0), RateLimit(400, 60.0)], ids=["100", "400"])
 def test_a_limit_per_minute_is_never_exceeded_over_http(kind: str, limit: RateLimit) -> None:
     """However the server counts its minute, 32 callers that send without rest see not one refusal."""
-    run(saturate(kind, limit, 3 * limit.requests // 2), JumpingLoop())
+    run(saturate(kind, limit, 3 * limit.requests // 2), JumpingLoop)
 
 
 def test_a_limit_is_never_exceeded_in_real_time() -> None:
@@ -345,7 +344,7 @@ def test_a_limit_is_never_exceeded_in_real_time() -> None:
         # All kinds at once: 160 calls each, where a window of half a second allows 100.
         await asyncio.gather(*(saturate(kind, RateLimit(100, 0.5), 160) for kind in LIMITS))
 
-    run(main(), StallFreeLoop())
+    run(main(), StallFreeLoop)
 
 
 # -- refusals ----------------------------------------------------------------------------------------------------------
@@ -365,7 +364,7 @@ def test_after_a_refusal_only_the_probe_is_sent_until_it_is_answered() -> None:
             assert client.stats.throttled == 3
             return at
 
-    at = run(main(), JumpingLoop())
+    at = run(main(), JumpingLoop)
     refused = next(when for when, event in at.seen if isinstance(event, ResponseReceived) and event.status == 429)
     before = [when for when in at.arrivals if when <= refused]
     probes = [when for when in at.arrivals if refused < when < at.moments(GateOpened)[0]]
@@ -403,7 +402,7 @@ def test_no_other_request_arrives_while_the_probe_is_unanswered() -> None:
             assert at.arrivals[1] + 3600.0 == pytest.approx(opened)
             assert min(at.arrivals[2:]) >= opened
 
-    run(main(), JumpingLoop())
+    run(main(), JumpingLoop)
 
 
 def test_a_refusal_of_one_client_holds_the_other() -> None:
@@ -427,7 +426,7 @@ def test_a_refusal_of_one_client_holds_the_other() -> None:
             assert min(at.arrivals[3:]) == pytest.approx(closed + COOLDOWNS[0])
             assert len(at.arrivals) == 2 + 1 + 21
 
-    run(main(), JumpingLoop())
+    run(main(), JumpingLoop)
 
 
 # -- order -------------------------------------------------------------------------------------------------------------
@@ -450,6 +449,26 @@ async def test_calls_are_sent_in_the_order_in_which_they_were_made(fake: FakeHar
     assert served == [number for number in numbers if number not in gone]
 
 
+def test_calls_that_wait_for_the_pace_are_sent_in_their_order_too() -> None:
+    """Held back by the pace or by the gate, calls reach the server first come, first served."""
+
+    async def main() -> None:
+        async with scene() as at:
+            fake = at.fake
+            client = at.connect(pacer=RatePacer(RateLimit(60)), max_in_flight=100)
+            fake.faults.add(TooManyRequests(), when=lambda _: len(fake.requests) == 30)
+
+            async def ask(number: int) -> None:
+                await client.request("GET", "/v1/orgs/default", headers={"X-Number": str(number)})
+
+            await asyncio.gather(*(ask(number) for number in range(90)))
+            served = [int(request.headers["X-Number"]) for request in fake.requests if request.status == 200]
+            refused = next(int(request.headers["X-Number"]) for request in fake.requests if request.status == 429)
+            assert served == [*(number for number in range(90) if number != refused), refused]
+
+    run(main(), JumpingLoop)
+
+
 # -- outages and faults ------------------------------------------------------------------------------------------------
 
 
@@ -467,7 +486,7 @@ def test_an_outage_sees_only_probes_and_costs_no_call(fault: Fault) -> None:
             assert outage.hits > OUTAGE_FAILURES
             return at, client
 
-    at, client = run(main(), JumpingLoop())
+    at, client = run(main(), JumpingLoop)
     sent_while_closed = 0
     closed = False
     for _, event in at.seen:
@@ -507,7 +526,7 @@ def test_one_bad_answer_in_twenty_costs_less_than_a_tenth_more(fault: Fault) -> 
             assert client.stats.retries == bad.hits
             assert not at.moments(GateClosed)
 
-    run(main(), JumpingLoop())
+    run(main(), JumpingLoop)
 
 
 def test_refusals_and_failures_together_cost_a_tenth_and_the_probes() -> None:
@@ -527,7 +546,7 @@ def test_refusals_and_failures_together_cost_a_tenth_and_the_probes() -> None:
             assert client.stats.requests <= 600 * 1.1 + probes
             assert client.stats.throttled == refusals.hits > 0
 
-    run(main(), JumpingLoop())
+    run(main(), JumpingLoop)
 
 
 def test_a_call_that_cannot_be_answered_in_time_fails_and_the_others_do_not() -> None:
@@ -547,4 +566,4 @@ def test_a_call_that_cannot_be_answered_in_time_fails_and_the_others_do_not() ->
             assert is_idle(patient)
             assert len(at.arrivals) <= 64 + OUTAGE_FAILURES + 8 + 50
 
-    run(main(), JumpingLoop())
+    run(main(), JumpingLoop)
