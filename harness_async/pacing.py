@@ -184,7 +184,7 @@ class Throttle:
 
     def abandoned(self, slot: Slot) -> None:
         """Note that nobody will tell how the request ended: another may be the probe."""
-        if slot.probe:
+        if slot.probe and slot.epoch == self.epoch:
             self._probing = False
 
     def _close(self, pauses: tuple[float, ...], now: float) -> None:

@@ -1,0 +1,96 @@
+"""A bulk run over very many projects, in virtual time: share of the limit, requests, memory of the run itself.
+
+    python benchmarks/scale.py [--projects 20000] [--per-minute 1000]
+
+The crew, the pacer and the walks are the real ones; in place of HTTP a source answers after 0.2 to 0.5 s.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import sys
+import time
+import tracemalloc
+from collections.abc import Iterator
+
+import looptime
+from attrs import define, field
+
+from harness_async.bulk import BulkRun, Job
+from harness_async.config import RateLimit
+from harness_async.outcomes import ProjectRef
+from harness_async.pacing import RatePacer
+from harness_async.pagination import Fetched, ListPager, ListPlan, Pager
+from harness_async.protocol import ServerClock, Totals
+from harness_async.walking import Bounds
+
+
+@define
+class Source:
+    """Empty lists, at the pace of the limit."""
+
+    pacer: RatePacer
+    rng: random.Random
+    first_page: int = 1
+    clock: ServerClock = field(factory=ServerClock)
+    requests: int = 0
+
+    async def fetch(self, number: int, limit: int, bounds: Bounds | None = None) -> Fetched[int]:
+        """Answer with nothing, after a while."""
+        del number, bounds  # every page is empty
+        slot = await self.pacer.acquire()
+        self.requests += 1
+        await asyncio.sleep(self.rng.uniform(0.2, 0.5))
+        self.pacer.accepted(slot)
+        return Fetched(items=[], totals=Totals(items=0, pages=0, size=limit))
+
+
+def refs(count: int) -> Iterator[ProjectRef]:
+    """Name so many projects."""
+    for number in range(count):
+        yield ProjectRef(f"org{number // 100}", f"project{number}")
+
+
+async def run(projects: int, per_minute: int) -> None:
+    """Run once and print."""
+    loop = asyncio.get_running_loop()
+    source = Source(RatePacer(RateLimit(per_minute)), random.Random(1))
+
+    def open_list(_ref: ProjectRef, _end: int | None) -> Pager[int]:
+        return ListPager(ListPlan(source=source, key=lambda row: row))
+
+    job = Job(open_list=open_list, projects=refs(projects), bottleneck=lambda: "rate limit", unlisted={})
+    began, real = loop.time(), time.perf_counter()
+    tracemalloc.start()
+    async with BulkRun(job) as bulk:
+        async for _ in bulk:
+            pass
+        report = bulk.report
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    minutes = (loop.time() - began) / 60
+    share = source.requests / minutes / per_minute
+    print(
+        f"Python {sys.version.split()[0]}, {projects:,} empty projects, {per_minute} a minute, 32 workers, virtual time"
+    )
+    print(f"  complete {report.complete:,}, requests {source.requests:,}, {minutes:.1f} min, {share:.2%} of the limit")
+    print(f"  peak traced memory {peak / 2**20:.1f} MiB; {time.perf_counter() - real:.1f} s of real time, traced")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--projects", type=int, default=20_000)
+    parser.add_argument("--per-minute", type=int, default=1000)
+    arguments = parser.parse_args()
+    loop = looptime.new_event_loop(noop_cycles=0)
+    try:
+        loop.run_until_complete(run(arguments.projects, arguments.per_minute))
+    finally:
+        loop.close()
+
+
+if __name__ == "__main__":
+    main()
