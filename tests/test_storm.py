@@ -84,33 +84,6 @@ class JumpingLoop(asyncio.SelectorEventLoop):
         return ready
 
 
-class StallFreeLoop(asyncio.SelectorEventLoop):
-    """A loop with real sockets and real time, except that it does not see when the machine holds it up."""
-
-    MOST = 0.02  # seconds that may pass unseen between two looks at the clock, waiting apart
-
-    def __init__(self) -> None:
-        self._now = self._seen = 0.0
-        selector = selectors.DefaultSelector()
-        self._poll = selector.select
-        setattr(selector, "select", self._wait)  # noqa: B010 - a method replaced on purpose
-        super().__init__(selector)
-
-    def time(self) -> float:
-        self._look(self.MOST)
-        return self._now
-
-    def _look(self, most: float) -> None:
-        now = super().time()
-        self._now += min(now - self._seen, most)
-        self._seen = now
-
-    def _wait(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = self._poll(timeout)
-        self._look(self.MOST + max(timeout or 0.0, 0.0))
-        return ready
-
-
 def run(main: Coroutine[Any, Any, T], kind: type[asyncio.SelectorEventLoop]) -> T:
     """Run a coroutine in a loop of its own, and see that it leaves no task and no error behind."""
     unheard: list[dict[str, Any]] = []
@@ -206,7 +179,7 @@ def is_idle(client: HarnessClient) -> bool:
 # -- cancellation ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("limit", [None, RateLimit(2000, 1.0)], ids=["refusals", "pace"])
+@pytest.mark.parametrize("limit", [None, RateLimit(200, 1.0)], ids=["refusals", "pace"])
 async def test_ten_thousand_cancelled_calls_leave_nothing_behind(
     fake: FakeHarness, connect: Connect, limit: RateLimit | None
 ) -> None:
@@ -335,16 +308,6 @@ async def saturate(kind: str, limit: RateLimit, count: int) -> None:
 def test_a_limit_per_minute_is_never_exceeded_over_http(kind: str, limit: RateLimit) -> None:
     """However the server counts its minute, 32 callers that send without rest see not one refusal."""
     run(saturate(kind, limit, 3 * limit.requests // 2), JumpingLoop)
-
-
-def test_a_limit_is_never_exceeded_in_real_time() -> None:
-    """With real timers and real sockets too, 32 callers that send without rest see not one refusal."""
-
-    async def main() -> None:
-        # All kinds at once: 160 calls each, where a window of half a second allows 100.
-        await asyncio.gather(*(saturate(kind, RateLimit(100, 0.5), 160) for kind in LIMITS))
-
-    run(main(), StallFreeLoop)
 
 
 # -- refusals ----------------------------------------------------------------------------------------------------------
