@@ -67,13 +67,6 @@ _PROGRESS_INTERVAL = 0.1
 """Seconds between two calls of `on_progress`: ten a second are as many as anybody can watch."""
 
 
-def check_concurrency(value: object) -> int:
-    """Return a number of workers, or raise `ValueError`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"concurrency must be a whole number from 1 on, not {value!r}")
-    return value
-
-
 def check_on_error(value: object) -> OnError:
     """Return what to do about a failed project, or raise `ValueError`."""
     if value not in get_args(OnError):

@@ -18,7 +18,7 @@ from typing import TypeAlias, TypedDict
 
 from attrs import frozen
 
-from harness_async.bulk import BulkRun, CheckpointPlan, Job, OnError, check_concurrency, check_on_error
+from harness_async.bulk import BulkRun, CheckpointPlan, Job, OnError, check_on_error
 from harness_async.checkpoint import Identity
 from harness_async.converters import OpenEnum
 from harness_async.errors import (
@@ -40,6 +40,7 @@ from harness_async.protocol import (
     check_identifier,
     check_seconds,
     check_text,
+    check_whole,
     from_milliseconds,
     milliseconds,
     texts,
@@ -384,7 +385,7 @@ class ExecutionsAPI:
                 ),
                 projects=self._discover(unlisted) if projects is None else check_projects(projects),
                 bottleneck=self._session.sender.bottleneck,
-                concurrency=check_concurrency(concurrency),
+                concurrency=check_whole("concurrency", concurrency, 1),
                 max_in_flight=self._session.sender.transport.max_in_flight,
                 on_error=check_on_error(on_error),
                 on_progress=on_progress,
@@ -454,7 +455,7 @@ class ExecutionsAPI:
             open_list=lambda ref, _end: SyncPager(rows, ref, before.projects.get(ref), first),
             projects=self._discover(unlisted) if projects is None else check_projects(projects),
             bottleneck=self._session.sender.bottleneck,
-            concurrency=check_concurrency(concurrency),
+            concurrency=check_whole("concurrency", concurrency, 1),
             max_in_flight=self._session.sender.transport.max_in_flight,
             on_error=check_on_error(on_error),
             on_progress=on_progress,

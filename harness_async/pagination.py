@@ -21,7 +21,7 @@ from attrs import field, frozen
 
 from harness_async.checking import CheckedMachine
 from harness_async.errors import BadRequestError, NotFoundError, PaginationError
-from harness_async.protocol import ServerClock, Totals, check_limit
+from harness_async.protocol import ServerClock, Totals, check_limit, check_whole
 from harness_async.seeking import OutsideWindowError, SeekMachine
 from harness_async.walking import Ask, Bounds, Guarantee, LiveMachine, Machine, Reply
 
@@ -108,15 +108,8 @@ class ListPlan(Generic[T]):
     """Whether a filter lets rows enter and leave the list while they exist."""
 
     limit: int = field(default=100, validator=lambda _i, _a, value: check_limit(value))
-    prefetch: int = field(default=0, validator=lambda _i, _a, value: check_prefetch(value))
+    prefetch: int = field(default=0, validator=lambda _i, _a, value: check_whole("prefetch", value, 0))
     consistency: Consistency = field(default="live", validator=lambda _i, _a, value: check_consistency(value))
-
-
-def check_prefetch(value: object) -> int:
-    """Return a number of pages to ask for ahead, or raise `ValueError`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"prefetch must be a whole number of pages from 0 on, not {value!r}")
-    return value
 
 
 def check_consistency(value: object) -> object:
@@ -379,8 +372,8 @@ class Pager(ABC, Generic[T]):
 
     async def collect(self, max_items: int | None = None) -> Sequence[T]:
         """Fetch the items into a list, at most so many; pages beyond them are not asked for."""
-        if max_items is not None and (isinstance(max_items, bool) or not isinstance(max_items, int) or max_items < 0):
-            raise ValueError(f"max_items must be a whole number from 0 on, or None, not {max_items!r}")
+        if max_items is not None:
+            check_whole("max_items", max_items, 0)
         items: list[T] = []
         async with self.walk() as walk:
             while max_items is None or len(items) < max_items:

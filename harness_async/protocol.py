@@ -131,6 +131,13 @@ def check_limit(limit: object) -> int:
     return limit
 
 
+def check_whole(name: str, value: object, least: int) -> int:
+    """Return a whole number from `least` on, or raise `ValueError`; True and False are none."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be a whole number from {least} on, not {value!r}")
+    return value
+
+
 def build_query(params: Mapping[str, QueryValue]) -> str:
     """Encode a query: None is left out, a sequence repeats its key, booleans are lower case.
 
