@@ -22,16 +22,16 @@ import random
 import selectors
 import statistics
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from attrs import frozen
 
 from harness_async import RateLimit, RatePacer, RetryPolicy
-from harness_async.pacing import Slot, Throttle
 from harness_async.retry import backoff
 from harness_async.testing import Bucket, FixedWindow, SlidingCounter, SlidingWindow
+from harness_async.throttling import Slot, Throttle
 
 T = TypeVar("T")
 
@@ -249,15 +249,15 @@ def table(title: str, names: Iterable[str], columns: dict[str, Callable[[str], s
         print(f"  {name:34}" + "".join(f"{write(name):>24}" for write in columns.values()))
 
 
-def main() -> None:
-    """Measure and print."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print, as the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60.0, help="virtual minutes of each run, unknown limit")
     parser.add_argument("--known-minutes", type=float, default=20.0, help="the same, known limit")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=32)
     parser.add_argument("--processes", type=int, default=0, help="0 for one each processor")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     seeds, workers = range(1, options.seeds + 1), options.workers
     began = time.perf_counter()
 

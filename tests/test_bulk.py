@@ -25,8 +25,8 @@ from harness_async import (
     ServerError,
 )
 from harness_async.bulk import BulkRun
-from harness_async.pacing import Throttle
 from harness_async.testing import Body, CutBody, FakeHarness, Reset, SignInPage, Status, TooManyRequests
+from harness_async.throttling import Throttle
 
 
 def connect(fake: FakeHarness, **options: object) -> HarnessClient:

@@ -25,7 +25,6 @@ from harness_async import (
     RetryPolicy,
     Timeouts,
 )
-from harness_async.pacing import Throttle
 from harness_async.testing import (
     Body,
     CompressedZeros,
@@ -39,6 +38,7 @@ from harness_async.testing import (
     Status,
     TooManyRequests,
 )
+from harness_async.throttling import Throttle
 
 Serve: TypeAlias = Callable[..., Awaitable[str]]
 

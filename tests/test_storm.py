@@ -30,7 +30,6 @@ from harness_async import (
     RetryPolicy,
     Timeouts,
 )
-from harness_async.pacing import COOLDOWNS, OUTAGE_FAILURES, OUTAGE_PAUSES, Throttle
 from harness_async.testing import (
     Bucket,
     CutBody,
@@ -44,6 +43,7 @@ from harness_async.testing import (
     Status,
     TooManyRequests,
 )
+from harness_async.throttling import COOLDOWNS, OUTAGE_FAILURES, OUTAGE_PAUSES, Throttle
 
 T = TypeVar("T")
 Connect: TypeAlias = Callable[..., HarnessClient]
