@@ -13,16 +13,17 @@ import random
 import sys
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import looptime
 from attrs import define, field
 
-from harness_async.bulk import BulkRun, Job
+from harness_async.bulk import BulkRun
 from harness_async.config import RateLimit
+from harness_async.crew import Job
 from harness_async.outcomes import ProjectRef
 from harness_async.pacing import RatePacer
-from harness_async.pagination import Fetched, ListPager, ListPlan, Pager
+from harness_async.pagination import Fetched, ListPager, ListPlan
 from harness_async.protocol import ServerClock, Totals
 from harness_async.walking import Bounds
 
@@ -58,7 +59,7 @@ async def run(projects: int, per_minute: int) -> None:
     loop = asyncio.get_running_loop()
     source = Source(RatePacer(RateLimit(per_minute)), random.Random(1))
 
-    def open_list(_ref: ProjectRef, _end: int | None) -> Pager[int]:
+    def open_list(_ref: ProjectRef, _end: int | None) -> ListPager[int]:
         return ListPager(ListPlan(source=source, key=lambda row: row))
 
     job = Job(open_list=open_list, projects=refs(projects), bottleneck=lambda: "rate limit", unlisted={})
@@ -79,15 +80,15 @@ async def run(projects: int, per_minute: int) -> None:
     print(f"  peak traced memory {peak / 2**20:.1f} MiB; {time.perf_counter() - real:.1f} s of real time, traced")
 
 
-def main() -> None:
-    """Measure and print."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print, as the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--projects", type=int, default=20_000)
     parser.add_argument("--per-minute", type=int, default=1000)
-    arguments = parser.parse_args()
+    options = parser.parse_args(arguments)
     loop = looptime.new_event_loop(noop_cycles=0)
     try:
-        loop.run_until_complete(run(arguments.projects, arguments.per_minute))
+        loop.run_until_complete(run(options.projects, options.per_minute))
     finally:
         loop.close()
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         Attempt,
         AuthenticationError,
         BadRequestError,
+        BudgetError,
         BulkError,
         CheckpointError,
         ConfigurationError,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     )
     from harness_async.executions import Execution, ExecutionStatus
     from harness_async.organizations import Organization
-    from harness_async.outcomes import BulkReport, Progress, ProjectOutcome, ProjectRef
+    from harness_async.outcomes import BulkReport, Plan, Progress, ProjectOutcome, ProjectRef
     from harness_async.pacing import Pacer, RatePacer
     from harness_async.pagination import Page, Pager, Walk, WalkReport
     from harness_async.projects import Project
@@ -60,6 +61,7 @@ __all__ = [
     "Attempt",
     "AuthenticationError",
     "BadRequestError",
+    "BudgetError",
     "BulkError",
     "BulkReport",
     "BulkRun",
@@ -85,6 +87,7 @@ __all__ = [
     "Pager",
     "PaginationError",
     "PermissionDeniedError",
+    "Plan",
     "PreconditionFailedError",
     "Progress",
     "Project",
@@ -125,6 +128,7 @@ _HOMES = {
     "Attempt": "errors",
     "AuthenticationError": "errors",
     "BadRequestError": "errors",
+    "BudgetError": "errors",
     "BulkError": "errors",
     "CheckpointError": "errors",
     "ConfigurationError": "errors",
@@ -156,6 +160,7 @@ _HOMES = {
     "ExecutionStatus": "executions",
     "Organization": "organizations",
     "BulkReport": "outcomes",
+    "Plan": "outcomes",
     "Progress": "outcomes",
     "ProjectOutcome": "outcomes",
     "ProjectRef": "outcomes",

@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -44,6 +44,16 @@ class Identity:
         """Make the identity of a run; filters go in as a hash, for they may be long."""
         text = json.dumps({name: value for name, value in filters.items() if value is not None}, sort_keys=True)
         return cls(host=host, account=account, filters=hashlib.sha256(text.encode()).hexdigest()[:32])
+
+
+@frozen(kw_only=True)
+class CheckpointPlan:
+    """Where a run keeps what it has finished, and what it takes to begin."""
+
+    path: Path
+    identity: Identity
+    freeze: Callable[[], Awaitable[int | None]]
+    """Gives the end of all windows of a run that begins: the server's now."""
 
 
 @define

@@ -9,6 +9,7 @@
     │   └── DecodeError                        JSON that does not fit the model
     ├── PaginationError                        a list that cannot be walked as asked
     ├── CheckpointError                        a checkpoint of another run, or in use
+    ├── BudgetError                            a bulk run would take more requests than it may
     ├── BulkError (ExceptionGroup)             the failed projects of a bulk run
     └── APIStatusError                         the API said no
         ├── BadRequestError 400                ├── AuthenticationError 401
@@ -31,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Self
 from attrs import field, frozen
 
 if TYPE_CHECKING:
-    from harness_async.outcomes import BulkReport
+    from harness_async.outcomes import BulkReport, Plan
 
 
 @frozen(kw_only=True)
@@ -151,6 +152,13 @@ class PaginationError(HarnessError):
 
 class CheckpointError(HarnessError):
     """A checkpoint that belongs to another run or version, or that another process is using."""
+
+
+class BudgetError(HarnessError):
+    """A bulk run would take more requests than `max_requests`; nothing of it was delivered."""
+
+    plan: Plan | None = None
+    """What the run would take, as far as it was planned when that was clear."""
 
 
 class BulkError(HarnessError, ExceptionGroup[HarnessError]):

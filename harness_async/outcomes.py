@@ -161,10 +161,61 @@ class Progress:
     """Seconds since the run began."""
 
     eta: float | None
-    """Seconds that the rest will take, at the pace so far; None where nobody can know."""
+    """Seconds that the rest will take, by the requests still to be made, at the pace so far and no faster than the
+    limit; None where nobody can know."""
+
+    projects_planned: int = 0
+    """Projects whose first page was asked for by a plan."""
 
     limited_by: LimitedBy
     """What a faster run would need more of: a higher limit, the end of a cooldown, a faster server or consumer."""
+
+
+@frozen(kw_only=True)
+class Plan:
+    """What a run will take, as the first page of every project tells it; its `str` is a table for people."""
+
+    projects: int
+    """Projects to be read: those of which something is left to ask for, and those whose first page is all."""
+
+    failed: int
+    """Projects whose first page could not be had; their errors will be their outcomes."""
+
+    rows: int
+    """Rows of the projects whose total the server tells."""
+
+    uncounted: int
+    """Projects whose total it does not tell."""
+
+    requests: int
+    """Requests of the whole run, at least: those already made, and one for each page that is left. Rows that come
+    and go meanwhile, and retries, cost more."""
+
+    made: int
+    """Those already made: for the list of projects and the first pages, which are not asked for again."""
+
+    rate: float | None
+    """Requests a second that the limit allows; None where there is none, or it is not ours to know."""
+
+    @property
+    def minutes(self) -> float | None:
+        """Minutes that the whole run takes at least, at the rate limit; None without one."""
+        return None if self.rate is None else self.requests / self.rate / 60.0
+
+    @property
+    def minutes_left(self) -> float | None:
+        """Minutes that what is left takes at least, at the rate limit; None without one."""
+        return None if self.rate is None else (self.requests - self.made) / self.rate / 60.0
+
+    def __str__(self) -> str:
+        lines = [
+            f"projects    {self.projects:,}{f' ({self.failed:,} failed)' if self.failed else ''}",
+            f"rows        {self.rows:,}{f', more in {self.uncounted:,} projects' if self.uncounted else ''}",
+            f"requests    {self.requests:,} ({self.made:,} made)",
+        ]
+        if self.minutes is not None and self.minutes_left is not None:
+            lines.append(f"time        {self.minutes:.1f} min at least ({self.minutes_left:.1f} min left)")
+        return "\n".join(lines)
 
 
 _SHOWN = 10

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import pickle
+import zlib
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Generic, Literal, Protocol, Self, TypeAlias, TypeVar, get_args
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from harness_async.checking import CheckedMachine
 from harness_async.errors import BadRequestError, NotFoundError, PaginationError
@@ -72,6 +74,17 @@ class Fetched(Generic[T]):
     totals: Totals
     requests: int = 1
     """Sends it took."""
+
+
+@frozen(kw_only=True)
+class Peek:
+    """What the first page of a list tells of the whole."""
+
+    rows: int | None
+    """How many there are; None where the server does not say."""
+
+    requests: int
+    """What reading the list takes at least, the first page included."""
 
 
 class Source(Protocol[T]):
@@ -147,16 +160,25 @@ class Walk(ABC, Generic[T]):
     def report(self) -> WalkReport:
         """What the walk cost and guarantees, as of now."""
 
-    @abstractmethod
     async def read_page(self) -> Page[T] | None:
         """Wait for the next page that has rows (or is the first); None at the end."""
+        page = await self.take_page()
+        self.start()
+        return page
+
+    @abstractmethod
+    async def take_page(self) -> Page[T] | None:
+        """Do as `read_page`, but ask for nothing more until the next page is wanted.
+
+        With the page returned there are never more than `ahead` pages held or under way, or one.
+        """
 
     @abstractmethod
     async def aclose(self) -> None:
         """End the walk and wait until nothing of it is under way. May be called twice."""
 
     def start(self) -> None:
-        """Begin to fetch ahead before the first row is asked for, where the walk fetches ahead at all."""
+        """Begin to fetch ahead before the next row is asked for, where the walk fetches ahead at all."""
 
     def __aiter__(self) -> AsyncGenerator[T, None]:
         """Iterate over the rows; a second loop goes on where the first was left."""
@@ -194,6 +216,30 @@ class Walk(ABC, Generic[T]):
         await self.aclose()
 
 
+class ListWalk(Walk[T]):
+    """A walk that can look at its list before it is read, as a run over many lists does."""
+
+    expected: int = 1
+    """Requests that the walk takes at least, as far as it is known."""
+
+    @property
+    @abstractmethod
+    def is_over(self) -> bool:
+        """Whether all has been read, so that the next page is None."""
+
+    @abstractmethod
+    async def peek(self) -> Peek:
+        """Ask for the first page now, before anything is read, and keep it for when it is wanted."""
+
+
+class Listing(Protocol[T]):
+    """What gives such walks; its rows must pickle."""
+
+    def walk(self) -> ListWalk[T]:
+        """Make a walk over the list."""
+        ...
+
+
 def make_machine(plan: ListPlan[Any]) -> Machine:
     """Make the machine that walks a list as it was asked to; an open window is closed at the server's now."""
     start, end = plan.window
@@ -208,7 +254,24 @@ def make_machine(plan: ListPlan[Any]) -> Machine:
             return LiveMachine(plan.limit)
 
 
-class PageWalk(Walk[T]):
+def estimate(plan: ListPlan[Any], first: Fetched[Any]) -> Peek:
+    """Tell from the first page what a list has and what reading it takes, if nothing moves."""
+    totals, count = first.totals, len(first.items)
+    if not count:
+        return Peek(rows=totals.items, requests=1)
+    stride = totals.size if totals.size and count <= totals.size < plan.limit else min(plan.limit, count)
+    if totals.items is None:
+        requests = totals.pages if totals.pages is not None else 1 + (count == plan.limit)
+    elif plan.created is not None and (plan.consistency == "strict" or (plan.consistency == "checked" and plan.churns)):
+        # A window begins with the last row of the one before, and one that is not full is the last.
+        is_full = count == plan.limit or count < totals.items
+        requests = (totals.items - 1) // max(1, stride - 1) + 1 if is_full else 1
+    else:
+        requests = -(-totals.items // stride)
+    return Peek(rows=totals.items, requests=max(1, requests))
+
+
+class PageWalk(ListWalk[T]):
     """The driver: does what its machine says, at most `prefetch` pages ahead of the consumer."""
 
     def __init__(self, plan: ListPlan[T]) -> None:
@@ -222,6 +285,14 @@ class PageWalk(Walk[T]):
         self._received = self._fresh = 0
         self._delivered = False
         self._closed = False
+        self._taken = 0  # pages in the hands of a consumer who wants no more meanwhile
+        self._looked: Ask | None = None  # what `peek` asked for
+        self._kept: bytes | None = None  # and what came
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all has been read, so that the next page is None."""
+        return self._machine.done and not self._tasks
 
     @property
     def report(self) -> WalkReport:
@@ -235,12 +306,14 @@ class PageWalk(Walk[T]):
             window=self._machine.bounds,
         )
 
-    async def read_page(self) -> Page[T] | None:
+    async def take_page(self) -> Page[T] | None:
         """Wait for the next page that has rows (or is the first); None at the end."""
+        self._taken = 0
         while not self._closed:
             page = await (self._prefetched() if self.ahead or self._tasks else self._direct())
             if page is not None:
                 self._row_count += len(page.items)
+                self._taken = 1
                 return page
             if self._machine.done and not self._tasks:
                 self._closed = True
@@ -256,11 +329,12 @@ class PageWalk(Walk[T]):
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def start(self) -> None:
-        """Begin to fetch ahead before the first row is asked for."""
+        """Begin to fetch ahead before the next row is asked for."""
+        self._taken = 0
         self._top_up()
 
     async def _direct(self) -> Page[T] | None:
-        ask = self._machine.next()
+        ask = self._next()
         if ask is None and not self._machine.done:
             raise PaginationError(f"{self._plan.source!r} cannot be read on: the walk has nothing left to ask for")
         return None if ask is None else await self._ask(ask)
@@ -273,13 +347,11 @@ class PageWalk(Walk[T]):
         # Not `await task`: a consumer that is cancelled must not cancel the page it waits for.
         await asyncio.wait((task,))
         self._tasks.popleft()
-        page = task.result()
-        self._top_up()
-        return page
+        return task.result()
 
     def _top_up(self) -> None:
-        while not self._closed and len(self._tasks) < self.ahead:
-            ask = self._machine.next()
+        while not self._closed and len(self._tasks) + self._taken < self.ahead:
+            ask = self._next()
             if ask is None:
                 return
             self._tasks.append(asyncio.create_task(self._ask_ahead(ask)))
@@ -289,20 +361,61 @@ class PageWalk(Walk[T]):
         self._top_up()
         return page
 
+    async def peek(self) -> Peek:
+        """Ask for the first page now, before anything is read, and keep it for when it is wanted.
+
+        Kept packed, in about a tenth of its memory, for ten thousand lists may be looked at before one is read. A
+        first page of many that nothing freezes is not kept: by then it would be another.
+        """
+        while True:
+            ask = self._machine.next()
+            assert ask is not None and not self._page_count  # noqa: S101, PT018 - nobody reads yet
+            fetched = await self._fetch(ask)
+            if not self._misjudged_now():
+                break
+        peek = estimate(self._plan, fetched)
+        if self._machine.bounds is None and peek.requests > 1:
+            self._machine = make_machine(self._plan)
+            self.expected += 1
+            return evolve(peek, requests=self.expected)
+        self._looked, self._kept = ask, zlib.compress(pickle.dumps(fetched), 1)
+        return peek
+
+    def _next(self) -> Ask | None:
+        ask, self._looked = self._looked, None
+        return ask or self._machine.next()
+
+    def _unpack(self) -> Fetched[T] | None:
+        if self._kept is None:
+            return None
+        packed, self._kept = self._kept, None
+        fetched: Fetched[T] = pickle.loads(zlib.decompress(packed))  # noqa: S301 - packed by `peek`
+        return fetched
+
     async def _ask(self, ask: Ask) -> Page[T] | None:
-        number = self._plan.source.first_page + ask.index
         try:
-            fetched = await self._plan.source.fetch(number, self._plan.limit, ask.bounds)
-        except BaseException as error:
-            self.count_sends(len(getattr(error, "attempts", ())))
-            if isinstance(error, BadRequestError | NotFoundError) and self._machine.refuse(ask):
+            fetched = self._unpack() or await self._fetch(ask)
+        except (BadRequestError, NotFoundError):
+            if self._machine.refuse(ask):
                 return None
             raise
-        self.count_sends(fetched.requests)
         self._page_count += 1
         if self._page_count == 1 and self._misjudged_now():
             return None
-        return self._deliver(ask, number, fetched)
+        return self._deliver(ask, self._plan.source.first_page + ask.index, fetched)
+
+    async def _fetch(self, ask: Ask) -> Fetched[T]:
+        """Ask for a page and count what it took, even if it failed."""
+        source = self._plan.source
+        try:
+            fetched = await source.fetch(source.first_page + ask.index, self._plan.limit, ask.bounds)
+        except BaseException as error:
+            self.count_sends(len(getattr(error, "attempts", ())))
+            raise
+        self.count_sends(fetched.requests)
+        if not self._page_count:
+            self.expected = self.requests - 1 + estimate(self._plan, fetched).requests
+        return fetched
 
     def _misjudged_now(self) -> bool:
         """After the first answer, begin anew if it shows that the window was frozen at a wrong time."""
@@ -315,10 +428,11 @@ class PageWalk(Walk[T]):
     def _deliver(self, ask: Ask, number: int, fetched: Fetched[T]) -> Page[T] | None:
         rows, key, created = fetched.items, self._plan.key, self._plan.created
         reply = Reply(
-            rows,
-            keys=None if key is None else [key(row) for row in rows],
+            rows if key is None else (),
+            # Hashes are all that a machine keeps of keys, and no page of tuples is alive for it.
+            keys=None if key is None else [*map(hash, map(key, rows))],
             totals=fetched.totals,
-            times=None if created is None else [created(row) for row in rows],
+            times=None if created is None or self._plan.consistency == "live" else [*map(created, rows)],
         )
         was_sure = self._machine.guarantee != "best_effort"
         try:
@@ -393,7 +507,7 @@ class ListPager(Pager[T]):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._plan.source!r}>"
 
-    def walk(self) -> Walk[T]:
+    def walk(self) -> PageWalk[T]:
         """Make a walk to be used with `async with`."""
         return PageWalk(self._plan)
 

@@ -17,10 +17,11 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from attrs import field, frozen
 
-from harness_async.bulk import BulkRun, Job
+from harness_async.bulk import BulkRun
+from harness_async.crew import Job
 from harness_async.errors import NotFoundError
 from harness_async.outcomes import ProjectOutcome, ProjectRef
-from harness_async.pagination import Page, Pager, Walk, WalkReport
+from harness_async.pagination import Listing, ListWalk, Page, Pager, Peek, WalkReport
 
 T = TypeVar("T")
 
@@ -101,7 +102,7 @@ def _whole(value: object) -> int:
 class Rows(Generic[T]):
     """What a sync needs to know of the rows of a list."""
 
-    open_list: Callable[[ProjectRef, int | None], Pager[T]]
+    open_list: Callable[[ProjectRef, int | None], Listing[T]]
     """Makes the list of a project from a moment on, up to the server's now."""
 
     refresh: Callable[[ProjectRef, Ids], Awaitable[T]]
@@ -148,7 +149,7 @@ def choose_start(before: ProjectState, overlap: int, limit: int) -> int:
     return min(early) if early and more_pages < len(early) else start
 
 
-class SyncWalk(Walk[T]):
+class SyncWalk(ListWalk[T]):
     """One project's window, then what was unfinished and lies before it."""
 
     def __init__(self, pager: SyncPager[T]) -> None:
@@ -177,15 +178,28 @@ class SyncWalk(Walk[T]):
             window=inner.window,
         )
 
-    async def read_page(self) -> Page[T] | None:
+    @property
+    def is_over(self) -> bool:
+        """Whether all has been read, so that the next page is None."""
+        return self._window_read and not self._left
+
+    async def peek(self) -> Peek:
+        """Ask for the first page of the window now and keep it; rows to refresh take a request each."""
+        window = await self._inner.peek()
+        old = sum(self._start is not None and created < self._start for created in self._left.values())
+        self.expected = window.requests + old
+        return Peek(rows=window.rows, requests=self.expected)
+
+    async def take_page(self) -> Page[T] | None:
         """Wait for the next page of the window, then for rows without an outcome, one by one."""
         while not self._window_read:
             self._inner.ahead = self.ahead
-            page = await self._inner.read_page()
+            page = await self._inner.take_page()
+            self._window_read = page is None or self._inner.is_over
             if page is None:
-                self._window_read = True
                 break
             news = [row for row in page.items if self._note(row)]
+            self.expected = self._inner.expected + len(self._left)
             if news:
                 return Page(items=news, number=page.number, size=page.size, total_items=page.total_items)
         while self._left:
@@ -258,7 +272,7 @@ class SyncRun(BulkRun[T]):
         self._after: dict[ProjectRef, ProjectState] = dict(before.projects)
 
     async def _close_project(self, outcome: ProjectOutcome) -> None:
-        walk: Any = self._walks[outcome.project]
+        walk: Any = self._crew.walks[outcome.project]
         await super()._close_project(outcome)
         if outcome.status == "complete" and walk.after is not None:
             self._after[outcome.project] = walk.after
@@ -271,7 +285,7 @@ class SyncRun(BulkRun[T]):
     @property
     def vanished(self) -> tuple[ProjectRef, ...]:
         """Projects of the last state that the key does not see any more; () until all projects are listed."""
-        if not (self._whole and self._listed) or self._job.unlisted:
+        if not (self._whole and self._crew.listed) or self._job.unlisted:
             return ()
         return tuple(ref for ref in self._before.projects if ref not in self._outcomes)
 

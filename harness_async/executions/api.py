@@ -1,8 +1,4 @@
-"""IaCM executions: one row for each pipeline stage that ran against a workspace.
-
-Facts: apidocs.harness.io, "Executions". The list has no sort parameter and its order is not documented; `status`
-filters go out as one comma-separated value; times are milliseconds since 1970 UTC.
-"""
+"""What can be done with executions: list, get, create, wait for, and fetch those of many projects."""
 
 from __future__ import annotations
 
@@ -11,16 +7,12 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Iterable
-from datetime import datetime
 from operator import attrgetter
 from pathlib import Path
-from typing import TypeAlias, TypedDict
 
-from attrs import frozen
-
-from harness_async.bulk import BulkRun, CheckpointPlan, Job, OnError, check_on_error
-from harness_async.checkpoint import Identity
-from harness_async.converters import OpenEnum
+from harness_async.bulk import BulkRun, check_on_error
+from harness_async.checkpoint import CheckpointPlan, Identity
+from harness_async.crew import Job, OnError
 from harness_async.errors import (
     Attempt,
     AuthenticationError,
@@ -31,6 +23,7 @@ from harness_async.errors import (
     NotFoundError,
     RequestError,
 )
+from harness_async.executions.model import FINISHED, Execution, Status, Time, make_params, window_of
 from harness_async.outcomes import Progress, ProjectRef, Projects, check_projects
 from harness_async.pagination import Consistency, ListPager, ListPlan, Pager, check_consistency
 from harness_async.projects import ProjectsAPI
@@ -41,13 +34,10 @@ from harness_async.protocol import (
     check_seconds,
     check_text,
     check_whole,
-    from_milliseconds,
     milliseconds,
-    texts,
 )
 from harness_async.session import Session
 from harness_async.sync import Rows, SyncPager, SyncRun, SyncState
-from harness_async.walking import Bounds
 
 _LIST = Endpoint("GET", "/iacm/api/orgs/{org}/projects/{project}/executions")
 _CREATE = Endpoint("POST", "/iacm/api/orgs/{org}/projects/{project}/executions", repeatable=False)
@@ -55,87 +45,6 @@ _GET = Endpoint("GET", "/iacm/api/orgs/{org}/projects/{project}/executions/{pipe
 
 _CREATE_TRIES = 3
 """Sends of one create at most, with a look for its effect before each repetition."""
-
-
-class ExecutionStatus(OpenEnum):
-    """The outcome of an execution; an open enum, for the documented words need not be all there are."""
-
-    NONE = "none"
-    """No outcome yet, as far as the documentation lets one guess."""
-
-    SUCCESS = "success"
-    FAILURE = "failure"
-
-
-_FINISHED = frozenset({ExecutionStatus.SUCCESS, ExecutionStatus.FAILURE})
-
-Status: TypeAlias = ExecutionStatus | str
-Time: TypeAlias = datetime | int
-
-
-@frozen(kw_only=True)
-class Execution:
-    """One pipeline stage that ran against one workspace.
-
-    The members that identify it are always there; what else the server leaves out is empty: "", 0, `NONE`.
-    """
-
-    account: str = ""
-    org: str
-    project: str
-    pipeline: str = ""
-    """Identifier of the pipeline (its name, by which lists can be filtered, is another thing)."""
-
-    pipeline_execution_id: str
-    pipeline_stage_id: str
-    workspace: str = ""
-    status: ExecutionStatus = ExecutionStatus.NONE
-    created: int = 0
-    """Milliseconds since 1970 UTC, as sent, whatever its size; the documentation's samples fit no calendar."""
-
-    @property
-    def created_at(self) -> datetime | None:
-        """When it was created, in UTC; None where `created` fits no calendar."""
-        return from_milliseconds(self.created)
-
-    @property
-    def key(self) -> tuple[str, str, str, str]:
-        """What tells it from every other execution of the account."""
-        return (self.org, self.project, self.pipeline_execution_id, self.pipeline_stage_id)
-
-
-class _Filters(TypedDict):
-    workspace: str | None
-    pipeline_execution_id: str | None
-    status: Status | Iterable[Status] | None
-    pipeline_name: str | None
-    start_time: Time | None
-    end_time: Time | None
-
-
-def _params(filters: _Filters) -> dict[str, QueryValue]:
-    """Make the query of a list, checking each filter."""
-    start, end = (milliseconds(name, filters[name]) for name in ("start_time", "end_time"))
-    if start is not None and end is not None and start > end:
-        raise ValueError("start_time must not be later than end_time")
-    words = texts("status", filters["status"])
-    for word in words or ():
-        if not word or "," in word:
-            raise ValueError(f"a status must not be empty and cannot have a comma, as {word!r} has")
-    return {
-        "status": None if words is None else ",".join(map(str, words)),
-        "workspace": filters["workspace"],
-        "pipeline_execution_id": filters["pipeline_execution_id"],
-        "pipeline_name": filters["pipeline_name"],
-        "start_time": start,
-        "end_time": end,
-    }
-
-
-def _window(params: dict[str, QueryValue]) -> Bounds:
-    """Give the window of time filters that `_params` has checked."""
-    start, end = params["start_time"], params["end_time"]
-    return (start if isinstance(start, int) else None, end if isinstance(end, int) else None)
 
 
 def _taken(found: Execution, error: RequestError) -> ConflictError:
@@ -189,7 +98,7 @@ class ExecutionsAPI:
                 `strict` where rows come and go all the time or appear late: one request in a hundred more, and one
                 after another; `PaginationError` if the server's time filter is not what that needs.
         """
-        params = _params(
+        params = make_params(
             {
                 "workspace": workspace,
                 "pipeline_execution_id": pipeline_execution_id,
@@ -208,14 +117,14 @@ class ExecutionsAPI:
         limit: int = 100,
         prefetch: int = 0,
         consistency: Consistency = "live",
-    ) -> Pager[Execution]:
+    ) -> ListPager[Execution]:
         source = self._session.source(_LIST, Execution, params, org=ref.org, project=ref.project)
         return ListPager(
             ListPlan(
                 source=source,
                 key=attrgetter("pipeline_execution_id", "pipeline_stage_id"),
                 created=attrgetter("created"),
-                window=_window(params),
+                window=window_of(params),
                 churns=params["status"] is not None,
                 limit=limit,
                 prefetch=prefetch,
@@ -315,7 +224,7 @@ class ExecutionsAPI:
             async with asyncio.timeout(timeout):
                 while True:
                     last = await self._get(key)
-                    if last.status in _FINISHED:
+                    if last.status in FINISHED:
                         return last
                     await asyncio.sleep(poll_interval)
         except TimeoutError as error:
@@ -341,6 +250,7 @@ class ExecutionsAPI:
         on_error: OnError = "collect",
         checkpoint: str | os.PathLike[str] | None = None,
         on_progress: Callable[[Progress], None] | None = None,
+        max_requests: int | None = None,
     ) -> BulkRun[Execution]:
         """Fetch the executions of many projects concurrently.
 
@@ -359,14 +269,17 @@ class ExecutionsAPI:
             checkpoint: A file that keeps what the run has finished. A run with the same path and arguments goes on
                 where the last one stopped, up to the same moment: a project whose rows were all taken is neither asked
                 for nor delivered again. Blocking writes happen in a thread.
-            on_progress: Called with the `Progress` at most ten times a second, from the consumer's task.
+            on_progress: Called with the `Progress` at most ten times a second, in the loop of the client.
+            max_requests: Refuse a run that would take more, with a `BudgetError`: the run then plans first
+                (`BulkRun.plan`), and asks for no more pages than show that it is too much. Retries, and rows that
+                come and go meanwhile, may still make it a few more.
 
         A run whose first twenty projects are all refused alike (denied, not found, bad request) ends with that error.
 
         Returns:
             A `BulkRun`, to be used with `async with` and iterated.
         """
-        params = _params(
+        params = make_params(
             {
                 "workspace": workspace,
                 "pipeline_execution_id": pipeline_execution_id,
@@ -385,9 +298,11 @@ class ExecutionsAPI:
                 ),
                 projects=self._discover(unlisted) if projects is None else check_projects(projects),
                 bottleneck=self._session.sender.bottleneck,
+                rate=self._session.sender.rate,
                 concurrency=check_whole("concurrency", concurrency, 1),
                 max_in_flight=self._session.sender.transport.max_in_flight,
                 on_error=check_on_error(on_error),
+                max_requests=None if max_requests is None else check_whole("max_requests", max_requests, 0),
                 on_progress=on_progress,
                 checkpoint=None if checkpoint is None else self._plan(Path(checkpoint), params, consistency),
                 unlisted=unlisted,
@@ -438,7 +353,7 @@ class ExecutionsAPI:
             raise ValueError(f"the state belongs to {before.owner}, not to {owner}: host, account or filters differ")
         first = milliseconds("start_time", start_time)
 
-        def open_list(ref: ProjectRef, start: int | None) -> Pager[Execution]:
+        def open_list(ref: ProjectRef, start: int | None) -> ListPager[Execution]:
             filters = {"workspace": workspace, "pipeline_name": pipeline_name, "start_time": start, "end_time": None}
             return self._list(ref, {"status": None, **filters}, consistency=consistency)
 
@@ -447,7 +362,7 @@ class ExecutionsAPI:
             refresh=lambda ref, ids: self._get((ref.org, ref.project, *ids)),
             ids=attrgetter("pipeline_execution_id", "pipeline_stage_id"),
             created=attrgetter("created"),
-            is_finished=lambda row: row.status in _FINISHED,
+            is_finished=lambda row: row.status in FINISHED,
             overlap=int(overlap * 1000),
         )
         unlisted: dict[str, HarnessError] = {}
@@ -455,6 +370,7 @@ class ExecutionsAPI:
             open_list=lambda ref, _end: SyncPager(rows, ref, before.projects.get(ref), first),
             projects=self._discover(unlisted) if projects is None else check_projects(projects),
             bottleneck=self._session.sender.bottleneck,
+            rate=self._session.sender.rate,
             concurrency=check_whole("concurrency", concurrency, 1),
             max_in_flight=self._session.sender.transport.max_in_flight,
             on_error=check_on_error(on_error),
