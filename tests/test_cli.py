@@ -689,7 +689,7 @@ def progress(**changes: Any) -> Progress:
     return Progress(**(values | changes))
 
 
-@pytest.mark.parametrize(("width", "lines"), [(100, 2), (76, 2), (60, 3), (44, 3), (40, 4), (30, 4)])
+@pytest.mark.parametrize(("width", "lines"), [(100, 2), (80, 2), (76, 3), (60, 3), (44, 3), (40, 4), (30, 4)])
 def test_progress_fits_the_terminal(width: int, lines: int) -> None:
     """As many lines at every moment, none wider than the terminal, nothing cut off from 40 columns on."""
     console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)

@@ -113,6 +113,13 @@ def export(
             "--requests-per-minute", metavar="N", min=1, help="Send no more than that; else 400 (--demo: no limit)."
         ),
     ] = None,
+    max_requests: Annotated[
+        int | None,
+        typer.Option("--max-requests", metavar="N", min=0, help="Write nothing if it would take more requests."),
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only say what it would take: a request for each project, and no rows.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, and no closing table unless it failed.")] = False,
     account: AccountOption = None,
     base_url: BaseUrlOption = None,
@@ -130,6 +137,8 @@ def export(
         form=choose_format(form, output),
         output=output,
         checkpoint=checkpoint,
+        max_requests=max_requests,
+        plan_only=plan,
         quiet=quiet,
     )
     if checkpoint is not None and output in {None, "-"}:

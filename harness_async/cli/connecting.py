@@ -15,7 +15,7 @@ from attrs import define, field, frozen
 from harness_async.cli.view import advise, print_error, print_note
 from harness_async.client import HarnessClient
 from harness_async.config import KEY_VARIABLES, RateLimit
-from harness_async.errors import AuthenticationError, CheckpointError, ConfigurationError, HarnessError
+from harness_async.errors import AuthenticationError, BudgetError, CheckpointError, ConfigurationError, HarnessError
 from harness_async.events import Event, PageRead, RetryPlanned
 
 COMPLETE, INCOMPLETE, USAGE, REFUSED = range(4)
@@ -155,8 +155,8 @@ async def _guard(job: Coroutine[Any, Any, int]) -> int:
     except CommandError as error:
         print_error(str(error), error.advice)
         return error.code
-    except ConfigurationError as error:
-        print_error(_in_options(str(error)))
+    except (BudgetError, ConfigurationError) as error:
+        print_error(_in_options(str(error)), advise(error) if isinstance(error, BudgetError) else "")
         return USAGE
     except CheckpointError as error:
         print_error(str(error))
@@ -174,6 +174,7 @@ _OPTIONS = (
     ("the key goes into api_key", f"the key goes into {KEY_VARIABLES[0]}"),
     ("; use https, or pass allow_http=True", "; use https"),
     ("(base_url)", "(--base-url)"),
+    ("max_requests=", "--max-requests "),
     ("base_url ", "The base URL (--base-url, HARNESS_BASE_URL) "),
 )
 """Arguments of the library, and how the same is said on a command line."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,12 +19,12 @@ from harness_async.cli.connecting import COMPLETE, INCOMPLETE, CommandError, Con
 from harness_async.cli.durable import DurableOutput
 from harness_async.cli.report import Closing, Ending, ProgressView, may_show_progress, print_closing
 from harness_async.cli.rows import RowWriter, encoder, open_output
-from harness_async.cli.view import stderr
+from harness_async.cli.view import plain, print_note, reason, show, stderr, stdout
 from harness_async.client import HarnessClient
 from harness_async.config import RateLimit
 from harness_async.errors import AuthenticationError, CheckpointError, HarnessError
 from harness_async.executions import Execution
-from harness_async.outcomes import Progress, ProjectLike, ProjectRef, Projects
+from harness_async.outcomes import Plan, Progress, ProjectLike, ProjectRef, Projects
 
 
 @frozen(kw_only=True)
@@ -39,6 +39,8 @@ class ExportJob:
     """None or "-" is standard output."""
 
     checkpoint: Path | None = None
+    max_requests: int | None = None
+    plan_only: bool = False
     quiet: bool
 
 
@@ -46,19 +48,69 @@ async def export_rows(job: ExportJob, connection: Connection, rate_limit: RateLi
     """Write what the job asks for, and return the exit code."""
     unlisted: dict[str, HarnessError] = {}
     patience = Patience(aloud=False)
+    # A plan alone must not begin a run: what comes after it would be left out of the run that is done later.
+    checkpoint = job.checkpoint if not job.plan_only or (job.checkpoint and job.checkpoint.exists()) else None
     async with connect(connection, rate_limit, patience=patience, quiet=job.quiet) as client:
         with checked():
-            now = (None if job.checkpoint is None else begun(job.checkpoint)) or datetime.now(UTC)
+            now = (None if checkpoint is None else begun(checkpoint)) or datetime.now(UTC)
             run = client.executions.bulk(
-                _choose(client, job, unlisted), checkpoint=job.checkpoint, **job.filters.arguments(now)
+                _choose(client, job, unlisted),
+                checkpoint=checkpoint,
+                max_requests=job.max_requests,
+                **job.filters.arguments(now),
             )
-        if job.checkpoint is not None and job.output is not None:
+        if checkpoint is not None:
             run.begun = now
+        view = _View(job, client, run, patience)
+        if job.plan_only:
+            return _print_plan(await view.plan(), {**run.report.unlisted, **unlisted})
+        if job.max_requests is not None:
+            await view.plan()
+        if job.checkpoint is not None and job.output is not None:
             with closing(DurableOutput(Path(job.output), job.form)) as durable:
-                return await _Export(job, client, run, durable, unlisted, patience).write(None)
+                return await _Export(job, client, run, durable, unlisted, view).write(None)
         # After everything that may be wrong with the options: an old file is not emptied for a slip of the pen.
         with open_output(job.output) as stream:
-            return await _Export(job, client, run, RowWriter(stream), unlisted, patience).write(stream)
+            return await _Export(job, client, run, RowWriter(stream), unlisted, view).write(stream)
+
+
+@define
+class _View:
+    """The progress of a run, where it is to be seen."""
+
+    _job: ExportJob
+    _client: HarnessClient
+    _run: BulkRun[Execution]
+    _patience: Patience
+    console: Console = field(factory=stderr, init=False)
+
+    async def keep_up(self, rows: BinaryIO | None) -> None:
+        """Show how far the run is until cancelled; `rows` is where its rows go."""
+        if not self._job.quiet and may_show_progress(self.console, rows):
+            view = ProgressView(self.console, self._look, lambda: self._patience.reason, lambda: self._run.failures)
+            await view.keep_up()
+
+    def _look(self) -> Progress:
+        # The client counts every request, the run only those of its projects.
+        return evolve(self._run.progress, requests=self._client.stats.requests)
+
+    async def plan(self) -> Plan:
+        """Plan the run, with its progress."""
+        watch = asyncio.create_task(self.keep_up(None))
+        try:
+            return await self._run.plan()
+        finally:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
+
+
+def _print_plan(plan: Plan, unlisted: Mapping[str, HarnessError]) -> int:
+    """Print the plan, and return the exit code."""
+    for line in str(plan).splitlines():
+        show(stdout(), plain(line))
+    for org, error in unlisted.items():
+        print_note(f"{org}/*: projects not listed: {reason(error)}")
+    return INCOMPLETE if plan.failed or unlisted else COMPLETE
 
 
 def _choose(client: HarnessClient, job: ExportJob, unlisted: dict[str, HarnessError]) -> Projects | None:
@@ -89,8 +141,7 @@ class _Export:
     _run: BulkRun[Execution]
     _writer: RowWriter | DurableOutput
     _unlisted: dict[str, HarnessError]
-    _patience: Patience
-    _console: Console = field(factory=stderr, init=False)
+    _view: _View
 
     async def write(self, stream: BinaryIO | None) -> int:
         """Write all rows and close with the table, however it ends."""
@@ -132,7 +183,7 @@ class _Export:
         head, encode = encoder(self._job.form)
         stream.write(head)
         group.create_task(writer.run())
-        view = group.create_task(self._watch(stream))
+        view = group.create_task(self._view.keep_up(stream))
         async for execution in self._run:
             await writer.put(encode(execution))
         writer.finish()
@@ -141,18 +192,10 @@ class _Export:
     async def _pump_whole_projects(self, group: asyncio.TaskGroup, output: DurableOutput) -> None:
         _, encode = encoder(self._job.form)
         output.begin(self._run.resumed)
-        view = group.create_task(self._watch(None))
+        view = group.create_task(self._view.keep_up(None))
         async for execution in self._run:
             output.put(execution, encode(execution))
         view.cancel()
-
-    async def _watch(self, stream: BinaryIO | None) -> None:
-        if not self._job.quiet and may_show_progress(self._console, stream):
-            await ProgressView(self._console, self._look, lambda: self._patience.reason).keep_up()
-
-    def _look(self) -> Progress:
-        # The client counts every request, the run only those of its projects.
-        return evolve(self._run.progress, requests=self._client.stats.requests)
 
     def _close(self, ending: Ending) -> None:
         if self._job.quiet and ending == "complete":
@@ -164,7 +207,7 @@ class _Export:
             rows=self._writer.rows,
             target="" if self._job.output in {None, "-"} else f"in {self._job.output}",
             ending=ending,
-            resumable=self._job.checkpoint is not None,
+            checkpoint=self._job.checkpoint,
             unlisted={**report.unlisted, **self._unlisted},
         )
-        print_closing(self._console, closing)
+        print_closing(self._view.console, closing)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.measure import Measurement
@@ -14,11 +17,14 @@ from rich.text import Text
 from harness_async.errors import (
     APIStatusError,
     AuthenticationError,
+    BudgetError,
     DeadlineExceededError,
+    DecodeError,
     HarnessError,
     NotFoundError,
     PermissionDeniedError,
     RateLimitError,
+    RequestTimeoutError,
     ServerError,
     TransportError,
     UnexpectedResponseError,
@@ -26,6 +32,9 @@ from harness_async.errors import (
 
 _UNBOUNDED = 10_000
 """Columns of what is no terminal: a table in a file is not folded."""
+
+_BLANKS = re.compile(r"(?: |\x1b\[[0-9;]*m)+$")
+"""Blanks at the end of a line, and the styles among them, which must stay."""
 
 _STATUS_STYLES = {"success": "green", "failure": "red", "none": "dim"}
 
@@ -43,22 +52,30 @@ def styled_status(status: str) -> Text:
 
 def stdout() -> Console:
     """Make the console of the results."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _UNBOUNDED)
+    return _make_console(sys.stdout, stderr=False)
 
 
 def stderr() -> Console:
     """Make the console of everything that is no result."""
-    return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _UNBOUNDED)
+    return _make_console(sys.stderr, stderr=True)
+
+
+def _make_console(stream: TextIO, *, stderr: bool) -> Console:
+    console = Console(stderr=stderr, highlight=False, width=None if stream.isatty() else _UNBOUNDED)
+    if stream.isatty() and console.is_dumb_terminal:  # of which rich takes every one to have 80 columns
+        console.size = os.get_terminal_size(stream.fileno())
+    return console
 
 
 def show(console: Console, what: RenderableType) -> None:
-    """Print something, without the blanks that fill up the lines of a table."""
-    if console.is_terminal:
+    """Print something, without the blanks that fill up the lines of a table: a narrower terminal would wrap them."""
+    if console.legacy_windows:  # draws by other means than text
         console.print(what)
         return
     with console.capture() as captured:
         console.print(what)
-    console.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+    lines = (_BLANKS.sub(lambda found: found.group().replace(" ", ""), line) for line in captured.get().splitlines())
+    console.file.write("".join(f"{line}\n" for line in lines))
     console.file.flush()
 
 
@@ -124,6 +141,9 @@ def reason(error: HarnessError) -> str:
     return " ".join(text.split())
 
 
+_PASSING = frozenset({408, 409, 423, 425, 499})
+"""Statuses of a client's error that say nothing against the request: too slow, in conflict, locked, too early, cut."""
+
 _ADVICE: tuple[tuple[type[HarnessError], str], ...] = (
     (AuthenticationError, "The key was not accepted: is it whole, not expired, and of this account?"),
     (PermissionDeniedError, "The key may not read this: ask for the permission to view it."),
@@ -132,7 +152,10 @@ _ADVICE: tuple[tuple[type[HarnessError], str], ...] = (
     (ServerError, "The server is in trouble: run again later."),
     (APIStatusError, "The API does not take this request: check the options."),
     (DeadlineExceededError, "The server is slow or in trouble: run again later."),
+    (RequestTimeoutError, "No answer in time: run again later; if that does not help, check the network."),
     (TransportError, "No answer: check the network and the address (HARNESS_BASE_URL), then run again."),
+    (DecodeError, "The answer does not fit this version: look for a newer harness-async."),
+    (BudgetError, "Allow more requests, or ask for less: with --org, --project or --since."),
     (UnexpectedResponseError, "Is the address that of the Harness API, with no proxy or sign-in page before it?"),
     (HarnessError, "Run again."),
 )
@@ -141,4 +164,6 @@ _ADVICE: tuple[tuple[type[HarnessError], str], ...] = (
 
 def advise(error: HarnessError) -> str:
     """Say what to do about an error."""
+    if isinstance(error, APIStatusError) and error.status in _PASSING:
+        return "It does not work at this moment: run again later."
     return next(advice for kind, advice in _ADVICE if isinstance(error, kind))
