@@ -27,6 +27,28 @@ _Phase: TypeAlias = Literal["first", "pass", "reverse", "handed over", "done"]
 
 
 @define
+class _Span:
+    """The totals of a pass: their lowest and highest, for a pass may have ten thousand."""
+
+    lowest: int = 0
+    highest: int = 0
+    certain: bool = True
+    """Whether none was missing."""
+
+    _empty: bool = True
+
+    def add(self, total: int | None) -> None:
+        """Take the total of one more reply."""
+        if total is None:
+            self.certain = False
+        elif self._empty:
+            self.lowest = self.highest = total
+            self._empty = False
+        else:
+            self.lowest, self.highest = min(self.lowest, total), max(self.highest, total)
+
+
+@define
 class CheckedMachine:
     """Steps 1 to 3; steps 4 and 5 are other machines, to which it hands over."""
 
@@ -42,8 +64,8 @@ class CheckedMachine:
     _phase: _Phase = field(default="first", init=False)
     _todo: range = field(default=range(1), init=False)  # a range, for a total may be any number
     _under_way: int = field(default=0, init=False)
-    _totals: list[int | None] = field(factory=list, init=False)  # of this pass; None where one is missing
-    _low: int = field(default=0, init=False)  # the lowest total of the forward pass
+    _totals: _Span = field(factory=_Span, init=False)  # of this pass
+    _most: int = field(default=0, init=False)  # the total that none of this pass may exceed
     _guarantee: Guarantee = field(default="exact", init=False)
     _misled: bool = field(default=False, init=False)  # whether a total promised rows that are not there
     _heir: Machine | None = field(default=None, init=False)
@@ -97,7 +119,7 @@ class CheckedMachine:
             return True  # it reads what was refused here
         if ask.index == 0:
             return False
-        self._totals.append(None)
+        self._totals.add(None)
         if self._phase == "pass":
             self._todo = range(0)  # nothing behind it can be had either
         self._settle()
@@ -112,7 +134,7 @@ class CheckedMachine:
         if self._phase == "first":
             return self._open(reply)
         fresh = self.seen.new(reply)
-        self._totals.append(reply.totals.items)
+        self._totals.add(reply.totals.items)
         if not reply.count and self._phase == "pass":
             self._todo = range(0)  # behind the end, whatever the total says
             # A total that promises rows where there are none is no measure of how many pages to read again.
@@ -136,7 +158,8 @@ class CheckedMachine:
             assert first is not None  # noqa: S101 - a machine that was just made asks for something
             return seek.feed(first, reply)
         self._phase = "pass"
-        self._totals = [total]
+        self._most = total
+        self._totals.add(total)
         self._todo = range(1, -(-total // self._extent.stride))
         fresh = self.seen.new(reply)
         self._settle()
@@ -144,26 +167,23 @@ class CheckedMachine:
 
     def _settle(self) -> None:
         """When all replies of a pass are in, judge them."""
-        totals = [total for total in self._totals if total is not None]
-        certain = len(totals) == len(self._totals)
-        limit = totals[0] if self._phase == "pass" and totals else self._low
-        if any(total > limit for total in totals):
+        totals = self._totals
+        if totals.highest > self._most:
             self._todo = range(0)  # no page of this pass can prove anything any more
         if self._todo or self._under_way:
             return
-        lowest, highest = min(totals, default=0), max(totals, default=0)
         if self._phase == "reverse":
-            if certain and highest <= self._low:
+            if totals.certain and totals.highest <= self._most:
                 self._end("covered")
             else:
                 self._seek()
-        elif certain and lowest == highest == len(self.seen):
+        elif totals.certain and totals.lowest == totals.highest == len(self.seen):
             self._end("exact")
-        elif highest > limit or lowest == highest or self._misled:
+        elif totals.highest > self._most or totals.lowest == totals.highest or self._misled:
             self._seek()
         else:
-            self._phase, self._low, self._totals = "reverse", lowest, []
-            self._todo = range(max(1, -(-lowest // self._extent.stride)))[::-1]
+            self._phase, self._most, self._totals = "reverse", totals.lowest, _Span()
+            self._todo = range(max(1, -(-totals.lowest // self._extent.stride)))[::-1]
 
     def _end(self, guarantee: Guarantee) -> None:
         self._phase, self._guarantee = "done", guarantee

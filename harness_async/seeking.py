@@ -36,7 +36,10 @@ class OutsideWindowError(Exception):
 def outside(reply: Reply, bounds: Bounds) -> bool:
     """Tell whether a row lies outside a window; either meaning of its bounds is allowed."""
     start, end = bounds
-    return any((start is not None and time < start) or (end is not None and time > end) for time in reply.times or ())
+    times = reply.times
+    if not times:
+        return False
+    return (start is not None and min(times) < start) or (end is not None and max(times) > end)
 
 
 def order_of(times: Sequence[int]) -> Order | None:

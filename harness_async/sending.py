@@ -15,38 +15,34 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 from attrs import define, evolve, field, frozen
+from yarl import URL
 
 from harness_async import events
 from harness_async.config import Credentials, RetryPolicy, Timeouts
 from harness_async.errors import (
-    APIStatusError,
     Attempt,
-    DeadlineExceededError,
     DecodeError,
     HarnessError,
     RequestError,
-    RequestTimeoutError,
-    TransportError,
     UnexpectedResponseError,
-    status_error_class,
 )
 from harness_async.outcomes import LimitedBy
-from harness_async.pacing import RatePacer, Slot
-from harness_async.protocol import Headers, ServerClock, looks_like_html, parse_error, parse_retry_after
+from harness_async.pacing import RatePacer
+from harness_async.protocol import ServerClock, looks_like_html, parse_retry_after
 from harness_async.retry import Course, Failure, Trouble, Verdict, may_have_worked
 from harness_async.stats import Counters
+from harness_async.throttling import Slot
 from harness_async.transport import Broken, Reply, Request, Transport
+from harness_async.trips import Trip
 
 T = TypeVar("T")
 
 logger: logging.Logger = logging.getLogger("harness_async")
 
 _MAX_REDIRECTS = 5
-_KEPT_BODY = 64 * 1024
-"""Bytes of a bad answer kept on its error: enough to see what it was."""
 
 _SUCCESS = range(200, 300)
 _REDIRECT = range(300, 400)
@@ -70,41 +66,6 @@ class Answer(Generic[T]):
     value: T
     reply: Reply
     attempts: tuple[Attempt, ...]
-
-
-@define(eq=False)
-class _Trip:
-    """One call under way: what was tried, and when the attempt at hand began."""
-
-    request: Request
-    course: Course
-    deadline: float | None
-    attempts: list[Attempt] = field(factory=list)
-    asked: float = 0.0  # loop time at which the attempt began to wait
-    sent: float | None = None  # loop time at which it was sent
-    started: float = 0.0  # the same by the wall clock
-    backoff: float = 0.0  # seconds to sleep before the next
-    redirects: int = 0
-    doubtful: bool = False  # whether an attempt may have had its effect although it failed
-
-    @property
-    def reads(self) -> bool:
-        """Whether the request changes nothing, so that nobody needs to know whether it arrived."""
-        return self.request.method in {"GET", "HEAD", "OPTIONS"}
-
-    def begin(self, now: float) -> None:
-        self.asked, self.sent = now, None
-
-    def leave(self, now: float) -> None:
-        self.sent, self.started = now, time.time()
-
-    def note(self, now: float, *, status: int | None = None, error: str | None = None) -> None:
-        """Put the attempt at hand among those made, if it was one: what was never sent is none."""
-        if self.sent is not None:
-            waited = self.sent - self.asked + self.backoff
-            attempt = Attempt(started=self.started, elapsed=now - self.sent, status=status, error=error, waited=waited)
-            self.attempts.append(attempt)
-            self.sent, self.backoff = None, 0.0
 
 
 @define(eq=False)
@@ -147,6 +108,11 @@ class Sender:
             return "cooldown"
         return "rate limit" if self.pacer.waiting else "latency"
 
+    def rate(self) -> float | None:
+        """Say how many requests a second may leave at this moment; None where we do not know of a limit."""
+        rate = self.pacer.throttle.rate(asyncio.get_running_loop().time())
+        return None if rate == float("inf") else rate
+
     async def send(self, call: Call[T], *, deadline: float | None = None) -> Answer[T]:
         """Send a call until it is answered, or until there is no point in sending it again.
 
@@ -157,7 +123,7 @@ class Sender:
             RuntimeError: The client is closed, or belongs to another loop.
         """
         course = Course(self.retry, call.request.method, call.request.repeatable, self._rng)
-        trip = _Trip(call.request, course, self.deadline() if deadline is None else deadline)
+        trip = Trip(call.request, course, self.deadline() if deadline is None else deadline, self.credentials.api_key)
         timeout = asyncio.timeout_at(trip.deadline)
         try:
             async with timeout:
@@ -171,11 +137,11 @@ class Sender:
                 raise
         trip.doubtful = trip.doubtful or trip.sent is not None
         trip.note(asyncio.get_running_loop().time(), error="cut short by the deadline")
-        late = self._late(trip, "the deadline of the call passed")
+        late = trip.late("the deadline of the call passed")
         late.ambiguous = trip.doubtful and not trip.reads
         raise late
 
-    async def _try(self, trip: _Trip, call: Call[T]) -> Answer[T] | None:
+    async def _try(self, trip: Trip, call: Call[T]) -> Answer[T] | None:
         """Make one attempt: the answer, None to go on, or the error raised."""
         loop = asyncio.get_running_loop()
         reply: Reply | None = None
@@ -197,19 +163,19 @@ class Sender:
             trip.note(loop.time(), status=reply.status, error="redirected")
             self._redirect(trip, reply)
             return None
-        error, temporary = self._status_error(trip, reply)
+        error, temporary = trip.status_error(reply, loop.time())
         self._decide(trip, Failure(Trouble.STATUS, reply.status, temporary, error.retry_after), error)
         return None
 
-    def _lost(self, trip: _Trip, broken: Broken) -> None:
+    def _lost(self, trip: Trip, broken: Broken) -> None:
         """Decide about an attempt that brought no answer."""
-        text = self._clean_text(str(broken))
+        text = trip.clean_text(str(broken))
         trip.note(asyncio.get_running_loop().time(), error=text)
         self._log(trip, None, text)
-        error = self._transport_error(trip, broken, text)
+        error = trip.transport_error(broken, text)
         self._decide(trip, Failure(broken.trouble), error, broken.__cause__)
 
-    async def _exchange(self, trip: _Trip) -> Reply:
+    async def _exchange(self, trip: Trip) -> Reply:
         """Wait for a place and the pace, send, read; place and connection are free again when it returns."""
         loop, counters = asyncio.get_running_loop(), self.counters
         trip.begin(loop.time())
@@ -254,21 +220,26 @@ class Sender:
             self.clock.learn(reply.headers.get("Date"), trip.started, time.time())
             return reply
 
-    async def _acquire(self, trip: _Trip) -> Slot:
+    async def _acquire(self, trip: Trip) -> Slot:
+        if (slot := self.pacer.take_now()) is not None:
+            return slot
         wait = self.pacer.expected_wait()
         self._check_fits(trip, wait, "the pace, or a pause the server asked for,")
         return await self.pacer.acquire()
 
-    def _check_fits(self, trip: _Trip, wait: float, what: str, cause: HarnessError | None = None) -> None:
+    def _check_fits(self, trip: Trip, wait: float, what: str, cause: HarnessError | None = None) -> None:
         """Refuse a wait that would end after the deadline."""
         if trip.deadline is not None and asyncio.get_running_loop().time() + wait >= trip.deadline:
-            raise self._late(trip, f"{what} would take {wait:.1f} s, beyond the deadline of the call") from cause
+            raise trip.late(f"{what} would take {wait:.1f} s, beyond the deadline of the call") from cause
 
     def _settle(self, slot: Slot | None, reply: Reply | None) -> None:
         """Tell the pacer what became of a request, and the observer what became of the gate."""
+        if slot is None:
+            return
         throttle = self.pacer.throttle
         was_open, epoch = throttle.is_open, throttle.epoch
-        if slot is None:
+        if reply is not None and reply.status in _SUCCESS and was_open:
+            self.pacer.accepted(slot)  # which opens or closes nothing
             return
         if reply is None or (reply.status >= _SERVER_ERROR):
             self.pacer.failed(slot)
@@ -288,7 +259,7 @@ class Sender:
             logger.info("gate open, %.1f requests per second", rate)
             self._emit(lambda: events.GateOpened(rate=None if rate == float("inf") else rate))
 
-    def _take(self, trip: _Trip, call: Call[T], reply: Reply) -> Answer[T] | None:
+    def _take(self, trip: Trip, call: Call[T], reply: Reply) -> Answer[T] | None:
         """Make the value of a successful reply."""
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -298,11 +269,11 @@ class Sender:
         try:
             value = call.decode(reply)
         except DecodeError as error:
-            problem = self._decode_error(trip, reply, error)
+            problem = trip.decode_error(reply, error)
         except ValueError as error:
             html = looks_like_html(reply.headers, reply.body)
             what = "an HTML page: a proxy or a sign-in page answered" if html else f"not JSON ({error})"
-            problem = self._unexpected(trip, reply, what)
+            problem = trip.unexpected(reply, what)
             failure = Failure(Trouble.HTML if html else Trouble.NOT_JSON)
         finally:
             self.counters.decoding += loop.time() - began
@@ -317,7 +288,7 @@ class Sender:
         self._decide(trip, failure, problem)
         return None
 
-    def _decide(self, trip: _Trip, failure: Failure, error: RequestError, cause: BaseException | None = None) -> None:
+    def _decide(self, trip: Trip, failure: Failure, error: RequestError, cause: BaseException | None = None) -> None:
         """Plan the next attempt, or raise the error."""
         decision = trip.course.decide(failure)
         if decision.verdict in {Verdict.FAIL, Verdict.AMBIGUOUS}:
@@ -328,18 +299,18 @@ class Sender:
         self._check_fits(trip, decision.wait, "the wait before the next attempt", error)
         trip.backoff = decision.wait
         self.counters.retries += 1
-        logger.debug("%s %s: retry in %.2f s: %s", trip.request.method, self._url(trip), decision.wait, error)
+        logger.debug("%s %s: retry in %.2f s: %s", trip.request.method, trip.url_text, decision.wait, error)
         self._emit(
             lambda: events.RetryPlanned(
                 method=trip.request.method,
-                url=self._url(trip),
+                url=trip.url_text,
                 attempt=len(trip.attempts),
                 reason=str(error),
                 wait=decision.wait,
             )
         )
 
-    def _redirect(self, trip: _Trip, reply: Reply) -> None:
+    def _redirect(self, trip: Trip, reply: Reply) -> None:
         """Go on at the target of a redirect, if it is ours to go to."""
         request = trip.request
         location = reply.headers.get("Location", "")
@@ -363,120 +334,52 @@ class Sender:
         if problem:
             raise UnexpectedResponseError(
                 f"The server answered with a redirect {problem} "
-                f"({request.method} {self._url(trip)}, status {reply.status}, location {self._clean_text(location)!r})",
+                f"({request.method} {trip.url_text}, status {reply.status}, location {trip.clean_text(location)!r})",
                 status=reply.status,
-                body=self._clean(reply.body),
-                **self._context(trip),
+                body=trip.clean(reply.body),
+                **trip.context(),
             )
         trip.redirects += 1
         trip.backoff = 0.0
         trip.request = evolve(request, url=target)
 
-    # -- errors --------------------------------------------------------------------------------------------------
-
-    def _status_error(self, trip: _Trip, reply: Reply) -> tuple[APIStatusError, bool]:
-        """Make the error of an error status, and say whether the body calls it temporary."""
-        body = self._clean(reply.body)
-        headers = Headers(reply.headers, self._clean_text)
-        details = parse_error(reply.status, headers, body)
-        trip.note(asyncio.get_running_loop().time(), status=reply.status, error=details.message)
-        error = status_error_class(reply.status)(
-            details,
-            status=reply.status,
-            headers=headers,
-            body=body,
-            retry_after=parse_retry_after(reply.headers, time.time()),
-            **self._context(trip),
-        )
-        return error, details.temporary or details.timeout
-
-    def _transport_error(self, trip: _Trip, broken: Broken, text: str) -> RequestError:
-        text = f"{text} ({trip.request.method} {self._url(trip)}, attempt {len(trip.attempts)})"
-        text = text[0].upper() + text[1:]
-        if broken.trouble is Trouble.OVERSIZED or broken.trouble is Trouble.CUT:
-            return UnexpectedResponseError(text, **self._context(trip))
-        return (RequestTimeoutError if broken.timed_out else TransportError)(text, **self._context(trip))
-
-    def _decode_error(self, trip: _Trip, reply: Reply, error: DecodeError) -> DecodeError:
-        return DecodeError(
-            f"{self._clean_text(str(error))} ({trip.request.method} {self._url(trip)})",
-            path=self._clean_text(error.path),
-            status=reply.status,
-            body=self._clean(reply.body),
-            **self._context(trip),
-        )
-
-    def _unexpected(self, trip: _Trip, reply: Reply, what: str) -> UnexpectedResponseError:
-        return UnexpectedResponseError(
-            f"The answer is {what} ({trip.request.method} {self._url(trip)}, status {reply.status})",
-            status=reply.status,
-            body=self._clean(reply.body),
-            **self._context(trip),
-        )
-
-    def _late(self, trip: _Trip, what: str) -> DeadlineExceededError:
-        last = f"; the last attempt: {trip.attempts[-1].error}" if trip.attempts else "; nothing was sent"
-        return DeadlineExceededError(
-            f"{what.capitalize()} ({trip.request.method} {self._url(trip)}, {len(trip.attempts)} attempts{last})",
-            **self._context(trip),
-        )
-
-    def _url(self, trip: _Trip) -> str:
-        """Give the URL for people: a redirect may have put the key into it."""
-        return self._clean_text(str(trip.request.url))
-
-    def _context(self, trip: _Trip) -> dict[str, Any]:
-        """Give what every error of a call carries."""
-        return {"method": trip.request.method, "url": self._url(trip), "attempts": trip.attempts}
-
-    def _clean(self, body: bytes) -> bytes:
-        """Keep the beginning of a bad answer, without the key that a debugging proxy may have echoed."""
-        return body.replace(self.credentials.api_key.encode(), b"***")[:_KEPT_BODY]
-
-    def _clean_text(self, text: str) -> str:
-        return text.replace(self.credentials.api_key, "***")
-
-    def count_page(self, url: str, number: int, rows: int, total: int | None) -> None:
+    def count_page(self, url: URL, number: int, rows: int, total: int | None) -> None:
         """Count a page that was read."""
         self.counters.pages += 1
         self.counters.rows += rows
-        self._emit(lambda: events.PageRead(url=url, page=number, rows=rows, total_items=total))
+        self._emit(lambda: events.PageRead(url=str(url), page=number, rows=rows, total_items=total))
 
     # -- seeing inside -------------------------------------------------------------------------------------------
 
-    def _sent(self, trip: _Trip) -> None:
+    def _sent(self, trip: Trip) -> None:
         self.counters.requests += 1
         self._emit(
-            lambda: events.RequestSent(method=trip.request.method, url=self._url(trip), attempt=len(trip.attempts) + 1)
+            lambda: events.RequestSent(method=trip.request.method, url=trip.url_text, attempt=len(trip.attempts) + 1)
         )
 
-    def _answered(self, trip: _Trip, reply: Reply, elapsed: float) -> None:
+    def _answered(self, trip: Trip, reply: Reply, elapsed: float) -> None:
         self.counters.bytes_received += len(reply.body)
         self._log(trip, reply, "")
         self._emit(
             lambda: events.ResponseReceived(
                 method=trip.request.method,
-                url=self._url(trip),
+                url=trip.url_text,
                 attempt=len(trip.attempts) + 1,
                 status=reply.status,
                 elapsed=elapsed,
                 size_bytes=len(reply.body),
-                correlation_id=self._correlation(reply),
+                correlation_id=_correlation(trip, reply),
             )
         )
 
-    def _correlation(self, reply: Reply) -> str | None:
-        text = reply.headers.get("X-Request-Id")
-        return None if text is None else self._clean_text(text)
-
-    def _log(self, trip: _Trip, reply: Reply | None, error: str) -> None:
+    def _log(self, trip: Trip, reply: Reply | None, error: str) -> None:
         if not logger.isEnabledFor(logging.DEBUG):
             return
-        correlation = None if reply is None else self._correlation(reply)
+        correlation = None if reply is None else _correlation(trip, reply)
         logger.debug(
             "%s %s: %s, %.3f s, attempt %d%s",
             trip.request.method,
-            self._clean_text(trip.request.url.raw_path_qs),
+            trip.clean_text(trip.request.url.raw_path_qs),
             error if reply is None else reply.status,
             asyncio.get_running_loop().time() - trip.sent if trip.sent is not None else trip.attempts[-1].elapsed,
             len(trip.attempts) + (reply is not None),
@@ -491,3 +394,8 @@ class Sender:
             self.on_event(make())
         except Exception:
             logger.exception("on_event raised; the call goes on")
+
+
+def _correlation(trip: Trip, reply: Reply) -> str | None:
+    text = reply.headers.get("X-Request-Id")
+    return None if text is None else trip.clean_text(text)

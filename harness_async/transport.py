@@ -4,8 +4,9 @@ A `Transport` owns (or borrows) the HTTP session, makes it lazily in the running
 the answer whole, and translates aiohttp's errors into `Broken`. It follows no redirect, retries nothing and waits for
 nothing but the network: that is the session's business.
 
-aiohttp repeats GET, HEAD, OPTIONS, PUT and DELETE once by itself when a connection breaks. A client middleware sees
-each send, so that the repetition is paced and counted too, or forbidden where a request must not go out twice.
+aiohttp repeats GET, HEAD, OPTIONS, PUT and DELETE once by itself when a connection breaks. In a session of ours that is
+switched off and done here; in a borrowed one a client middleware sees each send. Either way the repetition is paced
+and counted too, or forbidden where a request must not go out twice.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import io
 import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeAlias
+from functools import cache
+from typing import Any, TypeAlias
 
 import aiohttp
 from attrs import define, field, frozen
@@ -80,6 +82,8 @@ class _Home:
     loop: asyncio.AbstractEventLoop
     places: asyncio.Semaphore
     http: aiohttp.ClientSession
+    resends: bool
+    """Whether aiohttp repeats by itself what was lost."""
 
 
 @define(eq=False)
@@ -117,7 +121,11 @@ class Transport:
             _INHERITED.append(home.http.connector)
             home.http.detach()
         http = self._make_session() if self.borrowed is None else self.borrowed
-        self._home = _Home(os.getpid(), loop, asyncio.Semaphore(self.max_in_flight), http)
+        resends = True
+        if self.borrowed is None and hasattr(http, "_retry_connection"):
+            # aiohttp's own test client sets it too; a middleware in its place costs 15 us a page of some 350.
+            http._retry_connection, resends = False, False  # noqa: SLF001
+        self._home = _Home(os.getpid(), loop, asyncio.Semaphore(self.max_in_flight), http, resends)
         return self._home
 
     def _make_session(self) -> aiohttp.ClientSession:
@@ -137,12 +145,59 @@ class Transport:
             await home.http.close()
 
     async def exchange(self, request: Request, timeouts: Timeouts, on_resend: OnResend) -> Reply:
-        """Send a request once and read the answer whole; `on_resend` is awaited before aiohttp sends it again.
+        """Send a request once and read the answer whole; `on_resend` is awaited before it is sent again.
 
         Raises:
             Broken: No usable answer came.
         """
-        http = self._at_home().http
+        home = self._at_home()
+        options: dict[str, Any] = {
+            "headers": request.headers,
+            "allow_redirects": False,
+            "raise_for_status": False,
+            "auto_decompress": True,
+            "timeout": _client_timeout(timeouts),
+        }
+        if request.method != "GET" or request.body is not None:
+            options |= {"data": _data(request.body), "skip_auto_headers": ("Content-Type",)}
+        if home.resends:
+            options["middlewares"] = self._watch_resends(home.http, request, on_resend)
+        broken: Broken | None = None
+        cause: Exception | None = None
+        try:
+            async with await self._open(home, request, options, on_resend) as response:
+                return Reply(response.status, response.headers, await _read(response))
+        except HarnessError:  # from `on_resend`; some of ours are OSErrors too
+            raise
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            broken = translate(error)
+            # Errors about an answer hold the request's headers, the key among them, and quote what the server sent.
+            cause = None if isinstance(error, aiohttp.ClientResponseError | aiohttp.ClientPayloadError) else error
+        # Raised here, so that it has no context but the one it is given.
+        raise broken from cause
+
+    async def _open(
+        self, home: _Home, request: Request, options: Mapping[str, Any], on_resend: OnResend
+    ) -> aiohttp.ClientResponse:
+        """Send and wait for the head of the answer.
+
+        What was lost on a connection is sent once more at once, if it may be: a server closes idle connections
+        whenever it likes, and the next request finds out.
+        """
+        try:
+            return await home.http.request(request.method, request.url, **options)
+        except aiohttp.ClientConnectorError:
+            raise
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
+            if home.resends or not request.repeatable:
+                raise
+        await on_resend()
+        return await home.http.request(request.method, request.url, **options)
+
+    def _watch_resends(
+        self, http: aiohttp.ClientSession, request: Request, on_resend: OnResend
+    ) -> tuple[aiohttp.ClientMiddlewareType, ...]:
+        """Make middlewares that see each send of a borrowed session, which resends by itself."""
         sends = 0
 
         async def count(sent: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
@@ -154,35 +209,14 @@ class Transport:
                 await on_resend()
             return await handler(sent)
 
-        # Middlewares of a request take the place of the session's, so a borrowed session's own ones are kept; ours
+        # Middlewares of a request take the place of the session's, so the borrowed session's own ones are kept; ours
         # comes last, next to the wire. aiohttp has no public name for them.
-        theirs = () if self.borrowed is None else getattr(http, "_middlewares", ())
-        broken: Broken | None = None
-        cause: Exception | None = None
-        try:
-            async with http.request(
-                request.method,
-                request.url,
-                headers=request.headers,
-                data=_data(request.body),
-                skip_auto_headers=("Content-Type",),
-                allow_redirects=False,
-                raise_for_status=False,
-                auto_decompress=True,
-                timeout=aiohttp.ClientTimeout(
-                    total=None, connect=None, sock_connect=timeouts.connect, sock_read=timeouts.read
-                ),
-                middlewares=(*theirs, count),
-            ) as response:
-                return Reply(response.status, response.headers, await _read(response))
-        except HarnessError:  # from `on_resend`; some of ours are OSErrors too
-            raise
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            broken = translate(error)
-            # Errors about an answer hold the request's headers, the key among them, and quote what the server sent.
-            cause = None if isinstance(error, aiohttp.ClientResponseError | aiohttp.ClientPayloadError) else error
-        # Raised here, so that it has no context but the one it is given.
-        raise broken from cause
+        return (*getattr(http, "_middlewares", ()), count)
+
+
+@cache
+def _client_timeout(timeouts: Timeouts) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, connect=None, sock_connect=timeouts.connect, sock_read=timeouts.read)
 
 
 def _data(body: bytes | None) -> bytes | io.BytesIO | None:
@@ -194,7 +228,9 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     """Read the body, but no more of it than we are willing to hold."""
     chunks: list[bytes] = []
     size = 0
-    while chunk := await response.content.readany():
+    content = response.content
+    while not content.at_eof():
+        chunk = await content.readany()
         size += len(chunk)
         if size > MAX_BODY:
             response.close()
