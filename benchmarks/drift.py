@@ -305,8 +305,8 @@ def measure_all(settings: Settings, jobs: int) -> Iterator[tuple[Cell, Order, Mo
             yield cell, order, mode, future.result()
 
 
-def main() -> None:
-    """Measure and print."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print, as the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--schedules", type=int, default=500, help="random schedules for each line of the table")
     parser.add_argument("--seed", type=int, default=1)
@@ -314,7 +314,7 @@ def main() -> None:
     parser.add_argument("--pages", type=int, default=20, help="pages of the list")
     parser.add_argument("--in-flight", type=int, default=8, help="requests under way in checked")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
-    options = vars(parser.parse_args())
+    options = vars(parser.parse_args(arguments))
     jobs = options.pop("jobs")
     settings = Settings(**options)
     began = time.perf_counter()

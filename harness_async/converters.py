@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self, TypeVar, get_args, get_origin
 
 import attrs
@@ -17,6 +17,7 @@ import cattrs
 from cattrs.cols import list_structure_factory
 from cattrs.gen import make_dict_structure_fn
 
+from harness_async.compiling import Hook, RowMaker, compile_rows
 from harness_async.errors import DecodeError
 
 T = TypeVar("T")
@@ -64,7 +65,15 @@ def _refuse_constant(name: str) -> object:
     raise ValueError(f"{name} is not JSON")
 
 
+def _parse_int(digits: str) -> int | float:
+    try:
+        return int(digits)
+    except ValueError:  # more digits than Python converts (4,300)
+        return float(digits)  # infinity, as for 1e400
+
+
 _JSON = json.JSONDecoder(parse_constant=_refuse_constant)
+_JSON_WITH_ANY_INT = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_parse_int)
 
 
 def parse_json(body: bytes) -> Any:
@@ -74,9 +83,18 @@ def parse_json(body: bytes) -> Any:
         ValueError: It is not UTF-8 or not JSON, or nested beyond reason.
     """
     try:
-        return _JSON.decode(body.decode("utf-8-sig"))
+        return _parse(body.decode("utf-8-sig"))
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+def _parse(text: str) -> Any:
+    try:
+        return _JSON.decode(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:  # an integer too long, perhaps in a member that nobody asked for
+        return _JSON_WITH_ANY_INT.decode(text)
 
 
 _JSON_NAMES = {type(None): "null", dict: "an object", list: "an array", str: "a text", bool: "a boolean"}
@@ -103,17 +121,40 @@ def _structure_float(value: object, _: object) -> float:
     raise TypeError(f"expected a number, not {_json_name(value)}")
 
 
-def _make_class_hook(cls: type[Any], converter: cattrs.Converter) -> Any:
+OWN_HOOKS: Mapping[type, Hook] = {
+    str: _strict(str, "a text"),
+    int: _strict(int, "a whole number"),
+    bool: _strict(bool, "true or false"),
+    float: _structure_float,
+}
+"""What takes texts, numbers and booleans, unless somebody taught the converter otherwise."""
+
+row_makers: dict[Hook, RowMaker] = {}
+"""Of hooks of `converter`: what makes many rows faster than the hook makes each."""
+
+envelopes: dict[Hook, tuple[type[Any], Callable[[Any], Any]]] = {}
+"""Of hooks of `converter`: the envelope that a model comes in, and what takes it out."""
+
+
+def _make_class_hook(cls: type[Any], converter: cattrs.Converter) -> Hook:
     """Build the hook of an attrs class: null counts as left out, so that a default serves both."""
     structure = make_dict_structure_fn(cls, converter)
 
-    def hook(value: object, _: object) -> Any:
+    def careful(value: object, _: object) -> Any:
         if not isinstance(value, dict):
             raise TypeError(f"expected an object, not {_json_name(value)}")
         if None in value.values():
             value = {name: member for name, member in value.items() if member is not None}
         return structure(value, cls)
 
+    make_rows = None if converter.detailed_validation else compile_rows(cls, careful, converter, OWN_HOOKS)
+    if make_rows is None:
+        return careful
+
+    def hook(value: object, _: object) -> Any:
+        return make_rows((value,))[0]
+
+    row_makers[hook] = make_rows
     return hook
 
 
@@ -136,10 +177,8 @@ def _make_array_hook(cls: Any, converter: cattrs.Converter) -> Any:
 
 def _make_converter(*, detailed: bool) -> cattrs.Converter:
     converter = cattrs.Converter(detailed_validation=detailed)
-    converter.register_structure_hook(str, _strict(str, "a text"))
-    converter.register_structure_hook(int, _strict(int, "a whole number"))
-    converter.register_structure_hook(bool, _strict(bool, "true or false"))
-    converter.register_structure_hook(float, _structure_float)
+    for kind, hook in OWN_HOOKS.items():
+        converter.register_structure_hook(kind, hook)
     converter.register_structure_hook_factory(_is_array, lambda cls: _make_array_hook(cls, converter))
     converter.register_structure_hook_factory(attrs.has, lambda cls: _make_class_hook(cls, converter))
     converter.register_unstructure_hook(OpenEnum, str)
@@ -155,11 +194,19 @@ _explainer = _make_converter(detailed=True)
 def register_envelope(cls: type[T], envelope: type[Any], unwrap: Callable[[Any], T]) -> None:
     """Teach the converter that on the wire a model comes in an envelope, itself a model."""
 
-    def add(converter: cattrs.Converter) -> None:
-        converter.register_structure_hook(cls, lambda value, _: unwrap(converter.structure(value, envelope)))
+    def hook(value: object, _: object) -> T:
+        return unwrap(converter.structure(value, envelope))
 
-    add(converter)
-    add(_explainer)
+    converter.register_structure_hook(cls, hook)
+    _explainer.register_structure_hook(cls, lambda value, _: unwrap(_explainer.structure(value, envelope)))
+    row_makers[hook] = lambda rows: [unwrap(row) for row in _make_rows(rows, envelope)]
+    envelopes[hook] = (envelope, unwrap)
+
+
+def _make_rows(values: Iterable[object], cls: type[T]) -> list[T]:
+    hook = converter.get_structure_hook(cls)
+    make_rows = row_makers.get(hook)
+    return [hook(value, cls) for value in values] if make_rows is None else make_rows(values)
 
 
 def structure(value: object, cls: type[T]) -> T:
@@ -191,8 +238,7 @@ def structure_rows(value: object, cls: type[T]) -> list[T]:
                 raise DecodeError(message, path=f"$[{index}]")
         return value
     try:
-        hook = converter.get_structure_hook(cls)
-        return [hook(row, cls) for row in value]
+        return _make_rows(value, cls)
     except Exception as error:
         raise _explain(value, list[cls], error) from error  # type: ignore[valid-type]
 

@@ -37,6 +37,7 @@ from harness_async.stats import Counters
 from harness_async.throttling import Slot
 from harness_async.transport import Broken, Reply, Request, Transport
 from harness_async.trips import Trip
+from harness_async.watchdog import Watch
 
 T = TypeVar("T")
 
@@ -124,16 +125,16 @@ class Sender:
         """
         course = Course(self.retry, call.request.method, call.request.repeatable, self._rng)
         trip = Trip(call.request, course, self.deadline() if deadline is None else deadline, self.credentials.api_key)
-        timeout = asyncio.timeout_at(trip.deadline)
+        watch = self.transport.watch(trip.deadline)
         try:
-            async with timeout:
-                while (answer := await self._try(trip, call)) is None:
+            with watch:
+                while (answer := await self._try(trip, call, watch)) is None:
                     if trip.backoff:
                         await asyncio.sleep(trip.backoff)
                         self.counters.backoff += trip.backoff
                 return answer
         except TimeoutError:
-            if not timeout.expired():
+            if not watch.expired:
                 raise
         trip.doubtful = trip.doubtful or trip.sent is not None
         trip.note(asyncio.get_running_loop().time(), error="cut short by the deadline")
@@ -141,13 +142,13 @@ class Sender:
         late.ambiguous = trip.doubtful and not trip.reads
         raise late
 
-    async def _try(self, trip: Trip, call: Call[T]) -> Answer[T] | None:
+    async def _try(self, trip: Trip, call: Call[T], watch: Watch) -> Answer[T] | None:
         """Make one attempt: the answer, None to go on, or the error raised."""
         loop = asyncio.get_running_loop()
         reply: Reply | None = None
         broken: Broken | None = None
         try:
-            reply = await self._exchange(trip)
+            reply = await self._exchange(trip, watch)
         except Broken as caught:
             broken = caught
         # Behind the `except`: what is raised from here on must not carry what the server sent in its context.
@@ -175,7 +176,7 @@ class Sender:
         error = trip.transport_error(broken, text)
         self._decide(trip, Failure(broken.trouble), error, broken.__cause__)
 
-    async def _exchange(self, trip: Trip) -> Reply:
+    async def _exchange(self, trip: Trip, watch: Watch) -> Reply:
         """Wait for a place and the pace, send, read; place and connection are free again when it returns."""
         loop, counters = asyncio.get_running_loop(), self.counters
         trip.begin(loop.time())
@@ -203,7 +204,7 @@ class Sender:
                 self._sent(trip)
 
             try:
-                reply = await self.transport.exchange(trip.request, self.timeouts, resend)
+                reply = await self.transport.exchange(trip.request, self.timeouts, resend, watch)
             except Broken as broken:
                 if broken.trouble in {Trouble.NOT_SENT, Trouble.LOST, Trouble.CUT}:
                     self._settle(slot, None)

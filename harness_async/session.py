@@ -13,7 +13,8 @@ from yarl import URL
 
 from harness_async import events
 from harness_async.config import RetryPolicy, Timeouts
-from harness_async.converters import parse_json, structure, structure_rows
+from harness_async.converters import parse_json, structure
+from harness_async.decoding import decode_rows
 from harness_async.errors import Attempt, NotFoundError, UnexpectedResponseError
 from harness_async.pagination import Fetched
 from harness_async.protocol import (
@@ -166,10 +167,10 @@ class Session:
             query = build_query({**source.params, "start_time": bounds[0], "end_time": bounds[1]})
         query = f"limit={limit}&page={number}{'&' if query else ''}{query}"
         request = Request("GET", join_url(self.base_url, source.path, query), self._headers)
-        answer = await self.sender.send(Call(request, lambda reply: structure_rows(parse_json(reply.body), source.cls)))
+        answer = await self.sender.send(Call(request, lambda reply: decode_rows(reply.body, source.cls)))
         rows = answer.value if source.finish is None else [source.finish(row) for row in answer.value]
         totals = read_totals(answer.reply.headers)
-        self.sender.count_page(str(request.url), number, len(rows), totals.items)
+        self.sender.count_page(request.url, number, len(rows), totals.items)
         return Fetched(items=rows, totals=totals, requests=len(answer.attempts))
 
     def _request(

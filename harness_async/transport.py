@@ -16,6 +16,7 @@ import io
 import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -27,6 +28,7 @@ from harness_async._version import __version__
 from harness_async.config import Timeouts
 from harness_async.errors import HarnessError
 from harness_async.retry import Trouble
+from harness_async.watchdog import Watch, Watchdog
 
 MAX_BODY = 64 * 1024 * 1024
 """Bytes of an answer, after decompression, that we are willing to hold; state blobs of workspaces are the largest
@@ -41,6 +43,9 @@ _PERMANENT_DNS = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NO
 
 _INHERITED: list[object] = []
 """Connectors that came with a fork, kept from being collected: that would warn of connections left open."""
+
+_under_watch: ContextVar[tuple[Watch, float | None]] = ContextVar("under_watch")
+"""The watch over the exchange of this task, and how long the server may be silent."""
 
 OnResend: TypeAlias = Callable[[], Awaitable[None]]
 
@@ -82,6 +87,7 @@ class _Home:
     loop: asyncio.AbstractEventLoop
     places: asyncio.Semaphore
     http: aiohttp.ClientSession
+    watchdog: Watchdog
     resends: bool
     """Whether aiohttp repeats by itself what was lost."""
 
@@ -125,14 +131,14 @@ class Transport:
         if self.borrowed is None and hasattr(http, "_retry_connection"):
             # aiohttp's own test client sets it too; a middleware in its place costs 15 us a page of some 350.
             http._retry_connection, resends = False, False  # noqa: SLF001
-        self._home = _Home(os.getpid(), loop, asyncio.Semaphore(self.max_in_flight), http, resends)
+        self._home = _Home(os.getpid(), loop, asyncio.Semaphore(self.max_in_flight), http, Watchdog(loop), resends)
         return self._home
 
     def _make_session(self) -> aiohttp.ClientSession:
         # No limit in the pool: places are handed out here, and the clock of an attempt starts when it is sent.
         # No cookies: the key is all there is, and a sign-in page's cookies must not change later answers.
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),
+            connector=_Connector(limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": USER_AGENT},
         )
@@ -141,10 +147,16 @@ class Transport:
         """Close the session if it is ours; later use is an error. May be called twice, and in any loop."""
         self._closed = True
         home, self._home = self._home, None
+        if home is not None:
+            home.watchdog.close()
         if home is not None and self.borrowed is None and home.pid == os.getpid():
             await home.http.close()
 
-    async def exchange(self, request: Request, timeouts: Timeouts, on_resend: OnResend) -> Reply:
+    def watch(self, deadline: float | None) -> Watch:
+        """Make the watch over a call that is about to be made."""
+        return Watch(self._at_home().watchdog, deadline)
+
+    async def exchange(self, request: Request, timeouts: Timeouts, on_resend: OnResend, watch: Watch) -> Reply:
         """Send a request once and read the answer whole; `on_resend` is awaited before it is sent again.
 
         Raises:
@@ -156,7 +168,7 @@ class Transport:
             "allow_redirects": False,
             "raise_for_status": False,
             "auto_decompress": True,
-            "timeout": _client_timeout(timeouts),
+            "timeout": _client_timeout(timeouts, reads=self.borrowed is not None),
         }
         if request.method != "GET" or request.body is not None:
             options |= {"data": _data(request.body), "skip_auto_headers": ("Content-Type",)}
@@ -164,20 +176,28 @@ class Transport:
             options["middlewares"] = self._watch_resends(home.http, request, on_resend)
         broken: Broken | None = None
         cause: Exception | None = None
+        mark = _under_watch.set((watch, timeouts.read))
         try:
-            async with await self._open(home, request, options, on_resend) as response:
-                return Reply(response.status, response.headers, await _read(response))
+            async with await self._open(home, request, options, on_resend, watch) as response:
+                return Reply(response.status, response.headers, await _read(response, watch))
+        except asyncio.CancelledError:
+            if not watch.was_silent():
+                raise
+            broken = Broken(Trouble.LOST, "no answer in time", timed_out=True)
         except HarnessError:  # from `on_resend`; some of ours are OSErrors too
             raise
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             broken = translate(error)
             # Errors about an answer hold the request's headers, the key among them, and quote what the server sent.
             cause = None if isinstance(error, aiohttp.ClientResponseError | aiohttp.ClientPayloadError) else error
+        finally:
+            watch.rest()
+            _under_watch.reset(mark)
         # Raised here, so that it has no context but the one it is given.
         raise broken from cause
 
     async def _open(
-        self, home: _Home, request: Request, options: Mapping[str, Any], on_resend: OnResend
+        self, home: _Home, request: Request, options: Mapping[str, Any], on_resend: OnResend, watch: Watch
     ) -> aiohttp.ClientResponse:
         """Send and wait for the head of the answer.
 
@@ -191,6 +211,7 @@ class Transport:
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
             if home.resends or not request.repeatable:
                 raise
+            watch.rest()
         await on_resend()
         return await home.http.request(request.method, request.url, **options)
 
@@ -214,9 +235,22 @@ class Transport:
         return (*getattr(http, "_middlewares", ()), count)
 
 
+class _Connector(aiohttp.TCPConnector):
+    """A connector that tells the watch when there is a connection: from then on the server has its time to answer."""
+
+    async def connect(self, *args: Any, **options: Any) -> Any:
+        """Wait for a connection."""
+        connection = await super().connect(*args, **options)
+        watch, read = _under_watch.get()
+        watch.listen(read)
+        return connection
+
+
 @cache
-def _client_timeout(timeouts: Timeouts) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=None, connect=None, sock_connect=timeouts.connect, sock_read=timeouts.read)
+def _client_timeout(timeouts: Timeouts, *, reads: bool) -> aiohttp.ClientTimeout:
+    """Make aiohttp's time-outs; that of reading is for borrowed sessions, whose connections nobody tells us of."""
+    read = timeouts.read if reads else None
+    return aiohttp.ClientTimeout(total=None, connect=None, sock_connect=timeouts.connect, sock_read=read)
 
 
 def _data(body: bytes | None) -> bytes | io.BytesIO | None:
@@ -224,12 +258,13 @@ def _data(body: bytes | None) -> bytes | io.BytesIO | None:
     return body if body is None or len(body) < _LARGE else io.BytesIO(body)
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
+async def _read(response: aiohttp.ClientResponse, watch: Watch) -> bytes:
     """Read the body, but no more of it than we are willing to hold."""
     chunks: list[bytes] = []
     size = 0
     content = response.content
     while not content.at_eof():
+        watch.hear()
         chunk = await content.readany()
         size += len(chunk)
         if size > MAX_BODY:

@@ -189,11 +189,15 @@ def test_only_texts_are_words(value: Any) -> None:
         pytest.param(b'\xef\xbb\xbf{"a": 1}', {"a": 1}, id="byte order mark"),
         pytest.param('{"a": "zürich"}'.encode(), {"a": "zürich"}, id="UTF-8"),
         pytest.param(b"8261120883995203000", 8261120883995203000, id="number beyond a float"),
+        pytest.param(b"-" + b"9" * 4300, 1 - 10**4300, id="as many digits as Python converts"),
+        pytest.param(b"[1, %s]" % (b"9" * 4301), [1, math.inf], id="more digits than Python converts"),
+        pytest.param(b"-" + b"9" * 5000, -math.inf, id="more digits below zero"),
+        pytest.param(b"1e400", math.inf, id="number beyond every float"),
         pytest.param(b'"\\ud83d\\ude80"', "🚀", id="escaped pair"),
     ],
 )
 def test_json(body: bytes, value: object) -> None:
-    """JSON in UTF-8 is decoded, with or without a byte order mark, integers exactly."""
+    """JSON in UTF-8 is decoded, with or without a byte order mark, integers exactly as far as Python has them."""
     assert parse_json(body) == value
 
 
@@ -216,7 +220,8 @@ def test_json(body: bytes, value: object) -> None:
         pytest.param(b"[" * 200_000, id="nested too deep and cut"),
         pytest.param(b"[" * 200_000 + b"]" * 200_000, id="nested too deep"),
         pytest.param(b'{"a":' * 200_000 + b"1" + b"}" * 200_000, id="objects nested too deep"),
-        pytest.param(b"9" * 5000, id="digit bomb"),
+        pytest.param(b"[%s, NaN]" % (b"9" * 5000), id="NaN behind more digits than Python converts"),
+        pytest.param(b"[" + b"9" * 5000 + b"," + b"[" * 200_000, id="nested too deep behind more digits"),
         pytest.param(b'"a\nb"', id="line break in a text"),
     ],
 )
