@@ -344,8 +344,9 @@ class PageWalk(ListWalk[T]):
         if not self._tasks:
             return await self._direct()
         task = self._tasks[0]
-        # Not `await task`: a consumer that is cancelled must not cancel the page it waits for.
-        await asyncio.wait((task,))
+        if not task.done():
+            # Not `await task`: a consumer that is cancelled must not cancel the page it waits for.
+            await asyncio.wait((task,))
         self._tasks.popleft()
         return task.result()
 

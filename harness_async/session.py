@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 from yarl import URL
 
 from harness_async import events
@@ -162,10 +162,7 @@ class Session:
 
     async def fetch_page(self, source: PageSource[T], number: int, limit: int, bounds: Bounds | None) -> Fetched[T]:
         """Ask for one page of a list."""
-        query = source.query
-        if bounds is not None:
-            query = build_query({**source.params, "start_time": bounds[0], "end_time": bounds[1]})
-        query = f"limit={limit}&page={number}{'&' if query else ''}{query}"
+        query = f"limit={limit}&page={number}{source.query_of(bounds)}"
         request = Request("GET", join_url(self.base_url, source.path, query), self._headers)
         answer = await self.sender.send(Call(request, lambda reply: decode_rows(reply.body, source.cls)))
         rows = answer.value if source.finish is None else [source.finish(row) for row in answer.value]
@@ -190,7 +187,7 @@ class Session:
         return Request(endpoint.method, join_url(self.base_url, path, query), sent, body, endpoint.repeatable)
 
 
-@frozen
+@define(eq=False)
 class PageSource(Generic[T]):
     """A list that can be asked for its pages."""
 
@@ -200,12 +197,17 @@ class PageSource(Generic[T]):
     cls: type[T] = field(repr=False)
     first_page: int = field(repr=False)
     finish: Callable[[T], T] | None = field(default=None, repr=False)
-
-    query: str = field(init=False, repr=False)
-    """The parameters, encoded once: most lists ask for many pages."""
+    _encoded: tuple[Bounds | None, str] = field(init=False, repr=False)  # the last query: pages of a window share it
 
     def __attrs_post_init__(self) -> None:
-        object.__setattr__(self, "query", build_query(self.params))
+        self._encoded = (None, _encode(self.params))
+
+    def query_of(self, bounds: Bounds | None) -> str:
+        """Encode the parameters, with a window in place of the caller's if there is one, to follow others."""
+        if self._encoded[0] != bounds:
+            window = {} if bounds is None else {"start_time": bounds[0], "end_time": bounds[1]}
+            self._encoded = (bounds, _encode({**self.params, **window}))
+        return self._encoded[1]
 
     @property
     def clock(self) -> ServerClock:
@@ -215,6 +217,11 @@ class PageSource(Generic[T]):
     async def fetch(self, number: int, limit: int, bounds: Bounds | None = None) -> Fetched[T]:
         """Ask for one page."""
         return await self._session.fetch_page(self, number, limit, bounds)
+
+
+def _encode(params: Mapping[str, QueryValue]) -> str:
+    query = build_query(params)
+    return f"&{query}" if query else ""
 
 
 def _read_body(reply: Reply) -> bytes:

@@ -1,10 +1,10 @@
 """Time limits of any number of calls on one timer.
 
-asyncio makes a timer for each `timeout`, and aiohttp one for each piece of an answer that is awaited; nearly all of them
-are cancelled, and a cancelled timer stays in the loop's heap until its time or a clean-up. For a page of 100 rows that
-was 60 us of some 500. Here one timer is set for the earliest limit of all calls under way; when it fires, it looks who
-is late by then and is set again. A limit that moves to a later time, as it does with each piece of an answer, costs an
-assignment.
+asyncio makes a timer for each `timeout`, and aiohttp one for each piece of an answer that is awaited; nearly all are
+cancelled, and a cancelled timer stays in the loop's heap until its time or a clean-up. For a page of 100 rows that was
+60 us of some 500. Here one timer is set for the earliest limit of all calls under way; when it fires, it looks who is
+late by then and is set again. A limit that moves to a later time, as with each piece of an answer, costs an assignment.
+
 """
 
 from __future__ import annotations
