@@ -139,13 +139,13 @@ class Crew(Generic[T]):
         self.walks: dict[ProjectRef, ListWalk[T]] = {}
         """Of the projects at hand, up to when the consumer has taken all of them."""
 
-        self.listed = False
+        self.listed: bool = False
         """Whether all projects are known."""
 
-        self.fetching = 0
+        self.fetching: int = 0
         """Projects that are being read."""
 
-        self.looked = 0
+        self.looked: int = 0
         """Projects whose first page was asked for by `survey`."""
 
         self._outcomes = outcomes
@@ -338,9 +338,10 @@ class Crew(Generic[T]):
         the small ones; when it is left alone it gets what the others had.
         """
         self.fetching += more
-        share = min(MOST_AHEAD, self.job.max_in_flight // max(1, self.fetching))
-        for walk in self.walks.values():
-            walk.ahead = share if share > 1 else 0
+        share, rest = divmod(self.job.max_in_flight, max(1, self.fetching))
+        for number, walk in enumerate(self.walks.values()):
+            pages = min(MOST_AHEAD, share + (number < rest))  # what cannot be shared evenly goes to the oldest
+            walk.ahead = pages if pages > 1 else 0
 
 
 async def _each(refs: Iterable[ProjectRef]) -> AsyncIterator[ProjectRef]:

@@ -219,8 +219,14 @@ class Walk(ABC, Generic[T]):
 class ListWalk(Walk[T]):
     """A walk that can look at its list before it is read, as a run over many lists does."""
 
-    expected: int = 1
-    """Requests that the walk takes at least, as far as it is known."""
+    def __init__(self, ahead: int = 0) -> None:
+        super().__init__(ahead)
+        self.expected: int = 1
+        """Requests that the walk takes at least, as far as it is known."""
+
+    def expect(self, requests: int) -> None:
+        """Note what the walk takes at least."""
+        self.expected = requests
 
     @property
     @abstractmethod
@@ -377,7 +383,7 @@ class PageWalk(ListWalk[T]):
         peek = estimate(self._plan, fetched)
         if self._machine.bounds is None and peek.requests > 1:
             self._machine = make_machine(self._plan)
-            self.expected += 1
+            self.expect(self.expected + 1)
             return evolve(peek, requests=self.expected)
         self._looked, self._kept = ask, zlib.compress(pickle.dumps(fetched), 1)
         return peek
@@ -415,7 +421,7 @@ class PageWalk(ListWalk[T]):
             raise
         self.count_sends(fetched.requests)
         if not self._page_count:
-            self.expected = self.requests - 1 + estimate(self._plan, fetched).requests
+            self.expect(self.requests - 1 + estimate(self._plan, fetched).requests)
         return fetched
 
     def _misjudged_now(self) -> bool:

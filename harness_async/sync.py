@@ -187,7 +187,7 @@ class SyncWalk(ListWalk[T]):
         """Ask for the first page of the window now and keep it; rows to refresh take a request each."""
         window = await self._inner.peek()
         old = sum(self._start is not None and created < self._start for created in self._left.values())
-        self.expected = window.requests + old
+        self.expect(window.requests + old)
         return Peek(rows=window.rows, requests=self.expected)
 
     async def take_page(self) -> Page[T] | None:
@@ -199,7 +199,7 @@ class SyncWalk(ListWalk[T]):
             if page is None:
                 break
             news = [row for row in page.items if self._note(row)]
-            self.expected = self._inner.expected + len(self._left)
+            self.expect(self._inner.expected + len(self._left))
             if news:
                 return Page(items=news, number=page.number, size=page.size, total_items=page.total_items)
         while self._left:
