@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import pickle
-import zlib
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterator, Sequence
@@ -385,6 +383,9 @@ class PageWalk(ListWalk[T]):
             self._machine = make_machine(self._plan)
             self.expect(self.expected + 1)
             return evolve(peek, requests=self.expected)
+        import pickle  # only plans need it
+        import zlib
+
         self._looked, self._kept = ask, zlib.compress(pickle.dumps(fetched), 1)
         return peek
 
@@ -395,6 +396,9 @@ class PageWalk(ListWalk[T]):
     def _unpack(self) -> Fetched[T] | None:
         if self._kept is None:
             return None
+        import pickle
+        import zlib
+
         packed, self._kept = self._kept, None
         fetched: Fetched[T] = pickle.loads(zlib.decompress(packed))  # noqa: S301 - packed by `peek`
         return fetched

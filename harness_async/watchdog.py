@@ -28,13 +28,13 @@ class Watch:
     __slots__ = ("_cancelling", "_dog", "_quiet", "_silent", "_task", "deadline", "expired", "silent_at")
 
     def __init__(self, dog: Watchdog, deadline: float | None) -> None:
-        self.deadline = inf if deadline is None else deadline
+        self.deadline: float = inf if deadline is None else deadline
         """Loop time at which the call must be over."""
 
-        self.silent_at = inf
+        self.silent_at: float = inf
         """Loop time from which on the other side counts as silent."""
 
-        self.expired = False
+        self.expired: bool = False
         """Whether the deadline ended the call."""
 
         self._dog = dog
