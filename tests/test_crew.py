@@ -403,7 +403,7 @@ def test_the_eta_of_a_run_that_goes_on_does_not_count_what_was_done_before() -> 
             async for row in run:
                 progress = run.progress
                 if row.number == 4 and progress.projects_done > 20:
-                    etas.append((asyncio.get_running_loop().time(), progress.eta or 0.0))  # noqa: PERF401
+                    etas.append((asyncio.get_running_loop().time(), progress.eta or 0.0))
         return asyncio.get_running_loop().time()
 
     end = virtual.run(main())
