@@ -253,7 +253,10 @@ class RatePacer:
         if not self._waiters and (due := self.throttle.due(asked)) is not None and due <= now:
             return self.throttle.take(now)
         waiter = _Waiter(asked, loop.create_future())
-        insort(self._waiters, waiter, key=_ASKED)  # at the end, but for those who were sent back
+        if self._waiters and asked < self._waiters[-1].asked:  # sent back from another pacer
+            insort(self._waiters, waiter, key=_ASKED)
+        else:
+            self._waiters.append(waiter)
         self._release()
         try:
             return await waiter.future

@@ -230,3 +230,38 @@ async def test_a_month_of_days(client: HarnessClient, fake: FakeHarness, seed: i
     final = client.executions.sync(state)
     await take(final, union)
     assert union == served(fake)
+
+
+@pytest.mark.parametrize("planned", [False, True])
+@pytest.mark.parametrize("fate", ["finished", "still waiting", "gone"])
+async def test_a_row_far_behind_the_window_is_refreshed_by_its_ids(
+    client: HarnessClient, fake: FakeHarness, fate: str, planned: bool
+) -> None:
+    """Where a window from the oldest row on would take pages, that one row takes a request, and the plan counts it."""
+    org, project = fake.projects[0]
+    ref = ProjectRef(org, project)
+    now = int(fake.clock() * 1000)
+    old = fake.add_execution(org, project, created=now - 300 * DAY, status="none")
+    for number in range(350):
+        fake.add_execution(org, project, created=now - 200 * DAY + number * 60_000, status="success")
+    for row in fake.all_executions():
+        if row["status"] == "none" and row["created"] != old["created"]:
+            fake.set_status(row, "success")
+    before = client.executions.sync(projects=[ref])
+    await take(before)
+    if fate == "finished":
+        fake.set_status(old, "failure")
+    elif fate == "gone":
+        fake.remove_execution(old)
+    fake.requests.clear()
+    run = client.executions.sync(before.state, [ref])
+    if planned:
+        plan = await run.plan()
+        assert (plan.projects, plan.made, plan.requests) == (1, 1, 2)
+    rows = [row for row in await take(run) if row.created == old["created"]]
+    assert [str(row.status) for row in rows] == (["failure"] if fate == "finished" else [])
+    assert len(fake.requests) == 2 == run.report.requests
+    unfinished = run.state.projects[ref].unfinished
+    assert list(unfinished) == (
+        [(old["pipeline_execution_id"], old["pipeline_stage_id"])] if fate == "still waiting" else []
+    )
