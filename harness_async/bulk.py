@@ -112,7 +112,7 @@ class BulkRun(Generic[T]):
         """Ask for the first page of every project and say what the run will take, before it is asked for rows.
 
         One request a project, at the pace of the client; the run does not ask for those pages again. Until then they
-        wait packed, a page of a hundred rows in about 4 kB. May be called in the block of the run or before it, and
+        wait packed, a page of a hundred rows in about 6 kB. May be called in the block of the run or before it, and
         again: the plan is made once.
 
         Raises:

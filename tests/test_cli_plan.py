@@ -95,3 +95,11 @@ def test_an_export_within_its_budget_asks_for_no_page_twice(fake: FakeHarness, t
     one, two = (sorted((tmp_path / f"{name}.jsonl").read_bytes().splitlines()) for name in ("one", "two"))
     assert one == two
     assert len(one) == 900
+
+
+def test_a_demo_keeps_no_checkpoint(tmp_path: Path) -> None:
+    """The demo's account ends with the run, so that nothing could go on from there: refused, and no file begun."""
+    files = ("--output", str(tmp_path / "rows.jsonl"), "--checkpoint", str(tmp_path / "run"))
+    code, _, err = export("--demo", *files)
+    assert (code, "--demo" in err) == (2, True)
+    assert not list(tmp_path.iterdir())

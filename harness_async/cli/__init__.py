@@ -143,6 +143,8 @@ def export(
     )
     if checkpoint is not None and output in {None, "-"}:
         raise typer.BadParameter("--checkpoint needs --output FILE: what went to stdout cannot be taken back")
+    if checkpoint is not None and demo:
+        raise typer.BadParameter("--checkpoint goes with no --demo: the made-up account is gone when the run ends")
     rate_limit = None if requests_per_minute is None else RateLimit(requests_per_minute, 60.0)
     run_job(export_rows(job, Connection(account=account, base_url=base_url, demo=demo), rate_limit))
 
