@@ -11,6 +11,10 @@
    does, and the walk says `best_effort`.
 
 Rows are delivered as they come, each once, whichever step brought them.
+
+Rows that appear late, inside the window, are what the freeze cannot keep out. They show as a total that rose, with two
+exceptions: one that hides a departure, and one that pushes a row out of a list of exactly one full page between its
+count and its rows. `strict` counts nothing and is immune to both.
 """
 
 from __future__ import annotations
