@@ -116,11 +116,6 @@ class ChainPager(Pager[T], Generic[Outer, T]):
         """Make a walk to be used with `async with`."""
         return ChainWalk(self)
 
-    async def first(self) -> T | None:
-        """Fetch the first item of the first list that has one."""
-        items = await self.collect(max_items=1)
-        return items[0] if items else None
-
     async def count(self) -> int | None:
         """Add up the totals of all lists; None where the server does not say."""
         total = 0

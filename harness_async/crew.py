@@ -104,7 +104,7 @@ class _Looked(Generic[T]):
     @property
     def left(self) -> int:
         """Requests that reading it still takes."""
-        return max(0, self.walk.expected - self.walk.report.requests) if isinstance(self.found, Peek) else 0
+        return self.walk.left if isinstance(self.found, Peek) else 0
 
 
 @define
@@ -152,7 +152,7 @@ class Crew(Generic[T]):
         self._met = self._begun = 0  # projects given to the workers, and begun by them
         self._listing: Walk[Any] | None = None
         self._refusals = _Refusals()
-        self._looked = False  # whether there was a survey
+        self._surveyed = False  # whether there was a survey
         self._waiting: dict[ProjectRef, _Looked[T]] = {}  # projects looked at and not begun
         self._sent_ahead = self._left = 0  # of those: requests made, and requests still to make
 
@@ -166,8 +166,12 @@ class Crew(Generic[T]):
 
     def requests_left(self, mean: float) -> float:
         """Estimate the requests that are still to be made, `mean` for each project that nothing is known of."""
-        at_hand = sum(max(0, walk.expected - walk.report.requests) for walk in self.walks.values())
-        return at_hand + (self._left if self._looked else (self._met - self._begun) * mean)
+        at_hand = sum(walk.left for walk in self.walks.values())
+        return at_hand + (self._left if self._surveyed else (self._met - self._begun) * mean)
+
+    def _least(self) -> int:
+        """Count the requests that the run takes at least: those made, those known of, one for each unseen project."""
+        return self.requests + self._left + self._met - self.looked
 
     def make_plan(self) -> Plan:
         """Say what is known of the run by now; all of it after `survey`."""
@@ -177,7 +181,7 @@ class Crew(Generic[T]):
             failed=len(self._waiting) - len(found),
             rows=sum(peek.rows or 0 for peek in found),
             uncounted=sum(peek.rows is None for peek in found),
-            requests=self.requests + self._left + self._met - self.looked,
+            requests=self._least(),
             made=self.requests,
             rate=self.job.rate(),
         )
@@ -202,11 +206,11 @@ class Crew(Generic[T]):
 
         await self._together(self._meet(), look)
         self._check_budget()
-        self._looked = True
+        self._surveyed = True
 
     async def work(self) -> None:
         """Read every project and hand over what comes."""
-        refs = _each(tuple(self._waiting)) if self._looked else self._meet()
+        refs = _each(tuple(self._waiting)) if self._surveyed else self._meet()
         await self._together(refs, self._serve)
 
     async def _together(self, refs: AsyncIterator[ProjectRef], work: Callable[[ProjectRef], Awaitable[None]]) -> None:
@@ -319,7 +323,7 @@ class Crew(Generic[T]):
 
     def _check_budget(self) -> None:
         """Raise `BudgetError` if the run is known to take more requests than it may."""
-        most, least = self.job.max_requests, self.requests + self._left + self._met - self.looked
+        most, least = self.job.max_requests, self._least()
         if most is not None and least > most:
             error = BudgetError(f"The run would take at least {least:,} requests, more than max_requests={most:,}")
             error.plan = self.make_plan()

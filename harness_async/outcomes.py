@@ -7,7 +7,7 @@ from typing import Literal, Protocol, TypeAlias, get_args, runtime_checkable
 
 from attrs import field, frozen
 
-from harness_async.errors import BulkError, HarnessError
+from harness_async.errors import APIStatusError, BulkError, HarnessError
 from harness_async.protocol import check_identifier
 from harness_async.walking import Guarantee
 
@@ -237,11 +237,11 @@ def describe(report: BulkReport) -> str:
         f"time        {report.elapsed:.1f} s",
     ]
     bad = [
-        f"  {outcome.project}  {outcome.status.replace('_', ' ')}: {_reason(outcome.error)}"
+        f"  {outcome.project}  {outcome.status.replace('_', ' ')}: {reason(outcome.error)}"
         for outcome in report.outcomes.values()
         if outcome.error is not None
     ]
-    unlisted = [f"  {org}/*  projects not listed: {_reason(error)}" for org, error in report.unlisted.items()]
+    unlisted = [f"  {org}/*  projects not listed: {reason(error)}" for org, error in report.unlisted.items()]
     for failures in (bad, unlisted):
         lines.extend(failures[:_SHOWN])
         if len(failures) > _SHOWN:
@@ -249,8 +249,7 @@ def describe(report: BulkReport) -> str:
     return "\n".join(lines)
 
 
-def _reason(error: HarnessError | None) -> str:
-    """Say in one line why a project failed."""
-    status, message = getattr(error, "status", None), getattr(error, "message", None)
-    text = f"{status} {message}" if isinstance(message, str) and status else str(error)
+def reason(error: HarnessError) -> str:
+    """Say in one line why something failed."""
+    text = f"{error.status} {error.message}" if isinstance(error, APIStatusError) else str(error)
     return " ".join(text.split())

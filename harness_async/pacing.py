@@ -172,10 +172,14 @@ class RatePacer:
 
     def take_now(self) -> Slot | None:
         """Take a slot if there is one at once; else None, and `acquire` waits for it."""
-        if self._waiters or self._inner is not None:
+        if self._inner is not None:
             return None
         now = asyncio.get_running_loop().time()
-        due = self.throttle.due(now)
+        return self._take_due(now, now)
+
+    def _take_due(self, asked: float, now: float) -> Slot | None:
+        """Take a slot for who asked then, if nobody waits and it is due."""
+        due = None if self._waiters else self.throttle.due(asked)
         return None if due is None or due > now else self.throttle.take(now)
 
     def expected_wait(self) -> float:
@@ -249,9 +253,8 @@ class RatePacer:
 
     async def _queue(self, asked: float) -> Slot:
         loop = asyncio.get_running_loop()
-        now = loop.time()
-        if not self._waiters and (due := self.throttle.due(asked)) is not None and due <= now:
-            return self.throttle.take(now)
+        if (slot := self._take_due(asked, loop.time())) is not None:
+            return slot
         waiter = _Waiter(asked, loop.create_future())
         if self._waiters and asked < self._waiters[-1].asked:  # sent back from another pacer
             insort(self._waiters, waiter, key=_ASKED)

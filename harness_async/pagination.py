@@ -227,6 +227,11 @@ class ListWalk(Walk[T]):
         self.expected = requests
 
     @property
+    def left(self) -> int:
+        """Requests that are still to be made, as far as it is known."""
+        return max(0, self.expected - self.report.requests)
+
+    @property
     @abstractmethod
     def is_over(self) -> bool:
         """Whether all has been read, so that the next page is None."""
@@ -479,9 +484,10 @@ class Pager(ABC, Generic[T]):
     def walk(self) -> Walk[T]:
         """Make a walk to be used with `async with`: closed for certain, with a report of what it cost."""
 
-    @abstractmethod
     async def first(self) -> T | None:
-        """Fetch the first item, or None where there is none: one request."""
+        """Fetch the first item, or None where there is none, with no more requests than that takes."""
+        items = await self.collect(max_items=1)
+        return items[0] if items else None
 
     @abstractmethod
     async def count(self) -> int | None:

@@ -128,11 +128,6 @@ class SyncPager(Pager[T]):
         """Make a walk to be used with `async with`."""
         return SyncWalk(self)
 
-    async def first(self) -> T | None:
-        """Fetch the first item, or None where there is none."""
-        items = await self.collect(max_items=1)
-        return items[0] if items else None
-
     async def count(self) -> int | None:
         """Nobody can say without reading."""
         return None

@@ -8,7 +8,6 @@ import itertools
 import os
 import random
 import re
-import selectors
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -25,6 +24,7 @@ import harness_async
 from harness_async import HarnessClient, Pacer, RateLimit, RatePacer, Timeouts
 from harness_async.testing import Bucket, FakeHarness, FixedWindow, SlidingCounter, SlidingWindow, TooManyRequests
 from harness_async.throttling import ARRIVAL_SPREAD, Pace, Throttle
+from tests.virtual import JumpingLoop, run_jumping
 
 T = TypeVar("T")
 Connect: TypeAlias = Callable[..., HarnessClient]
@@ -50,29 +50,12 @@ def example() -> str:
 # -- a clock of one's own ----------------------------------------------------------------------------------------------
 
 
-class JumpingLoop(asyncio.SelectorEventLoop):
+class ThreadlessLoop(JumpingLoop):
     """A loop whose clock jumps when there is only waiting; what goes to a thread is done here and takes up to 3 ms."""
 
     def __init__(self) -> None:
-        self.now = 1000.0
+        super().__init__()
         self.rng = random.Random(1)
-        selector = selectors.DefaultSelector()
-        self._poll = selector.select
-        self._files = selector.get_map()
-        setattr(selector, "select", self._wait)  # noqa: B010 - a method replaced on purpose
-        super().__init__(selector)
-
-    def time(self) -> float:
-        return self.now
-
-    def _wait(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout is None or timeout <= 0:
-            return self._poll(timeout)
-        # A millisecond for what is on its way between two sockets; one file is the loop's own, which nobody writes to.
-        ready = self._poll(0.001 if len(self._files) > 1 else 0)
-        if not ready:
-            self.now += timeout
-        return ready
 
     def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
         future: asyncio.Future[T] = self.create_future()
@@ -88,14 +71,7 @@ class JumpingLoop(asyncio.SelectorEventLoop):
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine in virtual time, and see that it leaves no task and no error behind."""
-    unheard: list[dict[str, Any]] = []
-    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
-        loop = runner.get_loop()
-        loop.set_exception_handler(lambda _loop, context: unheard.append(context))
-        result = runner.run(main)
-        assert not asyncio.all_tasks(loop)
-        assert not unheard
-        return result
+    return run_jumping(main, ThreadlessLoop)
 
 
 @pytest.fixture

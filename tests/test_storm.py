@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 import collections
 import random
-import selectors
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import pytest
 from attrs import define, field
@@ -44,8 +43,8 @@ from harness_async.testing import (
     TooManyRequests,
 )
 from harness_async.throttling import COOLDOWNS, OUTAGE_FAILURES, OUTAGE_PAUSES, Throttle
+from tests.virtual import run_jumping
 
-T = TypeVar("T")
 Connect: TypeAlias = Callable[..., HarnessClient]
 
 FOREVER = Timeouts(connect=None, read=None, deadline=None)
@@ -56,44 +55,6 @@ class NoJitter:
 
     def random(self) -> float:
         return 0.0
-
-
-# -- a clock of one's own over real sockets ----------------------------------------------------------------------------
-
-
-class JumpingLoop(asyncio.SelectorEventLoop):
-    """A loop with real sockets whose clock stands still while there is work, and jumps when there is only waiting."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        selector = selectors.DefaultSelector()
-        self._poll = selector.select
-        setattr(selector, "select", self._wait)  # noqa: B010 - a method replaced on purpose
-        super().__init__(selector)
-
-    def time(self) -> float:
-        return self.now
-
-    def _wait(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout is None or timeout <= 0:
-            return self._poll(timeout)
-        # A millisecond for what is on its way between two sockets; nobody else could wake us.
-        ready = self._poll(0.001)
-        if not ready:
-            self.now += timeout
-        return ready
-
-
-def run(main: Coroutine[Any, Any, T], kind: type[asyncio.SelectorEventLoop]) -> T:
-    """Run a coroutine in a loop of its own, and see that it leaves no task and no error behind."""
-    unheard: list[dict[str, Any]] = []
-    with asyncio.Runner(loop_factory=kind) as runner:
-        loop = runner.get_loop()
-        loop.set_exception_handler(lambda _loop, context: unheard.append(context))
-        result = runner.run(main)
-        assert not asyncio.all_tasks(loop)
-        assert not unheard
-        return result
 
 
 @define(eq=False)
@@ -275,7 +236,7 @@ def test_a_probe_that_is_given_up_before_it_goes_out_again_lets_no_second_one_ou
             await asyncio.gather(*waiting)
             return at.arrivals
 
-    arrivals = run(main(), JumpingLoop)
+    arrivals = run_jumping(main())
     probe = arrivals[2]
     assert [when - probe for when in arrivals[3:] if when < probe + 20.0] == []
 
@@ -307,7 +268,7 @@ async def saturate(kind: str, limit: RateLimit, count: int) -> None:
 @pytest.mark.parametrize("limit", [RateLimit(100, 60.0), RateLimit(400, 60.0)], ids=["100", "400"])
 def test_a_limit_per_minute_is_never_exceeded_over_http(kind: str, limit: RateLimit) -> None:
     """However the server counts its minute, 32 callers that send without rest see not one refusal."""
-    run(saturate(kind, limit, 3 * limit.requests // 2), JumpingLoop)
+    run_jumping(saturate(kind, limit, 3 * limit.requests // 2))
 
 
 # -- refusals ----------------------------------------------------------------------------------------------------------
@@ -327,7 +288,7 @@ def test_after_a_refusal_only_the_probe_is_sent_until_it_is_answered() -> None:
             assert client.stats.throttled == 3
             return at
 
-    at = run(main(), JumpingLoop)
+    at = run_jumping(main())
     refused = next(when for when, event in at.seen if isinstance(event, ResponseReceived) and event.status == 429)
     before = [when for when in at.arrivals if when <= refused]
     probes = [when for when in at.arrivals if refused < when < at.moments(GateOpened)[0]]
@@ -365,7 +326,7 @@ def test_no_other_request_arrives_while_the_probe_is_unanswered() -> None:
             assert at.arrivals[1] + 3600.0 == pytest.approx(opened)
             assert min(at.arrivals[2:]) >= opened
 
-    run(main(), JumpingLoop)
+    run_jumping(main())
 
 
 def test_a_refusal_of_one_client_holds_the_other() -> None:
@@ -389,7 +350,7 @@ def test_a_refusal_of_one_client_holds_the_other() -> None:
             assert min(at.arrivals[3:]) == pytest.approx(closed + COOLDOWNS[0])
             assert len(at.arrivals) == 2 + 1 + 21
 
-    run(main(), JumpingLoop)
+    run_jumping(main())
 
 
 # -- order -------------------------------------------------------------------------------------------------------------
@@ -429,7 +390,7 @@ def test_calls_that_wait_for_the_pace_are_sent_in_their_order_too() -> None:
             refused = next(int(request.headers["X-Number"]) for request in fake.requests if request.status == 429)
             assert served == [*(number for number in range(90) if number != refused), refused]
 
-    run(main(), JumpingLoop)
+    run_jumping(main())
 
 
 # -- outages and faults ------------------------------------------------------------------------------------------------
@@ -449,7 +410,7 @@ def test_an_outage_sees_only_probes_and_costs_no_call(fault: Fault) -> None:
             assert outage.hits > OUTAGE_FAILURES
             return at, client
 
-    at, client = run(main(), JumpingLoop)
+    at, client = run_jumping(main())
     sent_while_closed = 0
     closed = False
     for _, event in at.seen:
@@ -489,7 +450,7 @@ def test_one_bad_answer_in_twenty_costs_less_than_a_tenth_more(fault: Fault) -> 
             assert client.stats.retries == bad.hits
             assert not at.moments(GateClosed)
 
-    run(main(), JumpingLoop)
+    run_jumping(main())
 
 
 def test_refusals_and_failures_together_cost_a_tenth_and_the_probes() -> None:
@@ -509,7 +470,7 @@ def test_refusals_and_failures_together_cost_a_tenth_and_the_probes() -> None:
             assert client.stats.requests <= 600 * 1.1 + probes
             assert client.stats.throttled == refusals.hits > 0
 
-    run(main(), JumpingLoop)
+    run_jumping(main())
 
 
 def test_a_call_that_cannot_be_answered_in_time_fails_and_the_others_do_not() -> None:
@@ -529,4 +490,4 @@ def test_a_call_that_cannot_be_answered_in_time_fails_and_the_others_do_not() ->
             assert is_idle(patient)
             assert len(at.arrivals) <= 64 + OUTAGE_FAILURES + 8 + 50
 
-    run(main(), JumpingLoop)
+    run_jumping(main())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import selectors
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -31,3 +33,39 @@ class BusyLoop(looptime.make_event_loop_class(__import__("asyncio").SelectorEven
     def block(self, seconds: float) -> None:
         """Let time pass as a long computation does."""
         self.lost += seconds
+
+
+class JumpingLoop(asyncio.SelectorEventLoop):
+    """A loop with real sockets whose clock stands still while there is work, and jumps when there is only waiting."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        selector = selectors.DefaultSelector()
+        self._poll = selector.select
+        self._files = selector.get_map()
+        setattr(selector, "select", self._wait)  # noqa: B010 - a method replaced on purpose
+        super().__init__(selector)
+
+    def time(self) -> float:
+        return self.now
+
+    def _wait(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None or timeout <= 0:
+            return self._poll(timeout)
+        # A millisecond for what is on its way between two sockets; one file is the loop's own, which nobody writes to.
+        ready = self._poll(0.001 if len(self._files) > 1 else 0)
+        if not ready:
+            self.now += timeout
+        return ready
+
+
+def run_jumping(main: Coroutine[Any, Any, T], kind: type[JumpingLoop] = JumpingLoop) -> T:
+    """Run a coroutine in a loop of its own, and see that it leaves no task and no error behind."""
+    unheard: list[dict[str, Any]] = []
+    with asyncio.Runner(loop_factory=kind) as runner:
+        loop = runner.get_loop()
+        loop.set_exception_handler(lambda _loop, context: unheard.append(context))
+        result = runner.run(main)
+        assert not asyncio.all_tasks(loop)
+        assert not unheard
+        return result

@@ -19,12 +19,12 @@ from harness_async.cli.connecting import COMPLETE, INCOMPLETE, CommandError, Con
 from harness_async.cli.durable import DurableOutput
 from harness_async.cli.report import Closing, Ending, ProgressView, may_show_progress, print_closing
 from harness_async.cli.rows import RowWriter, encoder, open_output
-from harness_async.cli.view import plain, print_note, reason, show, stderr, stdout
+from harness_async.cli.view import plain, print_note, show, stderr, stdout
 from harness_async.client import HarnessClient
 from harness_async.config import RateLimit
 from harness_async.errors import AuthenticationError, CheckpointError, HarnessError
 from harness_async.executions import Execution
-from harness_async.outcomes import Plan, Progress, ProjectLike, ProjectRef, Projects
+from harness_async.outcomes import Plan, Progress, ProjectLike, ProjectRef, Projects, reason
 
 
 @frozen(kw_only=True)

@@ -135,12 +135,6 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun if number == 1 else f'{noun}s'}"
 
 
-def reason(error: HarnessError) -> str:
-    """Say in one line why something failed."""
-    text = f"{error.status} {error.message}" if isinstance(error, APIStatusError) else str(error)
-    return " ".join(text.split())
-
-
 _PASSING = frozenset({408, 409, 423, 425, 499})
 """Statuses of a client's error that say nothing against the request: too slow, in conflict, locked, too early, cut."""
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 from operator import attrgetter
 from pathlib import Path
 
+from attrs import evolve
+
 from harness_async.bulk import BulkRun, check_on_error
 from harness_async.checkpoint import CheckpointPlan, Identity
 from harness_async.crew import Job, OnError
@@ -25,7 +27,7 @@ from harness_async.errors import (
 )
 from harness_async.executions.model import FINISHED, Execution, Status, Time, make_params, window_of
 from harness_async.outcomes import Progress, ProjectRef, Projects, check_projects
-from harness_async.pagination import Consistency, ListPager, ListPlan, Pager, check_consistency
+from harness_async.pagination import Consistency, Listing, ListPager, ListPlan, Pager, check_consistency
 from harness_async.projects import ProjectsAPI
 from harness_async.protocol import (
     Endpoint,
@@ -99,14 +101,12 @@ class ExecutionsAPI:
                 after another; `PaginationError` if the server's time filter is not what that needs.
         """
         params = make_params(
-            {
-                "workspace": workspace,
-                "pipeline_execution_id": pipeline_execution_id,
-                "status": status,
-                "pipeline_name": pipeline_name,
-                "start_time": start_time,
-                "end_time": end_time,
-            }
+            workspace=workspace,
+            pipeline_execution_id=pipeline_execution_id,
+            status=status,
+            pipeline_name=pipeline_name,
+            start_time=start_time,
+            end_time=end_time,
         )
         return self._list(ProjectRef(org, project), params, limit, prefetch, consistency)
 
@@ -280,32 +280,28 @@ class ExecutionsAPI:
             A `BulkRun`, to be used with `async with` and iterated.
         """
         params = make_params(
-            {
-                "workspace": workspace,
-                "pipeline_execution_id": pipeline_execution_id,
-                "status": status,
-                "pipeline_name": pipeline_name,
-                "start_time": start_time,
-                "end_time": end_time,
-            }
+            workspace=workspace,
+            pipeline_execution_id=pipeline_execution_id,
+            status=status,
+            pipeline_name=pipeline_name,
+            start_time=start_time,
+            end_time=end_time,
         )
         check_consistency(consistency)
-        unlisted: dict[str, HarnessError] = {}
+        job = self._job(
+            lambda ref, end: self._list(
+                ref, params if end is None else {**params, "end_time": end}, consistency=consistency
+            ),
+            projects,
+            concurrency=concurrency,
+            on_error=on_error,
+            on_progress=on_progress,
+        )
         return BulkRun(
-            Job(
-                open_list=lambda ref, end: self._list(
-                    ref, params if end is None else {**params, "end_time": end}, consistency=consistency
-                ),
-                projects=self._discover(unlisted) if projects is None else check_projects(projects),
-                bottleneck=self._session.sender.bottleneck,
-                rate=self._session.sender.rate,
-                concurrency=check_whole("concurrency", concurrency, 1),
-                max_in_flight=self._session.sender.transport.max_in_flight,
-                on_error=check_on_error(on_error),
+            evolve(
+                job,
                 max_requests=None if max_requests is None else check_whole("max_requests", max_requests, 0),
-                on_progress=on_progress,
                 checkpoint=None if checkpoint is None else self._plan(Path(checkpoint), params, consistency),
-                unlisted=unlisted,
             )
         )
 
@@ -365,19 +361,38 @@ class ExecutionsAPI:
             is_finished=lambda row: row.status in FINISHED,
             overlap=int(overlap * 1000),
         )
+        job = self._job(
+            lambda ref, _end: SyncPager(rows, ref, before.projects.get(ref), first),
+            projects,
+            concurrency=concurrency,
+            on_error=on_error,
+            on_progress=on_progress,
+        )
+        return SyncRun(job, before, owner, whole=projects is None)
+
+    def _job(
+        self,
+        open_list: Callable[[ProjectRef, int | None], Listing[Execution]],
+        projects: Projects | None,
+        *,
+        concurrency: int,
+        on_error: OnError,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> Job[Execution]:
+        """Make the job of reading a list of each project, with what all runs have in common."""
         unlisted: dict[str, HarnessError] = {}
-        job = Job(
-            open_list=lambda ref, _end: SyncPager(rows, ref, before.projects.get(ref), first),
+        sender = self._session.sender
+        return Job(
+            open_list=open_list,
             projects=self._discover(unlisted) if projects is None else check_projects(projects),
-            bottleneck=self._session.sender.bottleneck,
-            rate=self._session.sender.rate,
+            bottleneck=sender.bottleneck,
+            rate=sender.rate,
             concurrency=check_whole("concurrency", concurrency, 1),
-            max_in_flight=self._session.sender.transport.max_in_flight,
+            max_in_flight=sender.transport.max_in_flight,
             on_error=check_on_error(on_error),
             on_progress=on_progress,
             unlisted=unlisted,
         )
-        return SyncRun(job, before, owner, whole=projects is None)
 
     def _plan(self, path: Path, params: dict[str, QueryValue], consistency: Consistency) -> CheckpointPlan:
         """Say where a run keeps what it has finished, and how to freeze it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import TypeAlias, TypedDict
+from typing import TypeAlias
 
 from attrs import frozen
 
@@ -60,31 +60,28 @@ class Execution:
         return (self.org, self.project, self.pipeline_execution_id, self.pipeline_stage_id)
 
 
-class Filters(TypedDict):
-    """The filters of a list, as they were given."""
-
-    workspace: str | None
-    pipeline_execution_id: str | None
-    status: Status | Iterable[Status] | None
-    pipeline_name: str | None
-    start_time: Time | None
-    end_time: Time | None
-
-
-def make_params(filters: Filters) -> dict[str, QueryValue]:
+def make_params(
+    *,
+    workspace: str | None,
+    pipeline_execution_id: str | None,
+    status: Status | Iterable[Status] | None,
+    pipeline_name: str | None,
+    start_time: Time | None,
+    end_time: Time | None,
+) -> dict[str, QueryValue]:
     """Make the query of a list, checking each filter."""
-    start, end = (milliseconds(name, filters[name]) for name in ("start_time", "end_time"))
+    start, end = milliseconds("start_time", start_time), milliseconds("end_time", end_time)
     if start is not None and end is not None and start > end:
         raise ValueError("start_time must not be later than end_time")
-    words = texts("status", filters["status"])
+    words = texts("status", status)
     for word in words or ():
         if not word or "," in word:
             raise ValueError(f"a status must not be empty and cannot have a comma, as {word!r} has")
     return {
         "status": None if words is None else ",".join(map(str, words)),
-        "workspace": filters["workspace"],
-        "pipeline_execution_id": filters["pipeline_execution_id"],
-        "pipeline_name": filters["pipeline_name"],
+        "workspace": workspace,
+        "pipeline_execution_id": pipeline_execution_id,
+        "pipeline_name": pipeline_name,
         "start_time": start,
         "end_time": end,
     }
