@@ -23,7 +23,7 @@ from harness_async.config import RateLimit
 from harness_async.crew import Job
 from harness_async.outcomes import ProjectRef
 from harness_async.pacing import RatePacer
-from harness_async.pagination import Fetched, ListPager, ListPlan
+from harness_async.pagination import Fetched, ListPager, ListPlan, hashes_by
 from harness_async.protocol import ServerClock, Totals
 from harness_async.walking import Bounds
 
@@ -60,7 +60,7 @@ async def run(projects: int, per_minute: int) -> None:
     source = Source(RatePacer(RateLimit(per_minute)), random.Random(1))
 
     def open_list(_ref: ProjectRef, _end: int | None) -> ListPager[int]:
-        return ListPager(ListPlan(source=source, key=lambda row: row))
+        return ListPager(ListPlan(source=source, hashes=hashes_by(lambda row: row)))
 
     job = Job(open_list=open_list, projects=refs(projects), bottleneck=lambda: "rate limit", unlisted={})
     began, real = loop.time(), time.perf_counter()

@@ -16,7 +16,7 @@ from attrs import define, field
 from harness_async.bulk import BulkRun
 from harness_async.crew import Job
 from harness_async.outcomes import ProjectRef
-from harness_async.pagination import Fetched, ListPager, ListPlan
+from harness_async.pagination import Fetched, ListPager, ListPlan, hashes_by
 from harness_async.protocol import ServerClock, Totals
 from harness_async.walking import Bounds
 
@@ -42,7 +42,12 @@ class Source:
         """Make the list."""
         return ListPager(
             ListPlan(
-                source=self, key=lambda row: row, created=lambda _: 0, limit=1, prefetch=prefetch, consistency="checked"
+                source=self,
+                hashes=hashes_by(lambda row: row),
+                created=lambda _: 0,
+                limit=1,
+                prefetch=prefetch,
+                consistency="checked",
             )
         )
 

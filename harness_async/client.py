@@ -14,7 +14,7 @@ from harness_async.events import Event
 from harness_async.executions import ExecutionsAPI
 from harness_async.organizations import OrganizationsAPI
 from harness_async.pacing import Pacer, RatePacer
-from harness_async.pagination import ListPager, ListPlan, Pager
+from harness_async.pagination import ListPager, ListPlan, Pager, hashes_by
 from harness_async.projects import ProjectsAPI
 from harness_async.protocol import QueryValue
 from harness_async.sending import Sender
@@ -205,7 +205,7 @@ class HarnessClient:
             key: Gives a row's identity; rows that come twice are delivered once. None delivers what comes.
         """
         source = self._session.raw_source(path, dict if into is None else into, params or {}, first_page)
-        return ListPager(ListPlan(source=source, key=key, limit=limit))
+        return ListPager(ListPlan(source=source, hashes=None if key is None else hashes_by(key), limit=limit))
 
 
 def make_pacer(rate_limit: RateLimit | None, pacer: Pacer | None) -> RatePacer:

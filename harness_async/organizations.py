@@ -10,7 +10,7 @@ from typing import Any
 from attrs import field, frozen
 
 from harness_async.converters import register_envelope
-from harness_async.pagination import ListPager, ListPlan, Pager
+from harness_async.pagination import ListPager, ListPlan, Pager, hashes_by
 from harness_async.protocol import (
     Endpoint,
     check_identifier,
@@ -126,7 +126,7 @@ class OrganizationsAPI:
             "order": check_order(order),
         }
         source = self._session.source(_LIST, Organization, params)
-        return ListPager(ListPlan(source=source, key=attrgetter("identifier"), limit=limit))
+        return ListPager(ListPlan(source=source, hashes=hashes_by(attrgetter("identifier")), limit=limit))
 
     async def get(self, org: str) -> Organization:
         """Fetch one organization; `NotFoundError` if there is none of that identifier."""

@@ -13,7 +13,7 @@ from harness_async.converters import register_envelope
 from harness_async.errors import HarnessError, NotFoundError
 from harness_async.organizations import OrganizationsAPI, make_body
 from harness_async.outcomes import ProjectRef
-from harness_async.pagination import ListPager, ListPlan, Pager
+from harness_async.pagination import ListPager, ListPlan, Pager, hashes_by
 from harness_async.protocol import Endpoint, QueryValue, check_order, from_milliseconds, texts
 from harness_async.session import Session
 
@@ -151,7 +151,8 @@ class ProjectsAPI:
 
     def _list(self, org: str, params: Mapping[str, QueryValue], limit: int = 100, prefetch: int = 0) -> Pager[Project]:
         source = self._session.source(_LIST, Project, params, finish=_placed(org), org=org)
-        return ListPager(ListPlan(source=source, key=attrgetter("identifier"), limit=limit, prefetch=prefetch))
+        hashes = hashes_by(attrgetter("identifier"))
+        return ListPager(ListPlan(source=source, hashes=hashes, limit=limit, prefetch=prefetch))
 
     def list_all(self, *, orgs: Sequence[str] | None = None) -> Pager[Project]:
         """List the projects of every organization, or of these, one organization after the other.

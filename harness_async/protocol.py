@@ -166,9 +166,16 @@ def _text(name: str, value: object) -> str:
     raise TypeError(f"Parameter {name} must be text, a number or a sequence of texts, not {type(value).__name__}")
 
 
-def join_url(base: URL, path: str, query: str = "") -> URL:
-    """Put an encoded path, and a query, behind the base URL and its prefix, changing neither."""
-    return URL(f"{base}{path}?{query}" if query else f"{base}{path}", encoded=True)
+def merge_headers(headers: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
+    """Add headers to others, in place of those of the same name, in whatever case."""
+    names = {name.lower() for name in more}
+    return {name: value for name, value in headers.items() if name.lower() not in names} | dict(more)
+
+
+def join_target(base: URL, path: str, query: str = "") -> str:
+    """Put an encoded path, and a query, behind the path prefix of a base URL, changing neither."""
+    prefix = base.raw_path.rstrip("/")
+    return f"{prefix}{path}?{query}" if query else f"{prefix}{path}"
 
 
 def milliseconds(name: str, value: datetime | int | None) -> int | None:

@@ -35,9 +35,10 @@ from harness_async.protocol import ServerClock, looks_like_html, parse_retry_aft
 from harness_async.retry import Course, Failure, Trouble, Verdict, may_have_worked
 from harness_async.stats import Counters
 from harness_async.throttling import Slot
-from harness_async.transport import Broken, Reply, Request, Transport
+from harness_async.transport import Transport
 from harness_async.trips import Trip
 from harness_async.watchdog import Watch
+from harness_async.wire import Broken, Reply, Request
 
 T = TypeVar("T")
 
@@ -316,8 +317,8 @@ class Sender:
         request = trip.request
         location = reply.headers.get("Location", "")
         try:
-            target = request.url.join(type(request.url)(location))
-            elsewhere = target.origin() != request.url.origin()
+            target = request.url.join(URL(location))
+            elsewhere = target.origin() != request.origin
         except ValueError:
             target, elsewhere = request.url, True
         repeats_as_is = request.method in {"GET", "HEAD"} or reply.status in {307, 308}
@@ -342,13 +343,13 @@ class Sender:
             )
         trip.redirects += 1
         trip.backoff = 0.0
-        trip.request = evolve(request, url=target)
+        trip.request = evolve(request, target=target.raw_path_qs)
 
-    def count_page(self, url: URL, number: int, rows: int, total: int | None) -> None:
+    def count_page(self, request: Request, number: int, rows: int, total: int | None) -> None:
         """Count a page that was read."""
         self.counters.pages += 1
         self.counters.rows += rows
-        self._emit(lambda: events.PageRead(url=str(url), page=number, rows=rows, total_items=total))
+        self._emit(lambda: events.PageRead(url=str(request.url), page=number, rows=rows, total_items=total))
 
     # -- seeing inside -------------------------------------------------------------------------------------------
 
@@ -380,7 +381,7 @@ class Sender:
         logger.debug(
             "%s %s: %s, %.3f s, attempt %d%s",
             trip.request.method,
-            trip.clean_text(trip.request.url.raw_path_qs),
+            trip.clean_text(trip.request.target),
             error if reply is None else reply.status,
             asyncio.get_running_loop().time() - trip.sent if trip.sent is not None else trip.attempts[-1].elapsed,
             len(trip.attempts) + (reply is not None),

@@ -23,13 +23,14 @@ from harness_async.protocol import (
     QueryValue,
     ServerClock,
     build_query,
-    join_url,
+    join_target,
     looks_like_html,
+    merge_headers,
     read_totals,
 )
 from harness_async.sending import Call, Sender
-from harness_async.transport import Reply, Request
 from harness_async.walking import Bounds
+from harness_async.wire import Reply, Request
 
 T = TypeVar("T")
 
@@ -67,6 +68,7 @@ class Session:
     def __init__(self, base_url: URL, sender: Sender) -> None:
         self.base_url = base_url
         self.sender = sender
+        self._origin = base_url.origin()
         self._headers = {
             "Accept": "application/json",
             "x-api-key": sender.credentials.api_key,
@@ -163,11 +165,12 @@ class Session:
     async def fetch_page(self, source: PageSource[T], number: int, limit: int, bounds: Bounds | None) -> Fetched[T]:
         """Ask for one page of a list."""
         query = f"limit={limit}&page={number}{source.query_of(bounds)}"
-        request = Request("GET", join_url(self.base_url, source.path, query), self._headers)
+        target = join_target(self.base_url, source.path, query)
+        request = Request("GET", self._origin, target, self._headers)
         answer = await self.sender.send(Call(request, lambda reply: decode_rows(reply.body, source.cls)))
         rows = answer.value if source.finish is None else [source.finish(row) for row in answer.value]
         totals = read_totals(answer.reply.headers)
-        self.sender.count_page(request.url, number, len(rows), totals.items)
+        self.sender.count_page(request, number, len(rows), totals.items)
         return Fetched(items=rows, totals=totals, requests=len(answer.attempts))
 
     def _request(
@@ -179,12 +182,13 @@ class Session:
         json: object = None,
         headers: Mapping[str, str] | None = None,
     ) -> Request:
-        sent = {**self._headers, **check_headers(headers)} if headers else self._headers
+        sent = merge_headers(self._headers, check_headers(headers)) if headers else self._headers
         body = None
         if json is not None:
             body = jsonlib.dumps(json, allow_nan=False, separators=(",", ":")).encode()
-            sent = {**sent, "Content-Type": "application/json"}
-        return Request(endpoint.method, join_url(self.base_url, path, query), sent, body, endpoint.repeatable)
+            sent = merge_headers(sent, {"Content-Type": "application/json"})
+        target = join_target(self.base_url, path, query)
+        return Request(endpoint.method, self._origin, target, sent, body, endpoint.repeatable)
 
 
 @define(eq=False)

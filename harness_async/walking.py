@@ -46,7 +46,7 @@ class Ask:
     """The window to ask for in place of the caller's; None leaves the caller's own filters alone."""
 
 
-@frozen
+@define(eq=False)
 class Reply:
     """What a machine needs to know of one page."""
 
@@ -54,7 +54,8 @@ class Reply:
     """The rows themselves, where they have no keys: a machine that remembers a reply must not keep them alive."""
 
     keys: Sequence[Hashable] | None
-    """What tells each row from the others, or its hash; None where rows have no such thing, and none is dropped."""
+    """What tells each row from the others: a hash, for a machine keeps them all. None where rows have no such thing,
+    and none is dropped."""
 
     totals: Totals
     times: Sequence[int] | None = None
@@ -105,32 +106,29 @@ class Machine(Protocol):
 
 @define
 class Seen:
-    """Which rows were delivered, at 74 bytes or so a row.
+    """Which rows were delivered, at 74 bytes or so a row where hashes stand for keys."""
 
-    Hashes stand for keys: among a million rows two share one with a probability of 3 in 100 million.
-    """
-
-    _hashes: set[int] = field(factory=set)
+    _keys: set[Hashable] = field(factory=set)
 
     def __len__(self) -> int:
-        return len(self._hashes)
+        return len(self._keys)
 
     def new(self, reply: Reply) -> Sequence[int]:
         """Give the positions of rows not seen before, and remember them."""
-        if reply.keys is None:
+        keys, seen = reply.keys, self._keys
+        if keys is None:
             return range(reply.count)
-        hashes = list(map(hash, reply.keys))
-        before = len(self._hashes)
-        if self._hashes.isdisjoint(hashes):
+        before = len(seen)
+        if seen.isdisjoint(keys):
             # The whole page at once, as nearly every page can be: a loop over its rows costs six times as much.
-            self._hashes.update(hashes)
-            if len(self._hashes) - before == len(hashes):
-                return range(len(hashes))
-            self._hashes.difference_update(hashes)
+            seen.update(keys)
+            if len(seen) - before == len(keys):
+                return range(len(keys))
+            seen.difference_update(keys)
         fresh: list[int] = []
-        for position, hashed in enumerate(hashes):
-            if hashed not in self._hashes:
-                self._hashes.add(hashed)
+        for position, key in enumerate(keys):
+            if key not in seen:
+                seen.add(key)
                 fresh.append(position)
         return fresh
 

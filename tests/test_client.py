@@ -181,14 +181,16 @@ def test_bad_settings_are_refused_at_construction(arguments: dict[str, Any], wor
         HarnessClient(**arguments)
 
 
-async def test_own_session_is_closed(client: HarnessClient) -> None:
-    """Closing closes the HTTP session that the client made, and closing twice is fine."""
+async def test_own_connections_are_closed(client: HarnessClient) -> None:
+    """Closing closes the connections that the client made, and closing twice is fine."""
     await client.organizations.get("default")
     home = client._session.sender.transport._home
     assert home is not None
-    assert not home.http.closed
+    connector = home.wire.connector
+    assert connector is not None
+    assert not connector.closed
     await client.close()
-    assert home.http.closed
+    assert connector.closed
     await client.close()
 
 

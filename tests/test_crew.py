@@ -15,7 +15,7 @@ from attrs import define, field, frozen
 from harness_async import BudgetError, BulkRun, HarnessError, Plan, Progress, ProjectRef, RateLimit, RatePacer
 from harness_async.crew import MOST_AHEAD, Job
 from harness_async.errors import ErrorDetails, NotFoundError, PermissionDeniedError, ServerError
-from harness_async.pagination import Consistency, Fetched, ListPager, ListPlan
+from harness_async.pagination import Consistency, Fetched, ListPager, ListPlan, hashes_by
 from harness_async.protocol import ServerClock, Totals
 from harness_async.walking import Bounds
 from tests import virtual
@@ -70,7 +70,7 @@ class World:
             return ListPager(
                 ListPlan(
                     source=Source(self, ref.project),
-                    key=lambda row: (row.project, row.number),
+                    hashes=hashes_by(lambda row: (row.project, row.number)),
                     created=lambda row: NOW - 1000 * row.number,
                     limit=10,
                     consistency=consistency,

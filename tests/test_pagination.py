@@ -10,7 +10,7 @@ import pytest
 from attrs import define, field
 
 from harness_async import HarnessClient, NotFoundError, Pager, RetryPolicy, ServerError
-from harness_async.pagination import Fetched, ListPager, ListPlan
+from harness_async.pagination import Fetched, ListPager, ListPlan, hashes_by
 from harness_async.protocol import ServerClock, Totals
 from harness_async.testing import ClipPages, FakeHarness, Status
 from harness_async.testing import Totals as TotalsFault
@@ -43,7 +43,7 @@ class Shelf:
         return Fetched(items=rows, totals=Totals(items=self.rows, pages=None, size=limit))
 
     def pager(self, *, limit: int = 10, prefetch: int = 0) -> Pager[int]:
-        return ListPager(ListPlan(source=self, key=lambda row: row, limit=limit, prefetch=prefetch))
+        return ListPager(ListPlan(source=self, hashes=hashes_by(lambda row: row), limit=limit, prefetch=prefetch))
 
 
 @pytest.fixture

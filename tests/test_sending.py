@@ -77,7 +77,7 @@ def is_idle(client: HarnessClient) -> bool:
     transport = client._session.sender.transport
     home = transport._home
     assert home is not None
-    connector = home.http.connector
+    connector = home.wire.connector
     assert connector is not None
     return home.places._value == transport.max_in_flight and not connector._acquired
 

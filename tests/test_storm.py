@@ -131,7 +131,7 @@ def is_idle(client: HarnessClient) -> bool:
     sender = client._session.sender
     home = sender.transport._home
     assert home is not None
-    connector = home.http.connector
+    connector = home.wire.connector
     assert connector is not None
     free = home.places._value == sender.transport.max_in_flight and not home.places.locked()
     return free and sender.pacer.waiting == 0 and not connector._acquired
@@ -205,7 +205,7 @@ def pool(client: HarnessClient) -> set[Any]:
     """Give the connections that are out."""
     home = client._session.sender.transport._home
     assert home is not None
-    connector = home.http.connector
+    connector = home.wire.connector
     assert connector is not None
     return connector._acquired
 

@@ -35,7 +35,8 @@ from harness_async import (
 )
 from harness_async.retry import Trouble
 from harness_async.testing import Body, CompressedZeros, Delay, FakeHarness, Reset, SlowBody, run_in_thread
-from harness_async.transport import USER_AGENT, Transport, translate
+from harness_async.transport import Transport
+from harness_async.wire import USER_AGENT, translate
 
 Connect: TypeAlias = Callable[..., HarnessClient]
 Serve: TypeAlias = Callable[..., Awaitable[str]]
@@ -78,8 +79,8 @@ async def test_connections_are_used_again(fake: FakeHarness, client: HarnessClie
         await client.organizations.get("default")
         home = client._session.sender.transport._home
         assert home is not None
-        assert home.http.connector is not None
-        peers.update(protocol for held in home.http.connector._conns.values() for protocol, _ in held)
+        assert home.wire.connector is not None
+        peers.update(protocol for held in home.wire.connector._conns.values() for protocol, _ in held)
     assert len(peers) == 1
 
 
@@ -173,7 +174,7 @@ FORK = """
                 with asyncio.Runner() as own:
                     own.run(use())
                     mine = client._session.sender.transport._home
-                    assert mine is not parents and mine.http is not parents.http
+                    assert mine is not parents and mine.wire is not parents.wire
                     if len(sys.argv) > 3:
                         import gc
                         del parents
@@ -221,7 +222,7 @@ async def test_oversized_body(
     fake: FakeHarness, client: HarnessClient, monkeypatch: pytest.MonkeyPatch, size: int, taken: bool, zipped: bool
 ) -> None:
     """An answer larger than we hold, counted after decompression, is refused at once and not asked for again."""
-    monkeypatch.setattr("harness_async.transport.MAX_BODY", 1000)
+    monkeypatch.setattr("harness_async.wire.MAX_BODY", 1000)
     fake.faults.add(CompressedZeros(size) if zipped else Body(bytes(size), "application/octet-stream"))
     if taken:
         assert (await client.request("GET", "/v1/blob")).body == bytes(size)
@@ -239,7 +240,7 @@ async def test_gzip_bomb_is_not_unpacked(
     fake: FakeHarness, client: HarnessClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of an answer that unpacks to far more than we hold, no more than a little beyond that is ever unpacked."""
-    monkeypatch.setattr("harness_async.transport.MAX_BODY", 100_000)
+    monkeypatch.setattr("harness_async.wire.MAX_BODY", 100_000)
     fake.faults.add(CompressedZeros(64 * 1024 * 1024))
     taken: list[int] = []
     readany = aiohttp.StreamReader.readany
@@ -347,8 +348,8 @@ async def test_connections_of_bad_answers_are_given_back(connect: Connect, serve
     await client.organizations.get("default")
     transport = client._session.sender.transport
     assert transport._home is not None
-    assert transport._home.http.connector is not None
-    assert not transport._home.http.connector._acquired
+    assert transport._home.wire.connector is not None
+    assert not transport._home.wire.connector._acquired
     assert transport.places._value == 1
 
 

@@ -25,7 +25,7 @@ from harness_async.errors import (
     NotFoundError,
     RequestError,
 )
-from harness_async.executions.model import FINISHED, Execution, Status, Time, make_params, window_of
+from harness_async.executions.model import FINISHED, Execution, Status, Time, hash_keys, make_params, window_of
 from harness_async.outcomes import Progress, ProjectRef, Projects, check_projects
 from harness_async.pagination import Consistency, Listing, ListPager, ListPlan, Pager, check_consistency
 from harness_async.projects import ProjectsAPI
@@ -122,7 +122,7 @@ class ExecutionsAPI:
         return ListPager(
             ListPlan(
                 source=source,
-                key=attrgetter("pipeline_execution_id", "pipeline_stage_id"),
+                hashes=hash_keys,
                 created=attrgetter("created"),
                 window=window_of(params),
                 churns=params["status"] is not None,
