@@ -169,7 +169,8 @@ class Walk(ABC, Generic[T]):
     async def read_page(self) -> Page[T] | None:
         """Wait for the next page that has rows (or is the first); None at the end."""
         page = await self.take_page()
-        self.start()
+        if self.ahead:
+            self.start()
         return page
 
     @abstractmethod
@@ -406,19 +407,17 @@ class PageWalk(ListWalk[T]):
         ask, self._looked = self._looked, None
         return ask or self._machine.next()
 
-    def _unpack(self) -> Fetched[T] | None:
-        if self._kept is None:
-            return None
+    def _unpack(self, packed: bytes) -> Fetched[T]:
         import pickle
         import zlib
 
-        packed, self._kept = self._kept, None
+        self._kept = None
         fetched: Fetched[T] = pickle.loads(zlib.decompress(packed))  # noqa: S301 - packed by `peek`
         return fetched
 
     async def _ask(self, ask: Ask) -> Page[T] | None:
         try:
-            fetched = self._unpack() or await self._fetch(ask)
+            fetched = await self._fetch(ask) if self._kept is None else self._unpack(self._kept)
         except (BadRequestError, NotFoundError):
             if self._machine.refuse(ask):
                 return None

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any, TypeAlias
 from urllib.parse import quote, urlencode
 
@@ -213,20 +214,20 @@ def read_totals(headers: Mapping[str, str]) -> Totals:
 
     `X-Page-Number` is ignored on purpose: its base (0 or 1) is not the one of the `page` parameter.
     """
-    return Totals(
-        items=_count(headers, "x-total-items", "X-Total-Elements"),
-        pages=_count(headers, "x-total-pages"),
-        size=_count(headers, "x-page-size") or None,
-    )
+    get = headers.get
+    return _parse_totals(get("x-total-items"), get("X-Total-Elements"), get("x-total-pages"), get("x-page-size"))
 
 
-def _count(headers: Mapping[str, str], *names: str) -> int | None:
-    for name in names:
-        text = headers.get(name, "").strip()
-        # isdecimal alone admits other scripts' digits; the length guards against digit bombs.
-        if text.isascii() and text.isdecimal() and len(text) <= 18:  # noqa: PLR2004
-            return int(text)
-    return None
+@lru_cache(64)  # the pages of a list say the same again and again
+def _parse_totals(items: str | None, elements: str | None, pages: str | None, size: str | None) -> Totals:
+    total = _count(items)
+    return Totals(_count(elements) if total is None else total, _count(pages), _count(size) or None)
+
+
+def _count(text: str | None) -> int | None:
+    text = (text or "").strip()
+    # isdecimal alone admits other scripts' digits; the length guards against digit bombs.
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else None  # noqa: PLR2004
 
 
 def parse_date(text: str | None) -> float | None:

@@ -13,11 +13,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
-from collections.abc import Callable
-from typing import Generic, TypeVar, cast
+from collections.abc import Callable, Sequence
+from functools import partial
+from time import time as wall_time
+from typing import Any, Generic, TypeAlias, TypeVar
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 from yarl import URL
 
 from harness_async import events
@@ -32,10 +33,10 @@ from harness_async.errors import (
 from harness_async.outcomes import LimitedBy
 from harness_async.pacing import RatePacer
 from harness_async.protocol import ServerClock, looks_like_html, parse_retry_after
-from harness_async.retry import Course, Failure, Trouble, Verdict, may_have_worked
+from harness_async.retry import Failure, Trouble, Verdict, may_have_worked
 from harness_async.stats import Counters
 from harness_async.throttling import Slot
-from harness_async.transport import Transport
+from harness_async.transport import Home, Transport
 from harness_async.trips import Trip
 from harness_async.watchdog import Watch
 from harness_async.wire import Broken, Reply, Request
@@ -51,23 +52,21 @@ _REDIRECT = range(300, 400)
 _TOO_MANY = 429
 _SERVER_ERROR = 500
 
-
-@frozen(eq=False)
-class Call(Generic[T]):
-    """A request with what is needed to read its answer."""
-
-    request: Request
-    decode: Callable[[Reply], T]
-    """Makes the value of a successful reply; a plain `ValueError` means that the body is not JSON."""
+_FAILURES = frozenset({Trouble.NOT_SENT, Trouble.LOST, Trouble.CUT})
+"""Troubles that the service or the way to it is to blame for."""
 
 
-@frozen(eq=False)
+Decode: TypeAlias = Callable[[Reply], T]
+"""Makes the value of a successful reply; a plain `ValueError` means that the body is not JSON."""
+
+
+@define(eq=False)
 class Answer(Generic[T]):
     """The value of a call, and what it took."""
 
     value: T
     reply: Reply
-    attempts: tuple[Attempt, ...]
+    attempts: Sequence[Attempt]
 
 
 @define(eq=False)
@@ -115,8 +114,8 @@ class Sender:
         rate = self.pacer.throttle.rate(asyncio.get_running_loop().time())
         return None if rate == float("inf") else rate
 
-    async def send(self, call: Call[T], *, deadline: float | None = None) -> Answer[T]:
-        """Send a call until it is answered, or until there is no point in sending it again.
+    async def send(self, request: Request, decode: Decode[T], *, deadline: float | None = None) -> Answer[T]:
+        """Send a request until it is answered, or until there is no point in sending it again.
 
         `deadline` is a loop time; without one, the time-outs in force say it.
 
@@ -124,12 +123,13 @@ class Sender:
             HarnessError: One of the tree in `errors`, with all attempts on it.
             RuntimeError: The client is closed, or belongs to another loop.
         """
-        course = Course(self.retry, call.request.method, call.request.repeatable, self._rng)
-        trip = Trip(call.request, course, self.deadline() if deadline is None else deadline, self.credentials.api_key)
-        watch = self.transport.watch(trip.deadline)
+        home = self.transport.at_home()
+        deadline = self.deadline() if deadline is None else deadline
+        trip = Trip(request, self.retry, self._rng, deadline, self.credentials.api_key)
+        watch = Watch(home.watchdog, trip.deadline)
         try:
             with watch:
-                while (answer := await self._try(trip, call, watch)) is None:
+                while (answer := await self._try(home, trip, decode, watch)) is None:
                     if trip.backoff:
                         await asyncio.sleep(trip.backoff)
                         self.counters.backoff += trip.backoff
@@ -138,18 +138,17 @@ class Sender:
             if not watch.expired:
                 raise
         trip.doubtful = trip.doubtful or trip.sent is not None
-        trip.note(asyncio.get_running_loop().time(), error="cut short by the deadline")
+        trip.note(home.loop.time(), error="cut short by the deadline")
         late = trip.late("the deadline of the call passed")
         late.ambiguous = trip.doubtful and not trip.reads
         raise late
 
-    async def _try(self, trip: Trip, call: Call[T], watch: Watch) -> Answer[T] | None:
+    async def _try(self, home: Home, trip: Trip, decode: Decode[T], watch: Watch) -> Answer[T] | None:
         """Make one attempt: the answer, None to go on, or the error raised."""
-        loop = asyncio.get_running_loop()
         reply: Reply | None = None
         broken: Broken | None = None
         try:
-            reply = await self._exchange(trip, watch)
+            reply = await self._exchange(home, trip, watch)
         except Broken as caught:
             broken = caught
         # Behind the `except`: what is raised from here on must not carry what the server sent in its context.
@@ -157,15 +156,15 @@ class Sender:
             assert broken is not None  # noqa: S101 - for the type checker
             self._lost(trip, broken)
             return None
-        elapsed = loop.time() - (trip.sent or 0.0)
-        self._answered(trip, reply, elapsed)
+        now = home.loop.time()
+        self._answered(trip, reply, now)
         if reply.status in _SUCCESS:
-            return self._take(trip, call, reply)
+            return self._take(trip, decode, reply, now)
         if reply.status in _REDIRECT:
-            trip.note(loop.time(), status=reply.status, error="redirected")
+            trip.note(now, status=reply.status, error="redirected")
             self._redirect(trip, reply)
             return None
-        error, temporary = trip.status_error(reply, loop.time())
+        error, temporary = trip.status_error(reply, now)
         self._decide(trip, Failure(Trouble.STATUS, reply.status, temporary, error.retry_after), error)
         return None
 
@@ -173,58 +172,59 @@ class Sender:
         """Decide about an attempt that brought no answer."""
         text = trip.clean_text(str(broken))
         trip.note(asyncio.get_running_loop().time(), error=text)
-        self._log(trip, None, text)
+        if logger.isEnabledFor(logging.DEBUG):
+            self._log(trip, None, text)
         error = trip.transport_error(broken, text)
         self._decide(trip, Failure(broken.trouble), error, broken.__cause__)
 
-    async def _exchange(self, trip: Trip, watch: Watch) -> Reply:
+    async def _exchange(self, home: Home, trip: Trip, watch: Watch) -> Reply:
         """Wait for a place and the pace, send, read; place and connection are free again when it returns."""
-        loop, counters = asyncio.get_running_loop(), self.counters
-        trip.begin(loop.time())
-        async with self.transport.places:
-            queued = loop.time()
+        time, counters = home.loop.time, self.counters
+        trip.begin(time())
+        await home.places.take()
+        try:
+            queued = time()
             counters.queued += queued - trip.asked
-            slot: Slot | None = await self._acquire(trip)
-            trip.leave(loop.time())
-            assert trip.sent is not None  # noqa: S101 - for the type checker
-            counters.paced += trip.sent - queued
-            self._sent(trip)
-
-            async def resend() -> None:
-                nonlocal slot
-                if not trip.course.may_resend():
-                    raise Broken(Trouble.LOST, "the connection was lost")
-                self._settle(slot, None)
-                slot = None  # told once: a probe that failed must not be handed back as given up besides
-                trip.doubtful = True
-                trip.note(loop.time(), error="the connection was lost; sent again at once")
-                trip.begin(loop.time())
-                slot = await self._acquire(trip)
-                counters.retries += 1
-                trip.leave(loop.time())
-                self._sent(trip)
-
+            trip.slot = self.pacer.take_now() or await self._acquire(trip)
+            sent = time()
+            counters.paced += sent - queued
+            self._sent(trip, sent)
             try:
-                reply = await self.transport.exchange(trip.request, self.timeouts, resend, watch)
-            except Broken as broken:
-                if broken.trouble in {Trouble.NOT_SENT, Trouble.LOST, Trouble.CUT}:
-                    self._settle(slot, None)
-                elif slot is not None:
-                    self.pacer.abandoned(slot)
-                raise
-            except BaseException:
-                if slot is not None:
-                    self.pacer.abandoned(slot)
+                reply = await home.wire.exchange(trip.request, self.timeouts, partial(self._resend, trip), watch)
+            except BaseException as error:
+                silent = isinstance(error, asyncio.CancelledError) and watch.was_silent()
+                if silent or (isinstance(error, Broken) and error.trouble in _FAILURES):
+                    self._settle(trip, None)
+                elif trip.slot is not None:
+                    self.pacer.abandoned(trip.slot)
+                if silent:
+                    raise Broken(Trouble.LOST, "no answer in time", timed_out=True) from None
                 raise
             finally:
-                counters.network += loop.time() - (trip.sent or loop.time())
-            self._settle(slot, reply)
-            self.clock.learn(reply.headers.get("Date"), trip.started, time.time())
+                watch.rest()
+                counters.network += time() - (trip.sent or time())
+            self._settle(trip, reply)
+            self.clock.learn(reply.headers.get("Date"), trip.started, wall_time())
             return reply
+        finally:
+            home.places.give_back()
+
+    async def _resend(self, trip: Trip) -> None:
+        """Prepare to send again at once what was lost with its connection, or forbid it."""
+        if not trip.course.may_resend():
+            raise Broken(Trouble.LOST, "the connection was lost")
+        self._settle(trip, None)
+        trip.slot = None  # told once: a probe that failed must not be handed back as given up besides
+        trip.doubtful = True
+        loop = asyncio.get_running_loop()
+        trip.note(loop.time(), error="the connection was lost; sent again at once")
+        trip.begin(loop.time())
+        trip.slot = self.pacer.take_now() or await self._acquire(trip)
+        self.counters.retries += 1
+        self._sent(trip, loop.time())
 
     async def _acquire(self, trip: Trip) -> Slot:
-        if (slot := self.pacer.take_now()) is not None:
-            return slot
+        """Wait for the pace, unless it would take too long."""
         wait = self.pacer.expected_wait()
         self._check_fits(trip, wait, "the pace, or a pause the server asked for,")
         return await self.pacer.acquire()
@@ -234,8 +234,9 @@ class Sender:
         if trip.deadline is not None and asyncio.get_running_loop().time() + wait >= trip.deadline:
             raise trip.late(f"{what} would take {wait:.1f} s, beyond the deadline of the call") from cause
 
-    def _settle(self, slot: Slot | None, reply: Reply | None) -> None:
+    def _settle(self, trip: Trip, reply: Reply | None) -> None:
         """Tell the pacer what became of a request, and the observer what became of the gate."""
+        slot = trip.slot
         if slot is None:
             return
         throttle = self.pacer.throttle
@@ -247,7 +248,7 @@ class Sender:
             self.pacer.failed(slot)
         elif reply.status == _TOO_MANY:
             self.counters.throttled += 1
-            self.pacer.refused(slot, parse_retry_after(reply.headers, time.time()))
+            self.pacer.refused(slot, parse_retry_after(reply.headers, wall_time()))
         else:
             self.pacer.accepted(slot)
         now = asyncio.get_running_loop().time()
@@ -255,21 +256,19 @@ class Sender:
             reason = "refused by rate" if reply is not None and reply.status == _TOO_MANY else "outage"
             wait = max(0.0, throttle.open_at - now)
             logger.info("gate closed for %.1f s: %s", wait, reason)
-            self._emit(lambda: events.GateClosed(reason=reason, wait=wait))
+            self._emit(events.GateClosed(reason=reason, wait=wait))
         elif throttle.is_open and not was_open:
             rate = throttle.rate(now)
             logger.info("gate open, %.1f requests per second", rate)
-            self._emit(lambda: events.GateOpened(rate=None if rate == float("inf") else rate))
+            self._emit(events.GateOpened(rate=None if rate == float("inf") else rate))
 
-    def _take(self, trip: Trip, call: Call[T], reply: Reply) -> Answer[T] | None:
+    def _take(self, trip: Trip, decode: Decode[T], reply: Reply, began: float) -> Answer[T] | None:
         """Make the value of a successful reply."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
         problem: RequestError | None = None
         failure: Failure | None = None
-        value: T | None = None
+        value: Any = None
         try:
-            value = call.decode(reply)
+            value = decode(reply)
         except DecodeError as error:
             problem = trip.decode_error(reply, error)
         except ValueError as error:
@@ -278,11 +277,11 @@ class Sender:
             problem = trip.unexpected(reply, what)
             failure = Failure(Trouble.HTML if html else Trouble.NOT_JSON)
         finally:
-            self.counters.decoding += loop.time() - began
+            self.counters.decoding += asyncio.get_running_loop().time() - began
         # Behind the `except`, so that no error hangs on to a body by way of its context.
         trip.note(began, status=reply.status, error=None if problem is None else str(problem))
         if problem is None:
-            return Answer(cast("T", value), reply, tuple(trip.attempts))  # None is a value of some calls
+            return Answer(value, reply, trip.attempts)
         problem.attempts = tuple(trip.attempts)
         if failure is None:
             problem.ambiguous = not trip.request.repeatable
@@ -303,7 +302,7 @@ class Sender:
         self.counters.retries += 1
         logger.debug("%s %s: retry in %.2f s: %s", trip.request.method, trip.url_text, decision.wait, error)
         self._emit(
-            lambda: events.RetryPlanned(
+            events.RetryPlanned(
                 method=trip.request.method,
                 url=trip.url_text,
                 attempt=len(trip.attempts),
@@ -349,34 +348,36 @@ class Sender:
         """Count a page that was read."""
         self.counters.pages += 1
         self.counters.rows += rows
-        self._emit(lambda: events.PageRead(url=str(request.url), page=number, rows=rows, total_items=total))
+        if self.on_event is not None:
+            self._emit(events.PageRead(url=str(request.url), page=number, rows=rows, total_items=total))
 
     # -- seeing inside -------------------------------------------------------------------------------------------
 
-    def _sent(self, trip: Trip) -> None:
+    def _sent(self, trip: Trip, now: float) -> None:
+        trip.leave(now)
         self.counters.requests += 1
-        self._emit(
-            lambda: events.RequestSent(method=trip.request.method, url=trip.url_text, attempt=len(trip.attempts) + 1)
-        )
+        if self.on_event is not None:
+            attempt = len(trip.attempts) + 1
+            self._emit(events.RequestSent(method=trip.request.method, url=trip.url_text, attempt=attempt))
 
-    def _answered(self, trip: Trip, reply: Reply, elapsed: float) -> None:
+    def _answered(self, trip: Trip, reply: Reply, now: float) -> None:
         self.counters.bytes_received += len(reply.body)
-        self._log(trip, reply, "")
-        self._emit(
-            lambda: events.ResponseReceived(
-                method=trip.request.method,
-                url=trip.url_text,
-                attempt=len(trip.attempts) + 1,
-                status=reply.status,
-                elapsed=elapsed,
-                size_bytes=len(reply.body),
-                correlation_id=_correlation(trip, reply),
+        if logger.isEnabledFor(logging.DEBUG):
+            self._log(trip, reply, "")
+        if self.on_event is not None:
+            self._emit(
+                events.ResponseReceived(
+                    method=trip.request.method,
+                    url=trip.url_text,
+                    attempt=len(trip.attempts) + 1,
+                    status=reply.status,
+                    elapsed=now - (trip.sent or now),
+                    size_bytes=len(reply.body),
+                    correlation_id=_correlation(trip, reply),
+                )
             )
-        )
 
     def _log(self, trip: Trip, reply: Reply | None, error: str) -> None:
-        if not logger.isEnabledFor(logging.DEBUG):
-            return
         correlation = None if reply is None else _correlation(trip, reply)
         logger.debug(
             "%s %s: %s, %.3f s, attempt %d%s",
@@ -388,12 +389,12 @@ class Sender:
             f", correlation id {correlation}" if correlation else "",
         )
 
-    def _emit(self, make: Callable[[], events.Event]) -> None:
+    def _emit(self, event: events.Event) -> None:
         """Tell the observer, if there is one; what it raises is its own affair."""
         if self.on_event is None:
             return
         try:
-            self.on_event(make())
+            self.on_event(event)
         except Exception:
             logger.exception("on_event raised; the call goes on")
 

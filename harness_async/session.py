@@ -28,7 +28,7 @@ from harness_async.protocol import (
     merge_headers,
     read_totals,
 )
-from harness_async.sending import Call, Sender
+from harness_async.sending import Sender
 from harness_async.walking import Bounds
 from harness_async.wire import Reply, Request
 
@@ -97,23 +97,24 @@ class Session:
         **identifiers: str,
     ) -> T:
         """Call an endpoint that answers with one object, and make a model of it."""
-        call = Call(
-            self._request(endpoint, endpoint.format(**identifiers), json=json),
-            lambda reply: structure(parse_json(reply.body), cls),
+        request = self._request(endpoint, endpoint.format(**identifiers), json=json)
+        answer = await self.sender.send(
+            request, lambda reply: structure(parse_json(reply.body), cls), deadline=deadline
         )
-        return (await self.sender.send(call, deadline=deadline)).value
+        return answer.value
 
     async def delete(self, endpoint: Endpoint, cls: type[T], **identifiers: str) -> T | None:
         """Delete an object and return it as the server gives it; None where it gives nothing.
 
         A delete whose answer was lost is sent again; that it then finds nothing means that the first one worked.
         """
-        call = Call(
-            self._request(endpoint, endpoint.format(**identifiers)),
-            lambda reply: structure(parse_json(reply.body), cls) if reply.body.strip() else None,
-        )
+        request = self._request(endpoint, endpoint.format(**identifiers))
+
+        def decode(reply: Reply) -> T | None:
+            return structure(parse_json(reply.body), cls) if reply.body.strip() else None
+
         try:
-            return (await self.sender.send(call)).value
+            return (await self.sender.send(request, decode)).value
         except NotFoundError as error:
             if error.ambiguous:
                 return None
@@ -154,24 +155,17 @@ class Session:
         method = check_method(method)
         endpoint = Endpoint(method, "", repeatable=method in _REPEATABLE if repeatable is None else repeatable)
         request = self._request(endpoint, check_path(path), query=build_query(params or {}), json=json, headers=headers)
-        answer = await self.sender.send(Call(request, _read_body))
+        answer = await self.sender.send(request, _read_body)
         return Response(
             status=answer.reply.status,
             headers=Headers(answer.reply.headers),
             body=answer.value,
-            attempts=answer.attempts,
+            attempts=tuple(answer.attempts),
         )
 
-    async def fetch_page(self, source: PageSource[T], number: int, limit: int, bounds: Bounds | None) -> Fetched[T]:
-        """Ask for one page of a list."""
-        query = f"limit={limit}&page={number}{source.query_of(bounds)}"
-        target = join_target(self.base_url, source.path, query)
-        request = Request("GET", self._origin, target, self._headers)
-        answer = await self.sender.send(Call(request, lambda reply: decode_rows(reply.body, source.cls)))
-        rows = answer.value if source.finish is None else [source.finish(row) for row in answer.value]
-        totals = read_totals(answer.reply.headers)
-        self.sender.count_page(request, number, len(rows), totals.items)
-        return Fetched(items=rows, totals=totals, requests=len(answer.attempts))
+    def get_request(self, path: str, query: str) -> Request:
+        """Make the request that asks for a page."""
+        return Request("GET", self._origin, join_target(self.base_url, path, query), self._headers)
 
     def _request(
         self,
@@ -220,7 +214,16 @@ class PageSource(Generic[T]):
 
     async def fetch(self, number: int, limit: int, bounds: Bounds | None = None) -> Fetched[T]:
         """Ask for one page."""
-        return await self._session.fetch_page(self, number, limit, bounds)
+        query = f"limit={limit}&page={number}{self.query_of(bounds)}"
+        request = self._session.get_request(self.path, query)
+        answer = await self._session.sender.send(request, self._decode)
+        rows = answer.value if self.finish is None else [self.finish(row) for row in answer.value]
+        totals = read_totals(answer.reply.headers)
+        self._session.sender.count_page(request, number, len(rows), totals.items)
+        return Fetched(items=rows, totals=totals, requests=len(answer.attempts))
+
+    def _decode(self, reply: Reply) -> list[T]:
+        return decode_rows(reply.body, self.cls)
 
 
 def _encode(params: Mapping[str, QueryValue]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from attrs import define, field
 
+from harness_async.config import RetryPolicy
 from harness_async.errors import (
     APIStatusError,
     Attempt,
@@ -19,7 +20,8 @@ from harness_async.errors import (
     status_error_class,
 )
 from harness_async.protocol import Headers, parse_error, parse_retry_after
-from harness_async.retry import Course, Trouble
+from harness_async.retry import Course, Random, Trouble
+from harness_async.throttling import Slot
 from harness_async.wire import Broken, Reply, Request
 
 _KEPT_BODY = 64 * 1024
@@ -31,18 +33,28 @@ class Trip:
     """One call under way: what was tried, when the attempt at hand began, and the errors that tell of it."""
 
     request: Request
-    course: Course
+    retry: RetryPolicy
+    rng: Random
     deadline: float | None
     key: str = field(repr=False)
     """The API key, which may show in none of the errors."""
 
     attempts: list[Attempt] = field(factory=list)
+    slot: Slot | None = None  # the right to send the attempt at hand; None when it was handed back
     asked: float = 0.0  # loop time at which the attempt began to wait
     sent: float | None = None  # loop time at which it was sent
     started: float = 0.0  # the same by the wall clock
     backoff: float = 0.0  # seconds to sleep before the next
     redirects: int = 0
     doubtful: bool = False  # whether an attempt may have had its effect although it failed
+    _course: Course | None = field(default=None, init=False, repr=False)
+
+    @property
+    def course(self) -> Course:
+        """What counts failures and decides about each; most calls have none."""
+        if self._course is None:
+            self._course = Course(self.retry, self.request.method, self.request.repeatable, self.rng)
+        return self._course
 
     @property
     def reads(self) -> bool:

@@ -61,10 +61,11 @@ class Reply:
     times: Sequence[int] | None = None
     """When each row was created, in milliseconds since 1970; None where rows have no time."""
 
-    @property
-    def count(self) -> int:
-        """How many rows came."""
-        return len(self.rows if self.keys is None else self.keys)
+    count: int = field(init=False)
+    """How many rows came."""
+
+    def __attrs_post_init__(self) -> None:
+        self.count = len(self.rows if self.keys is None else self.keys)
 
     def repeats(self, other: Reply) -> bool:
         """Tell whether two pages are the same, row for row."""

@@ -46,13 +46,15 @@ class Watch:
         assert task is not None  # noqa: S101 - there is one in every coroutine
         self._task = task
         self._cancelling = task.cancelling()
-        self._dog.add(self)
+        self._dog.watches.add(self)
+        if self.deadline < self._dog.wakes:
+            self._dog.wake_by(self.deadline)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._dog.forget(self)
+        self._dog.watches.discard(self)
         # As asyncio.timeout does: a cancellation that somebody else asked for meanwhile goes on.
         if self.expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise TimeoutError from error
@@ -65,8 +67,9 @@ class Watch:
     def hear(self) -> None:
         """Note that something came."""
         if self._quiet is not None:
-            self.silent_at = self._dog.loop.time() + self._quiet
-            self._dog.wake_by(self.silent_at)
+            self.silent_at = due = self._dog.loop.time() + self._quiet
+            if due < self._dog.wakes:
+                self._dog.wake_by(due)
 
     def rest(self) -> None:
         """Expect to hear nothing for now."""
@@ -95,32 +98,27 @@ class Watchdog:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self._watches: set[Watch] = set()
+        self.watches: set[Watch] = set()
+        """Those in force."""
+
         self._timer: asyncio.TimerHandle | None = None
-        self._wakes = inf  # when the timer fires; it stays set when nothing is watched, for the next call is soon
-
-    def add(self, watch: Watch) -> None:
-        """Begin to watch."""
-        self._watches.add(watch)
-        self.wake_by(watch.deadline)
-
-    def forget(self, watch: Watch) -> None:
-        """Watch no longer."""
-        self._watches.discard(watch)
+        self.wakes: float = inf
+        """Loop time at which it looks next; that stays set when nothing is watched, for the next call is soon."""
 
     def wake_by(self, due: float) -> None:
-        """Look again at this loop time at the latest."""
-        if due < self._wakes:
-            self.close()
-            self._timer, self._wakes = self.loop.call_at(due, self._look), due
+        """Look again at this loop time, which is earlier than `wakes`."""
+        self.close()
+        self._timer, self.wakes = self.loop.call_at(due, self._look), due
 
     def close(self) -> None:
         """Cancel the timer. A later limit sets it again."""
         if self._timer is not None:
             self._timer.cancel()
-        self._timer, self._wakes = None, inf
+        self._timer, self.wakes = None, inf
 
     def _look(self) -> None:
-        self._timer, self._wakes = None, inf
+        self._timer, self.wakes = None, inf
         now = self.loop.time() + _RESOLUTION
-        self.wake_by(min((watch.look(now) for watch in tuple(self._watches)), default=inf))
+        due = min((watch.look(now) for watch in tuple(self.watches)), default=inf)
+        if due < inf:
+            self.wake_by(due)

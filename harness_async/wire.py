@@ -21,10 +21,12 @@ import asyncio
 import io
 import re
 import socket
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cache
 from inspect import signature
 from typing import Any, Protocol, TypeAlias
+from weakref import ref
 
 import aiohttp
 from aiohttp import hdrs
@@ -34,6 +36,7 @@ from yarl import URL
 
 from harness_async._version import __version__
 from harness_async.config import Timeouts
+from harness_async.errors import HarnessError
 from harness_async.protocol import merge_headers
 from harness_async.retry import Trouble
 from harness_async.watchdog import Watch
@@ -50,7 +53,10 @@ _LARGE = 2**20
 _PERMANENT_DNS = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 
 _INHERITED: list[object] = []
-"""Connectors that came with a fork, kept from being collected: that would warn of connections left open."""
+"""What came with a fork, kept from being collected: that would warn of connections left open."""
+
+KEPT_OPEN = 15.0
+"""Seconds for which a connection that nobody uses stays open: what aiohttp's own pool takes, below what servers do."""
 
 _FINAL = 200
 """The first status of an answer that no other follows."""
@@ -71,10 +77,10 @@ _ENDS_LINE = re.compile(r"[\r\n\0]").search
 
 OnResend: TypeAlias = Callable[[], Awaitable[None]]
 
-ERRORS = (aiohttp.ClientError, HttpProcessingError, TimeoutError, OSError)
-"""What a wire raises; `translate` says what each means."""
+_ERRORS = (aiohttp.ClientError, HttpProcessingError, TimeoutError, OSError)
+"""What aiohttp raises; `translate` says what each means."""
 
-TALKATIVE = (aiohttp.ClientResponseError, aiohttp.ClientPayloadError, HttpProcessingError)
+_TALKATIVE = (aiohttp.ClientResponseError, aiohttp.ClientPayloadError, HttpProcessingError)
 """Those of them that hold the headers of the request, the key among them, or quote what the server sent."""
 
 
@@ -130,7 +136,7 @@ class Wire(Protocol):
 
         Raises:
             Broken: No usable answer came.
-            Exception: One of `ERRORS`: the same, to be translated.
+            CancelledError: The call was given up, or cut off by its watch.
         """
         ...
 
@@ -143,6 +149,32 @@ class Wire(Protocol):
         ...
 
 
+@define(eq=False)
+class _Peer:
+    """A server, and the connections to it that nobody uses at the moment."""
+
+    request: aiohttp.ClientRequest
+    """What a connector takes from where to connect to."""
+
+    host: str
+    idle: deque[tuple[Any, float]] = field(factory=deque)
+    """Connections, each with the loop time since which it is idle; the last was used last."""
+
+    def take(self, now: float) -> Any:
+        """Give a connection that is likely to be open still; None if there is none."""
+        while self.idle:
+            connection, since = self.idle.pop()
+            if now - since < KEPT_OPEN and not connection.closed:
+                return connection
+            connection.close()
+        return None
+
+    def sweep(self, now: float) -> None:
+        """Close what has been idle for too long."""
+        while self.idle and now - self.idle[0][1] >= KEPT_OPEN:
+            self.idle.popleft()[0].close()
+
+
 class DirectWire:
     """Sends over connections of ours."""
 
@@ -150,33 +182,33 @@ class DirectWire:
         self._loop = loop
         # No limit in the pool: places are handed out elsewhere, and the clock of an attempt starts when it is sent.
         self.connector: aiohttp.TCPConnector = aiohttp.TCPConnector(limit=0)
-        self._peers: dict[URL, aiohttp.ClientRequest] = {}
+        self._peers: dict[URL, _Peer] = {}
+        self._sweeper: asyncio.TimerHandle | None = None
         self._written: tuple[Mapping[str, str] | None, str] = (None, "")
 
     async def exchange(self, request: Request, timeouts: Timeouts, on_resend: OnResend, watch: Watch) -> Reply:
         """Send a request once and read the answer whole."""
         try:
             return await self._send(request, timeouts, watch)
-        except aiohttp.ClientConnectorError:
-            raise
-        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
-            if not request.repeatable:
-                raise
+        except _ERRORS as error:
+            if not (request.repeatable and _is_lost(error)):
+                raise translate(error) from None if isinstance(error, _TALKATIVE) else error
         watch.rest()
         await on_resend()
-        return await self._send(request, timeouts, watch)
+        try:
+            return await self._send(request, timeouts, watch)
+        except _ERRORS as error:
+            raise translate(error) from None if isinstance(error, _TALKATIVE) else error
 
     async def _send(self, request: Request, timeouts: Timeouts, watch: Watch) -> Reply:
+        peer = self._peer(request.origin)
+        connection = peer.take(self._loop.time()) or await self._connect(peer, timeouts)
         try:
-            connection = await self.connector.connect(self._peer(request.origin), [], _client_timeout(timeouts))
-        except TimeoutError as error:
-            raise aiohttp.ConnectionTimeoutError("no connection in time") from error
-        try:
-            protocol: Any = connection.protocol
+            protocol = connection.protocol
             protocol.set_response_params(skip_payload=request.method == "HEAD", read_until_eof=True)
             watch.listen(timeouts.read)
             if protocol.transport is not None:  # else it was lost while it was handed over, as `read` tells
-                protocol.transport.write(self._write(request))
+                protocol.transport.write(self._write(request, peer.host))
             message, payload = await protocol.read()
             while message.code < _FINAL and message.code != _SWITCHED:
                 message, payload = await protocol.read()
@@ -184,16 +216,39 @@ class DirectWire:
         except BaseException:
             connection.close()
             raise
-        connection.release()
+        if protocol.should_close:
+            connection.close()
+        else:
+            self._put_by(peer, connection)
         return Reply(message.code, message.headers, body)
 
-    def _peer(self, origin: URL) -> aiohttp.ClientRequest:
-        """Tell the connector where to connect to: it takes that from a request, and one for each origin is enough."""
+    def _peer(self, origin: URL) -> _Peer:
         if (peer := self._peers.get(origin)) is None:
-            peer = self._peers[origin] = aiohttp.ClientRequest("GET", origin, loop=self._loop)
+            request = aiohttp.ClientRequest("GET", origin, loop=self._loop)
+            peer = self._peers[origin] = _Peer(request, origin.host_port_subcomponent or "")
         return peer
 
-    def _write(self, request: Request) -> bytes:
+    async def _connect(self, peer: _Peer, timeouts: Timeouts) -> Any:
+        try:
+            return await self.connector.connect(peer.request, [], _client_timeout(timeouts))
+        except TimeoutError as error:
+            raise aiohttp.ConnectionTimeoutError("no connection in time") from error
+
+    def _put_by(self, peer: _Peer, connection: Any) -> None:
+        """Keep a connection for the next request. The connector would do so too, for 7 us a page of some 200."""
+        peer.idle.append((connection, self._loop.time()))
+        if self._sweeper is None:
+            self._sweeper = self._loop.call_later(KEPT_OPEN, _sweep, ref(self))
+
+    def sweep(self) -> None:
+        """Close connections that nobody has used for a while, and look again later if others are left."""
+        self._sweeper = None
+        for peer in self._peers.values():
+            peer.sweep(self._loop.time())
+            if peer.idle and self._sweeper is None:
+                self._sweeper = self._loop.call_later(KEPT_OPEN, _sweep, ref(self))
+
+    def _write(self, request: Request, host: str) -> bytes:
         """Write a request out."""
         if _NOT_ENCODED(request.target):
             raise ValueError(f"the target of a request must be encoded, not {request.target!r}")
@@ -205,17 +260,27 @@ class DirectWire:
         body = request.body
         if body is not None or request.method not in _BODILESS:
             text = f"Content-Length: {len(body or b'')}\r\n{text}"
-        host = request.origin.host_port_subcomponent
         head = f"{request.method} {request.target} HTTP/1.1\r\nHost: {host}\r\n{text}\r\n".encode()
         return head if body is None else head + body
 
     async def close(self) -> None:
         """Close the connections."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
         await self.connector.close()
+        for peer in self._peers.values():
+            while peer.idle:
+                peer.idle.pop()[0].close()
 
     def abandon(self) -> None:
         """Let go of what came with a fork."""
-        _INHERITED.append(self.connector)
+        _INHERITED.append(self)
+
+
+def _sweep(wire: ref[DirectWire]) -> None:
+    """Sweep unless nobody has the wire any more: a timer must not keep it from being collected, which would tell."""
+    if (alive := wire()) is not None:
+        alive.sweep()
 
 
 class SessionWire:
@@ -233,6 +298,14 @@ class SessionWire:
     async def exchange(self, request: Request, timeouts: Timeouts, on_resend: OnResend, watch: Watch) -> Reply:
         """Send a request once and read the answer whole."""
         del watch  # who is silent for too long is the session's to say: only it knows when it has got a connection
+        try:
+            return await self._send(request, timeouts, on_resend)
+        except HarnessError:  # from `on_resend`; some of ours are OSErrors too
+            raise
+        except _ERRORS as error:
+            raise translate(error) from None if isinstance(error, _TALKATIVE) else error
+
+    async def _send(self, request: Request, timeouts: Timeouts, on_resend: OnResend) -> Reply:
         response = await self._http.request(
             request.method,
             request.url,
@@ -359,8 +432,14 @@ async def read_whole(content: aiohttp.StreamReader, watch: Watch | None = None) 
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
+def _is_lost(error: Exception) -> bool:
+    """Whether a connection broke, rather than could not be made."""
+    lost = isinstance(error, aiohttp.ClientOSError | aiohttp.ServerDisconnectedError)
+    return lost and not isinstance(error, aiohttp.ClientConnectorError)
+
+
 def translate(error: Exception) -> Broken:  # noqa: PLR0911 - a table
-    """Say what an error of a wire means for the request: was it sent, may it help to try again."""
+    """Say what an error of aiohttp's means for the request: was it sent, may it help to try again."""
     text = " ".join(str(error).split()) or type(error).__name__
     match error:
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError() | aiohttp.ServerFingerprintMismatch():

@@ -806,13 +806,13 @@ async def test_a_shared_pacer_is_one_budget(
 async def test_max_in_flight(fake: FakeHarness, connect: Connect) -> None:
     """No more requests are under way at once than allowed, and all get their turn."""
     client = connect(max_in_flight=3)
-    places = client._session.sender.transport.places
+    places = client._session.sender.transport.at_home().places
     free: list[int] = []
-    fake.before_request = lambda _: free.append(places._value)
+    fake.before_request = lambda _: free.append(places.free)
     await asyncio.gather(*(client.organizations.get("default") for _ in range(12)))
     assert len(fake.requests) == 12
     assert min(free) == 0
-    assert places._value == 3
+    assert places.free == 3
 
 
 async def test_conflict_is_typed(client: HarnessClient) -> None:

@@ -491,7 +491,7 @@ async def test_wait_without_an_answer(fake: FakeHarness, client: HarnessClient) 
     fake.faults.add(SlowBody(chunk_size=1, pause=0.02))
     with pytest.raises(DeadlineExceededError, match="no answer yet"):
         await client.executions.wait("default", "payments", "run2", "stage", timeout=0.05, poll_interval=0.001)
-    assert client._session.sender.transport.places._value == 32
+    assert client._session.sender.transport.at_home().places.free == 32
 
 
 async def test_wait_for_ever(fake: FakeHarness, client: HarnessClient) -> None:

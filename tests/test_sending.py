@@ -59,6 +59,7 @@ from harness_async.testing import (
     Status,
     TooManyRequests,
 )
+from tests.connections import connections_in_use
 
 Connect: TypeAlias = Callable[..., HarnessClient]
 Serve: TypeAlias = Callable[..., Awaitable[str]]
@@ -77,9 +78,7 @@ def is_idle(client: HarnessClient) -> bool:
     transport = client._session.sender.transport
     home = transport._home
     assert home is not None
-    connector = home.wire.connector
-    assert connector is not None
-    return home.places._value == transport.max_in_flight and not connector._acquired
+    return home.places.free == transport.max_in_flight and not connections_in_use(client)
 
 
 # -- answers that are not the API's ------------------------------------------------------------------------------------
@@ -832,7 +831,7 @@ async def test_cancellation(fake: FakeHarness, connect: Connect, place: str) -> 
         holder.cancel()
         with pytest.raises(asyncio.CancelledError):
             await holder
-    assert sender.transport.places._value == 1
+    assert sender.transport.at_home().places.free == 1
     assert sender.pacer.waiting == 0
     if place != "pace":
         assert is_idle(client)
@@ -1034,6 +1033,7 @@ def test_silent_by_default(tmp_path: Any) -> None:
 import asyncio
 from harness_async import HarnessClient, HarnessError, RetryPolicy
 from harness_async.testing import FakeHarness, Reset, Status, TooManyRequests
+from tests.connections import connections_in_use
 
 async def main():
     async with FakeHarness() as fake:

@@ -43,6 +43,7 @@ from harness_async.testing import (
     TooManyRequests,
 )
 from harness_async.throttling import COOLDOWNS, OUTAGE_FAILURES, OUTAGE_PAUSES, Throttle
+from tests.connections import connections_in_use
 from tests.virtual import run_jumping
 
 Connect: TypeAlias = Callable[..., HarnessClient]
@@ -131,10 +132,8 @@ def is_idle(client: HarnessClient) -> bool:
     sender = client._session.sender
     home = sender.transport._home
     assert home is not None
-    connector = home.wire.connector
-    assert connector is not None
-    free = home.places._value == sender.transport.max_in_flight and not home.places.locked()
-    return free and sender.pacer.waiting == 0 and not connector._acquired
+    free = home.places.free == sender.transport.max_in_flight
+    return free and sender.pacer.waiting == 0 and not connections_in_use(client)
 
 
 # -- cancellation ------------------------------------------------------------------------------------------------------
@@ -175,7 +174,7 @@ async def test_ten_thousand_cancelled_calls_leave_nothing_behind(
                 left.remove(task)
             places["pace"] += pacer.waiting > 0
             places["gate"] += not throttle.is_open
-            places["network"] += len(pool(client)) > 0
+            places["network"] += len(connections_in_use(client)) > 0
         for outcome in await asyncio.gather(*tasks, return_exceptions=True):
             ends[type(outcome).__name__] += 1
     assert set(ends) == {"CancelledError", "NoneType"}
@@ -190,7 +189,7 @@ async def test_ten_thousand_cancelled_calls_leave_nothing_behind(
     met = len(fake.requests) + 8
     while len(fake.requests) < met:
         await asyncio.sleep(0.001)
-    assert len(pool(client)) == 8
+    assert len(connections_in_use(client)) == 8
     for task in meeting:
         task.cancel()
     await asyncio.gather(*meeting, return_exceptions=True)
@@ -199,15 +198,6 @@ async def test_ten_thousand_cancelled_calls_leave_nothing_behind(
     await client.close()
     await fake.close()
     assert asyncio.all_tasks() <= before
-
-
-def pool(client: HarnessClient) -> set[Any]:
-    """Give the connections that are out."""
-    home = client._session.sender.transport._home
-    assert home is not None
-    connector = home.wire.connector
-    assert connector is not None
-    return connector._acquired
 
 
 @pytest.mark.parametrize("how", ["cancelled", "out of time"])

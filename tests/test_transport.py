@@ -37,6 +37,7 @@ from harness_async.retry import Trouble
 from harness_async.testing import Body, CompressedZeros, Delay, FakeHarness, Reset, SlowBody, run_in_thread
 from harness_async.transport import Transport
 from harness_async.wire import USER_AGENT, translate
+from tests.connections import connections_in_use
 
 Connect: TypeAlias = Callable[..., HarnessClient]
 Serve: TypeAlias = Callable[..., Awaitable[str]]
@@ -74,14 +75,11 @@ async def test_session_is_made_once(client: HarnessClient) -> None:
 
 async def test_connections_are_used_again(fake: FakeHarness, client: HarnessClient) -> None:
     """Calls one after another go over one connection."""
-    peers: set[object] = set()
+    used: set[object] = set()
+    fake.before_request = lambda _: used.update(connections_in_use(client))
     for _ in range(5):
         await client.organizations.get("default")
-        home = client._session.sender.transport._home
-        assert home is not None
-        assert home.wire.connector is not None
-        peers.update(protocol for held in home.wire.connector._conns.values() for protocol, _ in held)
-    assert len(peers) == 1
+    assert len(used) == 1
 
 
 async def test_cookies_are_not_kept(connect: Connect, serve: Serve) -> None:
@@ -144,7 +142,7 @@ def test_borrowed_session_is_left_open() -> None:
     async def main() -> None:
         async with aiohttp.ClientSession() as http_session:
             transport = Transport(2, http_session)
-            assert transport.places._value == 2
+            assert transport.at_home().places.free == 2
             await transport.close()
             assert not http_session.closed
 
@@ -347,10 +345,8 @@ async def test_connections_of_bad_answers_are_given_back(connect: Connect, serve
     client = connect(await serve(lambda _: answers.pop(0) if answers else http(ORG)), max_in_flight=1)
     await client.organizations.get("default")
     transport = client._session.sender.transport
-    assert transport._home is not None
-    assert transport._home.wire.connector is not None
-    assert not transport._home.wire.connector._acquired
-    assert transport.places._value == 1
+    assert not connections_in_use(client)
+    assert transport.at_home().places.free == 1
 
 
 # -- what aiohttp's errors mean ----------------------------------------------------------------------------------------
