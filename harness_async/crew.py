@@ -20,7 +20,7 @@ The module knows no resource: it walks whatever list it is given for a project.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
@@ -85,13 +85,37 @@ class Job(Generic[T]):
     """Filled by whoever lists the projects: organizations that could not be."""
 
 
-@frozen(eq=False)
+@define(eq=False)
 class Hand(Generic[T]):
     """What a worker hands over: rows of a project, what became of it, or both. Then it waits for `taken`."""
 
     rows: Sequence[T]
     outcome: ProjectOutcome | None
     taken: asyncio.Future[None]
+
+
+class Hands(Generic[T]):
+    """What the workers hand over and the one consumer has not taken: at most one thing of each, and None at the end."""
+
+    def __init__(self) -> None:
+        self._hands: deque[Hand[T] | None] = deque()
+        self._wanted: asyncio.Future[None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._hands)
+
+    def put(self, hand: Hand[T] | None) -> None:
+        """Hand something over."""
+        self._hands.append(hand)
+        if self._wanted is not None and not self._wanted.done():
+            self._wanted.set_result(None)
+
+    async def get(self) -> Hand[T] | None:
+        """Wait for the next thing."""
+        while not self._hands:
+            self._wanted = asyncio.get_running_loop().create_future()
+            await self._wanted
+        return self._hands.popleft()
 
 
 @frozen(eq=False)
@@ -135,7 +159,7 @@ class Crew(Generic[T]):
         self.end: int | None = None
         """Frozen end of the windows of the whole run."""
 
-        self.hands: asyncio.Queue[Hand[T] | None] = asyncio.Queue()  # at most one of each worker; None is the end
+        self.hands: Hands[T] = Hands()
         self.walks: dict[ProjectRef, ListWalk[T]] = {}
         """Of the projects at hand, up to when the consumer has taken all of them."""
 
@@ -310,7 +334,7 @@ class Crew(Generic[T]):
     async def _hand_over(self, rows: Sequence[T], outcome: ProjectOutcome | None) -> None:
         """Give the consumer something and wait until it is done with that."""
         taken = asyncio.get_running_loop().create_future()
-        self.hands.put_nowait(Hand(rows, outcome, taken))
+        self.hands.put(Hand(rows, outcome, taken))
         await taken
 
     def _complete(self, ref: ProjectRef, walk: ListWalk[T]) -> ProjectOutcome:

@@ -50,20 +50,23 @@ _decoders: dict[object, _Decode | None] = {}
 """What decodes lists, by the hook of their rows: who teaches the converter a class anew gets another hook."""
 
 
-def decode_rows(body: bytes, cls: type[T]) -> list[T]:
-    """Make rows of the body of a list; null counts as empty. With `dict` for a class the rows stay as they are.
+def rows_decoder(cls: type[T]) -> Callable[[bytes], list[T]]:
+    """Choose the way to make rows of the bodies of a list; null counts as empty. Rows of `dict` stay as they are.
 
-    Raises:
-        ValueError: It is not JSON.
-        DecodeError: It is no list, or a row does not fit; `path` names the place.
+    What is returned raises `ValueError` for what is not JSON, and `DecodeError` for what is no list or has a row that
+    does not fit, with the `path` of the place.
     """
-    decode = _decoder_of(cls)
-    if decode is not None and _is_tame(body):
-        try:
-            return decode(body)
-        except Exception:  # noqa: BLE001, S110 - whatever it is, the sure way decides
-            pass
-    return structure_rows(parse_json(body), cls)
+    decode_in_c = _decoder_of(cls)
+
+    def decode(body: bytes) -> list[T]:
+        if decode_in_c is not None and _is_tame(body):
+            try:
+                return decode_in_c(body)
+            except Exception:  # noqa: BLE001, S110 - whatever it is, the sure way decides
+                pass
+        return structure_rows(parse_json(body), cls)
+
+    return decode
 
 
 def _is_tame(body: bytes) -> bool:

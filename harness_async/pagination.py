@@ -301,7 +301,7 @@ class PageWalk(ListWalk[T]):
         self._page_count = 0
         self._row_count = 0
         self._received = self._fresh = 0
-        self._delivered = False
+        self._delivered = self._warned = False
         self._closed = False
         self._taken = 0  # pages in the hands of a consumer who wants no more meanwhile
         self._looked: Ask | None = None  # what `peek` asked for
@@ -456,7 +456,6 @@ class PageWalk(ListWalk[T]):
             totals=fetched.totals,
             times=None if created is None or self._plan.consistency == "live" else [*map(created, rows)],
         )
-        was_sure = self._machine.guarantee != "best_effort"
         try:
             fresh = self._machine.feed(ask, reply)
         except OutsideWindowError as error:
@@ -464,7 +463,8 @@ class PageWalk(ListWalk[T]):
                 f"The server gave rows outside the window {ask.bounds} of {self._plan.source!r}: its time filter is "
                 "not on `created`, which strict relies on; checked goes on without it"
             ) from error
-        if was_sure and self._machine.guarantee == "best_effort":
+        if not self._warned and self._machine.guarantee == "best_effort":
+            self._warned = True
             logger.warning("%r: rows outside the time window; reading on without it, best effort", self._plan.source)
         self._received += len(rows)
         self._fresh += len(fresh)

@@ -14,7 +14,7 @@ from yarl import URL
 from harness_async import events
 from harness_async.config import RetryPolicy, Timeouts
 from harness_async.converters import parse_json, structure
-from harness_async.decoding import decode_rows
+from harness_async.decoding import rows_decoder
 from harness_async.errors import Attempt, NotFoundError, UnexpectedResponseError
 from harness_async.pagination import Fetched
 from harness_async.protocol import (
@@ -68,8 +68,8 @@ class Session:
     def __init__(self, base_url: URL, sender: Sender) -> None:
         self.base_url = base_url
         self.sender = sender
-        self._origin = base_url.origin()
-        self._headers = {
+        self.origin: URL = base_url.origin()
+        self.headers: Mapping[str, str] = {
             "Accept": "application/json",
             "x-api-key": sender.credentials.api_key,
             "Harness-Account": sender.credentials.account_id,
@@ -163,10 +163,6 @@ class Session:
             attempts=tuple(answer.attempts),
         )
 
-    def get_request(self, path: str, query: str) -> Request:
-        """Make the request that asks for a page."""
-        return Request("GET", self._origin, join_target(self.base_url, path, query), self._headers)
-
     def _request(
         self,
         endpoint: Endpoint,
@@ -176,13 +172,13 @@ class Session:
         json: object = None,
         headers: Mapping[str, str] | None = None,
     ) -> Request:
-        sent = merge_headers(self._headers, check_headers(headers)) if headers else self._headers
+        sent = merge_headers(self.headers, check_headers(headers)) if headers else self.headers
         body = None
         if json is not None:
             body = jsonlib.dumps(json, allow_nan=False, separators=(",", ":")).encode()
             sent = merge_headers(sent, {"Content-Type": "application/json"})
         target = join_target(self.base_url, path, query)
-        return Request(endpoint.method, self._origin, target, sent, body, endpoint.repeatable)
+        return Request(endpoint.method, self.origin, target, sent, body, endpoint.repeatable)
 
 
 @define(eq=False)
@@ -196,9 +192,13 @@ class PageSource(Generic[T]):
     first_page: int = field(repr=False)
     finish: Callable[[T], T] | None = field(default=None, repr=False)
     _encoded: tuple[Bounds | None, str] = field(init=False, repr=False)  # the last query: pages of a window share it
+    _target: str = field(init=False, repr=False)
+    _decode_rows: Callable[[bytes], list[T]] = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         self._encoded = (None, _encode(self.params))
+        self._target = join_target(self._session.base_url, self.path)
+        self._decode_rows = rows_decoder(self.cls)
 
     def query_of(self, bounds: Bounds | None) -> str:
         """Encode the parameters, with a window in place of the caller's if there is one, to follow others."""
@@ -214,16 +214,17 @@ class PageSource(Generic[T]):
 
     async def fetch(self, number: int, limit: int, bounds: Bounds | None = None) -> Fetched[T]:
         """Ask for one page."""
-        query = f"limit={limit}&page={number}{self.query_of(bounds)}"
-        request = self._session.get_request(self.path, query)
-        answer = await self._session.sender.send(request, self._decode)
+        session = self._session
+        target = f"{self._target}?limit={limit}&page={number}{self.query_of(bounds)}"
+        request = Request("GET", session.origin, target, session.headers)
+        answer = await session.sender.send(request, self._decode)
         rows = answer.value if self.finish is None else [self.finish(row) for row in answer.value]
         totals = read_totals(answer.reply.headers)
-        self._session.sender.count_page(request, number, len(rows), totals.items)
+        session.sender.count_page(request, number, len(rows), totals.items)
         return Fetched(items=rows, totals=totals, requests=len(answer.attempts))
 
     def _decode(self, reply: Reply) -> list[T]:
-        return decode_rows(reply.body, self.cls)
+        return self._decode_rows(reply.body)
 
 
 def _encode(params: Mapping[str, QueryValue]) -> str:

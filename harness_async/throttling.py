@@ -61,7 +61,7 @@ class Pace:
         return cls(max(1, limit.requests - burst) / (limit.per + ARRIVAL_SPREAD), burst)
 
 
-@frozen(eq=False)
+@define(eq=False)
 class Slot:
     """The right to send one request; handed back with its outcome."""
 
@@ -145,7 +145,8 @@ class Throttle:
 
     def accepted(self, slot: Slot, now: float) -> None:
         """Note an answer of the service itself, error statuses below 500 included."""
-        self._remember(now)
+        if self.limit is not None:
+            self._remember(self.limit, now)
         if slot.probe:
             self._reopen(now)
         elif slot.epoch == self.epoch:
@@ -195,11 +196,9 @@ class Throttle:
             # No burst after a closing: the next slot is one spacing away.
             self._next = now + self._pace.burst / self.rate(now)
 
-    def _remember(self, now: float) -> None:
-        if self.limit is None:
-            return
+    def _remember(self, limit: RateLimit, now: float) -> None:
         self._accepted.append(now)
-        while self._accepted[0] <= now - self.limit.per:
+        while self._accepted[0] <= now - limit.per:
             self._accepted.popleft()
 
     def _learn(self, now: float) -> None:
