@@ -17,7 +17,7 @@ price is a row read twice on each page, one page in a hundred, and requests that
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal, TypeAlias
 
@@ -65,7 +65,7 @@ push a page of one moment back once or twice."""
 class Edge:
     """The keys of rows at the moving bound, with their times: what the next window brings again."""
 
-    _times: dict[Hashable, int] = field(factory=dict)
+    _times: dict[int, int] = field(factory=dict)
 
     def new(self, reply: Reply) -> Sequence[int]:
         """Give the positions of rows not among those kept, and keep them too until `move`."""

@@ -112,7 +112,7 @@ def read(
         reply = server.answer(Request(ask))
         fresh = machine.feed(ask, reply)
         keys = reply.keys or ()
-        got.extend(keys[position] for position in fresh)  # type: ignore[misc]
+        got.extend(keys[position] for position in fresh)
         assert server.requests <= most, "an endless walk"
         between()
     assert machine.done

@@ -49,7 +49,7 @@ def play(machine: CheckedMachine, script: Sequence[tuple[int, Reply | None]]) ->
             assert machine.refuse(ask)
         else:
             keys = reply.keys or ()
-            got += [keys[position] for position in machine.feed(ask, reply)]  # type: ignore[misc]
+            got += [keys[position] for position in machine.feed(ask, reply)]
     assert not open_
     return got
 
@@ -404,7 +404,7 @@ def test_each_departure_at_each_moment_loses_nothing(order: Order) -> None:
                     if taken is not None:
                         taken(request)
                 reply = server.answer(request)
-                got += [(reply.keys or ())[position] for position in machine.feed(request.ask, reply)]  # type: ignore[misc]
+                got += [(reply.keys or ())[position] for position in machine.feed(request.ask, reply)]
             assert len(got) == len(set(got))
             assert set(got) >= {number for number in range(1, 11) if number != gone}
             if machine.guarantee == "exact":

@@ -106,7 +106,7 @@ class Reading(RuleBasedStateMachine):
             self.given_up = True
             self.open.clear()
             return
-        self.delivered.extend((reply.keys or ())[position] for position in fresh)  # type: ignore[misc]
+        self.delivered.extend((reply.keys or ())[position] for position in fresh)
         self._ask()
 
     @precondition(lambda self: self.server.rows and not self.machine.done)
