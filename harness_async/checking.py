@@ -30,7 +30,7 @@ from harness_async.walking import Ask, Bounds, Extent, Guarantee, LiveMachine, M
 _Phase: TypeAlias = Literal["first", "pass", "reverse", "handed over", "done"]
 
 
-@define
+@define(eq=False, repr=False)
 class _Span:
     """The totals of a pass: their lowest and highest, for a pass may have ten thousand."""
 
@@ -52,7 +52,7 @@ class _Span:
             self.lowest, self.highest = min(self.lowest, total), max(self.highest, total)
 
 
-@define
+@define(eq=False, repr=False)
 class CheckedMachine:
     """Steps 1 to 3; steps 4 and 5 are other machines, to which it hands over."""
 

@@ -46,7 +46,7 @@ class Identity:
         return cls(host=host, account=account, filters=hashlib.sha256(text.encode()).hexdigest()[:32])
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class CheckpointPlan:
     """Where a run keeps what it has finished, and what it takes to begin."""
 
@@ -56,7 +56,7 @@ class CheckpointPlan:
     """Gives the end of all windows of a run that begins: the server's now."""
 
 
-@define
+@define(eq=False, repr=False)
 class Checkpoint:
     """An open checkpoint. Blocking; for one thread at a time."""
 

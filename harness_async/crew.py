@@ -59,7 +59,7 @@ SAME_REFUSALS = 20
 the other ten thousand would be refused too."""
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Job(Generic[T]):
     """What a run is to do."""
 
@@ -85,7 +85,7 @@ class Job(Generic[T]):
     """Filled by whoever lists the projects: organizations that could not be."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Hand(Generic[T]):
     """What a worker hands over: rows of a project, what became of it, or both. Then it waits for `taken`."""
 
@@ -118,7 +118,7 @@ class Hands(Generic[T]):
         return self._hands.popleft()
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class _Looked(Generic[T]):
     """A project whose first page was asked for ahead of the run."""
 
@@ -131,7 +131,7 @@ class _Looked(Generic[T]):
         return self.walk.left if isinstance(self.found, Peek) else 0
 
 
-@define
+@define(eq=False, repr=False)
 class _Refusals:
     """What the first projects were refused with; None from the first that could be read: then the key is good."""
 

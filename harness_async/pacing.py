@@ -115,7 +115,7 @@ class Pacer(Protocol):
         """Let nothing leave for so many seconds: the server refused. May be a coroutine function."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Waiter:
     asked: float
     future: asyncio.Future[Slot]

@@ -64,7 +64,7 @@ class WalkReport:
     """Start and frozen end of the walk, in milliseconds since 1970; None where nothing was frozen."""
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Fetched(Generic[T]):
     """A page as it came from the server."""
 
@@ -103,7 +103,7 @@ class Source(Protocol[T]):
         ...
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class ListPlan(Generic[T]):
     """What a walk needs to know of its list."""
 

@@ -239,7 +239,7 @@ def parse_date(text: str | None) -> float | None:
         return None
 
 
-@define
+@define(eq=False, repr=False)
 class ServerClock:
     """How far the server's clock is from ours, as its `Date` headers tell: whole seconds, read some time on the way.
 

@@ -145,7 +145,7 @@ class Decision:
     wait: float = 0.0
 
 
-@define
+@define(eq=False, repr=False)
 class Course:
     """The course of one call: counts its failures and decides about each. One per call, used by one task."""
 

@@ -61,7 +61,7 @@ MOST_REPEATS = 3
 push a page of one moment back once or twice."""
 
 
-@define
+@define(eq=False, repr=False)
 class Edge:
     """The keys of rows at the moving bound, with their times: what the next window brings again."""
 
@@ -86,7 +86,7 @@ class Edge:
         }
 
 
-@define
+@define(eq=False, repr=False)
 class SeekMachine:
     """One request after the other, each the first page of a smaller window; see the module.
 

@@ -60,7 +60,7 @@ Decode: TypeAlias = Callable[[Reply], T]
 """Makes the value of a successful reply; a plain `ValueError` means that the body is not JSON."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Answer(Generic[T]):
     """The value of a call, and what it took."""
 
@@ -69,7 +69,7 @@ class Answer(Generic[T]):
     attempts: Sequence[Attempt]
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Sender:
     """Sends calls over one transport, at one pace. Safe for any number of tasks of one loop."""
 

@@ -37,7 +37,7 @@ class Stats:
     """Seconds spent making rows of answers."""
 
 
-@define
+@define(eq=False, repr=False)
 class Counters:
     """The same, counting."""
 

@@ -98,7 +98,7 @@ def _whole(value: object) -> int:
     return value
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Rows(Generic[T]):
     """What a sync needs to know of the rows of a list."""
 

@@ -61,7 +61,7 @@ class Pace:
         return cls(max(1, limit.requests - burst) / (limit.per + ARRIVAL_SPREAD), burst)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Slot:
     """The right to send one request; handed back with its outcome."""
 
@@ -69,7 +69,7 @@ class Slot:
     probe: bool
 
 
-@define
+@define(eq=False, repr=False)
 class Throttle:
     """The decisions of `RatePacer`, without clock, tasks or I/O; `now` is in seconds of any steady clock.
 

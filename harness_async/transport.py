@@ -17,7 +17,7 @@ from harness_async.watchdog import Watchdog
 from harness_async.wire import Wire, make_wire
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Home:
     """What belongs to one process and one event loop."""
 
@@ -30,7 +30,7 @@ class Home:
     watchdog: Watchdog
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Transport:
     """The wire and the places for requests in flight. Safe for any number of tasks of one loop."""
 

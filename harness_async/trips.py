@@ -28,7 +28,7 @@ _KEPT_BODY = 64 * 1024
 """Bytes of a bad answer kept on its error: enough to see what it was."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Trip:
     """One call under way: what was tried, when the attempt at hand began, and the errors that tell of it."""
 

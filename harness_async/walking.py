@@ -53,7 +53,7 @@ class Ask:
     """The window to ask for in place of the caller's; None leaves the caller's own filters alone."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Reply:
     """What a machine needs to know of one page."""
 
@@ -111,7 +111,7 @@ class Machine(Protocol):
         ...
 
 
-@define
+@define(eq=False, repr=False)
 class Seen:
     """Which rows were delivered, by their hashes: some 60 to 140 bytes a row.
 
@@ -162,7 +162,7 @@ class Seen:
         return fresh
 
 
-@define
+@define(eq=False, repr=False)
 class Extent:
     """What is known of the size of a list: the stride, and whether there is more behind a page."""
 
@@ -212,7 +212,7 @@ class Extent:
         return reply.totals.items if self.trusted else None
 
 
-@define
+@define(eq=False, repr=False)
 class LiveMachine:
     """One page after another, newest rows included; see the module for what that guarantees."""
 

@@ -84,7 +84,7 @@ _TALKATIVE = (aiohttp.ClientResponseError, aiohttp.ClientPayloadError, HttpProce
 """Those of them that hold the headers of the request, the key among them, or quote what the server sent."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Request:
     """What goes out."""
 
@@ -105,7 +105,7 @@ class Request:
         return URL(f"{self.origin}{self.target}", encoded=True)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Reply:
     """What came back, read whole."""
 
@@ -149,7 +149,7 @@ class Wire(Protocol):
         ...
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Peer:
     """A server, and the connections to it that nobody uses at the moment."""
 
