@@ -43,6 +43,8 @@ Connect: TypeAlias = Callable[..., HarnessClient]
 Serve: TypeAlias = Callable[..., Awaitable[str]]
 
 ORG = b'{"org":{"identifier":"default","name":"Default"}}'
+pytestmark = pytest.mark.usefixtures("each_wire")
+
 ONCE = RetryPolicy(max_attempts=1)
 
 
