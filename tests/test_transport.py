@@ -573,6 +573,7 @@ async def test_connection_that_was_closed_while_idle(connect: Connect, serve: Se
     await client.organizations.get("default")
     await client.organizations.get("default")
     assert len(seen) == client.stats.requests == 3
+    assert client.stats.backoff == 0.0
     with pytest.raises(TransportError) as caught:
         await client.request("POST", "/v1/orgs", json={})
     assert caught.value.ambiguous

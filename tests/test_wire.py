@@ -144,9 +144,9 @@ async def running() -> Any:
 
 def open_connections(client: HarnessClient) -> set[Any]:
     """Give the connections of a client, in use or not."""
-    wire = client._session.sender.transport.at_home().wire
-    assert wire.connector is not None
-    return {*wire.connector._acquired}
+    connector = client._session.sender.transport.at_home().wire.connector
+    assert connector is not None
+    return {*connector._acquired, *(protocol for kept in connector._conns.values() for protocol, _ in kept)}
 
 
 def test_a_connection_that_nobody_uses_is_closed_after_a_while() -> None:
@@ -194,6 +194,31 @@ async def test_a_connection_that_is_too_old_is_not_used(connect: Connect, monkey
     await client.organizations.get("default")
     assert not first & open_connections(client)
     assert client.stats.retries == 0
+
+
+async def test_a_connection_that_the_server_will_close_is_not_kept(connect: Connect, serve: Serve) -> None:
+    """Where an answer says that the connection ends with it, no request goes after it into the void."""
+    client = connect(await serve(lambda _: ANSWER.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)))
+    await client.organizations.get("default")
+    assert open_connections(client) == set()
+
+
+@pytest.mark.usefixtures("each_wire")
+async def test_a_connection_that_the_server_has_closed_is_not_used(connect: Connect) -> None:
+    """A connection that was closed while nobody used it costs nothing, not even a POST, which cannot be repeated."""
+
+    async def answer_and_hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(ANSWER)
+        writer.close()
+
+    async with await asyncio.start_server(answer_and_hang_up, "127.0.0.1", 0) as server:
+        client = connect("http://{}:{}".format(*server.sockets[0].getsockname()))
+        for _ in range(3):
+            await client.request("POST", "/v1/orgs")
+            while any(protocol.is_connected() for protocol in open_connections(client)):
+                await asyncio.sleep(0)
+        assert client.stats.requests == 3
 
 
 async def test_a_client_that_is_forgotten_says_so(fake: FakeHarness) -> None:
