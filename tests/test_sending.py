@@ -59,7 +59,7 @@ from harness_async.testing import (
     Status,
     TooManyRequests,
 )
-from tests.connections import connections_in_use
+from tests.connections import anonymous_tls, connections_in_use
 
 Connect: TypeAlias = Callable[..., HarnessClient]
 Serve: TypeAlias = Callable[..., Awaitable[str]]
@@ -236,19 +236,6 @@ async def test_redirect_elsewhere(fake: FakeHarness, client: HarnessClient, stat
         assert len(fake.requests) == 1
         assert "elsewhere" in str(caught.value)
         assert caught.value.status == status
-
-
-def anonymous_tls(protocol: int) -> ssl.SSLContext:
-    """Make a TLS context that needs no certificate."""
-    context = ssl.SSLContext(protocol)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    context.maximum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.set_ciphers("aNULL:@SECLEVEL=0")
-    except ssl.SSLError:
-        pytest.skip("this OpenSSL has no anonymous ciphers")
-    return context
 
 
 async def test_redirect_downgrade(fake: FakeHarness, connect: Connect, serve: Serve) -> None:
@@ -1035,7 +1022,7 @@ def test_silent_by_default(tmp_path: Any) -> None:
 import asyncio
 from harness_async import HarnessClient, HarnessError, RetryPolicy
 from harness_async.testing import FakeHarness, Reset, Status, TooManyRequests
-from tests.connections import connections_in_use
+from tests.connections import anonymous_tls, connections_in_use
 
 async def main():
     async with FakeHarness() as fake:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
@@ -18,7 +19,7 @@ from harness_async import APIStatusError, HarnessClient, RatePacer
 from harness_async.testing import Body, FakeHarness
 from harness_async.throttling import Throttle
 from harness_async.wire import KEPT_OPEN, USER_AGENT, DirectWire, Request, SessionWire, knows_aiohttp, make_wire
-from tests.connections import connections_in_use
+from tests.connections import anonymous_tls, connections_in_use
 from tests.virtual import run_jumping
 
 Connect: TypeAlias = Callable[..., HarnessClient]
@@ -128,6 +129,20 @@ async def test_another_protocol_is_an_error(connect: Connect, serve: Serve) -> N
         await client.organizations.get("default")
     assert caught.value.status == 101
     assert not connections_in_use(client)
+
+
+async def test_https(connect: Connect, serve: Serve) -> None:
+    """Requests go over TLS as well, one after the other over one connection."""
+    client = connect(await serve(lambda _: ANSWER, tls=anonymous_tls(ssl.PROTOCOL_TLS_SERVER)))
+    wire = client._session.sender.transport.at_home().wire
+    assert isinstance(wire, DirectWire)
+    await wire.connector.close()
+    wire.connector = aiohttp.TCPConnector(ssl=anonymous_tls(ssl.PROTOCOL_TLS_CLIENT))
+    used: set[Any] = set()
+    for _ in range(3):
+        assert (await client.organizations.get("default")).name == "Default"
+        used |= open_connections(client)
+    assert [one.transport.get_extra_info("cipher") is not None for one in used] == [True]
 
 
 # -- which connections stay open ---------------------------------------------------------------------------------------
