@@ -12,9 +12,10 @@ import os
 import aiohttp
 from attrs import define, field
 
+from harness_async.direct import DirectWire, knows_aiohttp
 from harness_async.places import Places
 from harness_async.watchdog import Watchdog
-from harness_async.wire import Wire, make_wire
+from harness_async.wire import USER_AGENT, SessionWire, Wire
 
 
 @define(eq=False, repr=False)
@@ -69,3 +70,18 @@ class Transport:
             home.watchdog.close()
             if home.pid == os.getpid():
                 await home.wire.close()
+
+
+def make_wire(borrowed: aiohttp.ClientSession | None) -> Wire:
+    """Make the wire of the running loop, over a borrowed session if there is one."""
+    if borrowed is not None:
+        return SessionWire(borrowed, ours=False)
+    if knows_aiohttp():
+        return DirectWire(asyncio.get_running_loop())
+    # No cookies: the key is all there is, and a sign-in page's cookies must not change later answers.
+    http = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"User-Agent": USER_AGENT},
+    )
+    return SessionWire(http, ours=True)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness_async import HarnessClient
-from harness_async.wire import DirectWire
+from harness_async.direct import DirectWire
 
 
 def connections_in_use(client: HarnessClient) -> set[Any]:

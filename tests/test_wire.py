@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
@@ -16,9 +16,11 @@ from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from harness_async import APIStatusError, HarnessClient, RatePacer
-from harness_async.testing import Body, FakeHarness
+from harness_async.direct import KEPT_OPEN, DirectWire, knows_aiohttp
+from harness_async.testing import Body, Delay, FakeHarness
 from harness_async.throttling import Throttle
-from harness_async.wire import KEPT_OPEN, USER_AGENT, DirectWire, Request, SessionWire, knows_aiohttp, make_wire
+from harness_async.transport import make_wire
+from harness_async.wire import USER_AGENT, Request, SessionWire
 from tests.connections import anonymous_tls, connections_in_use
 from tests.virtual import run_jumping
 
@@ -77,7 +79,7 @@ async def test_both_wires_send_the_same(
     """What arrives does not depend on the wire: neither the address nor a header nor the body."""
     arrived: list[object] = []
     for direct in (True, False):
-        monkeypatch.setattr("harness_async.wire.knows_aiohttp", lambda direct=direct: direct)
+        monkeypatch.setattr("harness_async.transport.knows_aiohttp", lambda direct=direct: direct)
         client = connect()
         fake.faults.add(Body(b"{}"), times=1)
         await client.request(method, "/v1/orgs/default", **options)
@@ -149,7 +151,7 @@ async def test_https(connect: Connect, serve: Serve) -> None:
 
 
 @asynccontextmanager
-async def running() -> Any:
+async def running() -> AsyncIterator[tuple[FakeHarness, HarnessClient]]:
     """Run a server and a client of it, without pacing."""
     async with FakeHarness() as fake:
         fake.add_organization("default")
@@ -183,6 +185,20 @@ def test_a_connection_that_nobody_uses_is_closed_after_a_while() -> None:
     run_jumping(main())
 
 
+@pytest.mark.usefixtures("each_wire")
+async def test_closing_ends_the_calls_under_way(fake: FakeHarness, connect: Connect) -> None:
+    """Calls that are under way when their client is closed end at once, and say why."""
+    fake.faults.add(Delay(3600))
+    client = connect()
+    calls = [asyncio.create_task(client.organizations.get("default")) for _ in range(3)]
+    while len(fake.requests) < len(calls):
+        await asyncio.sleep(0)
+    await client.close()
+    for outcome in await asyncio.gather(*calls, return_exceptions=True):
+        assert isinstance(outcome, RuntimeError)
+        assert "closed" in str(outcome)
+
+
 def test_a_connection_in_use_stays_open() -> None:
     """As long as calls come one goes on being used, and those that a burst needed are closed."""
 
@@ -205,7 +221,7 @@ async def test_a_connection_that_is_too_old_is_not_used(connect: Connect, monkey
     client = connect()
     await client.organizations.get("default")
     first = open_connections(client)
-    monkeypatch.setattr("harness_async.wire.KEPT_OPEN", 0.0)
+    monkeypatch.setattr("harness_async.direct.KEPT_OPEN", 0.0)
     await client.organizations.get("default")
     assert not first & open_connections(client)
     assert client.stats.retries == 0
@@ -282,7 +298,7 @@ async def test_an_aiohttp_that_is_not_known_is_used_by_its_public_names(
             holder = next(base for base in owner.__mro__ if name in vars(base))
             patch.delattr(holder, name)
         assert not unchecked()
-    monkeypatch.setattr("harness_async.wire.knows_aiohttp", lambda: False)
+    monkeypatch.setattr("harness_async.transport.knows_aiohttp", lambda: False)
     wire = make_wire(None)
     assert isinstance(wire, SessionWire)
     await wire.close()
