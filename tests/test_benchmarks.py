@@ -33,7 +33,7 @@ def test_a_quick_run_prints_every_table_and_says_which_peers_are_missing() -> No
         "One list of 20 pages, checked",
         "10 lists of 1 to 5 pages",
         "Growth from row",
-        "harness_async / dependencies",
+        "and HarnessClient",
         "How long callbacks hold up the event loop",
         "A limit that is known",
         "arrivals, departures",
