@@ -31,7 +31,7 @@ T = TypeVar("T")
 class HarnessClient:
     """A client of one Harness account.
 
-    Use it with `async with`, or `close` it. The HTTP session is made at the first call, in the loop that runs then;
+    Use it with `async with`, or `close` it. Connections are made from the first call on, in the loop that runs then;
     the client belongs to that loop, where any number of tasks may use it at once.
 
     Args:
@@ -104,7 +104,7 @@ class HarnessClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections; later calls are a `RuntimeError`. May be called twice.
+        """Close the connections; calls under way, and later ones, are a `RuntimeError`. May be called twice.
 
         A client made by `with_options` has none of its own: closing it closes nothing.
         """
