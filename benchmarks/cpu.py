@@ -5,6 +5,7 @@ time is user and system time of that process alone, whatever the machine does be
 second of processor time: it is taken turn by turn, and the median is shown; beside it the ratio of the lowest times,
 which is what is left when nothing else disturbed either. Pacing is off.
 
+A lent session is an `aiohttp.ClientSession` passed as `http_session`; without one a client has connections of its own.
 `speed` is the extra of that name, of which only the decoder is used here; a row without it cannot import the
 decoder, though it may be installed. The event loop is asyncio's except where the row says uvloop.
 
@@ -63,6 +64,7 @@ ROWS = {
     "bulk": Row("bulk"),
     "raw aiohttp, json, many": Row("raw json, many"),
     "live walk, speed, uvloop": Row("live", speed=True, uvloop=True),
+    "live walk, speed, lent session": Row("live, lent session", speed=True),
     "raw aiohttp, body only": Row("raw"),
     "httpx, orjson": Row("httpx"),
 }
@@ -99,7 +101,7 @@ async def open_measure(which: str, url: str) -> AsyncGenerator[Measure, None]:
 
 def run(settings: Settings) -> None:
     """Measure and print."""
-    samples, pages = (1, PROJECTS) if settings.quick else (15, 5 * PROJECTS)
+    samples, pages = (1, PROJECTS) if settings.quick else (31, 5 * PROJECTS)
     jobs = {name: row.job for name, row in ROWS.items() if settings.has(*row.needs)}
     with start_server() as server:
         taken = take_samples(jobs, server.url, samples, pages=pages)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib import import_module
 from typing import Any, TypeAlias
@@ -43,15 +43,17 @@ def list_path(project: str) -> str:
     return f"/iacm/api/orgs/{ORG}/projects/{project}/executions"
 
 
-def make_client(url: str) -> HarnessClient:
+def make_client(url: str, http_session: aiohttp.ClientSession | None = None) -> HarnessClient:
     """Make a client of ours without pacing."""
-    return HarnessClient(API_KEY, ACCOUNT, base_url=url, rate_limit=None)
+    return HarnessClient(API_KEY, ACCOUNT, base_url=url, rate_limit=None, http_session=http_session)
 
 
 @asynccontextmanager
-async def open_walk(url: str, *, checked: bool) -> AsyncGenerator[Read, None]:
-    """Walk one list with our client."""
-    async with make_client(url) as client:
+async def open_walk(url: str, *, checked: bool = False, lent: bool = False) -> AsyncGenerator[Read, None]:
+    """Walk one list with our client, over its own connections or over a session that is lent to it."""
+    async with AsyncExitStack() as stack:
+        http_session = await stack.enter_async_context(aiohttp.ClientSession()) if lent else None
+        client = await stack.enter_async_context(make_client(url, http_session))
 
         async def read(pages: int) -> int:
             rows = checksum = 0
@@ -182,7 +184,8 @@ class Reader:
 
 
 READERS: dict[str, Reader] = {
-    "live": Reader(partial(open_walk, checked=False)),
+    "live": Reader(open_walk),
+    "live, lent session": Reader(partial(open_walk, lent=True)),
     "checked": Reader(partial(open_walk, checked=True)),
     "bulk": Reader(open_bulk),
     "raw": Reader(partial(open_raw, decoder=None)),

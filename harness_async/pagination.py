@@ -17,7 +17,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Itera
 from types import TracebackType
 from typing import Any, Generic, Literal, Protocol, Self, TypeAlias, TypeVar, get_args
 
-from attrs import evolve, field, frozen
+from attrs import define, evolve, field, frozen
 
 from harness_async.checking import CheckedMachine
 from harness_async.errors import BadRequestError, NotFoundError, PaginationError
@@ -64,7 +64,7 @@ class WalkReport:
     """Start and frozen end of the walk, in milliseconds since 1970; None where nothing was frozen."""
 
 
-@frozen(kw_only=True, eq=False, repr=False)
+@define(kw_only=True, eq=False, repr=False)
 class Fetched(Generic[T]):
     """A page as it came from the server."""
 
