@@ -39,7 +39,7 @@ FIRST_ROWS = 19_000
 """Rows that one set takes: it would grow, for 1.5 ms, at 19,661."""
 
 _SHARDS = 256
-"""Sets for the rows after them: with five million rows none has more."""
+"""Sets for the rows after them: not before five million rows does one of these have as many."""
 
 
 @frozen

@@ -118,7 +118,7 @@ class Wire(Protocol):
 
 
 class SessionWire:
-    """Sends with a session of aiohttp's, by what its documentation promises and nothing else."""
+    """Sends with a session of aiohttp's, by its public interface alone, but for a look at the middlewares it has."""
 
     def __init__(self, http: aiohttp.ClientSession, *, ours: bool) -> None:
         self._http = http
