@@ -27,12 +27,14 @@ from yarl import URL
 
 from harness_async.config import Timeouts
 from harness_async.protocol import merge_headers
+from harness_async.retry import Trouble
 from harness_async.watchdog import Watch
 from harness_async.wire import (
     ERRORS,
     INHERITED,
     TALKATIVE,
     USER_AGENT,
+    Broken,
     OnResend,
     Reply,
     Request,
@@ -118,12 +120,14 @@ class DirectWire:
     async def _send(self, request: Request, timeouts: Timeouts, watch: Watch) -> Reply:
         peer = self._peer(request.origin)
         connection = peer.take(self._loop.time()) or await self._connect(peer, timeouts)
+        protocol = connection.protocol
+        if protocol.transport is None:  # lost while it was handed over
+            connection.close()
+            raise Broken(Trouble.NOT_SENT, "the connection was lost before anything was sent")
         try:
-            protocol = connection.protocol
             protocol.set_response_params(skip_payload=request.method == "HEAD", read_until_eof=True)
             watch.listen(timeouts.read)
-            if protocol.transport is not None:  # else it was lost while it was handed over, as `read` tells
-                protocol.transport.write(self._write(request, peer.host))
+            protocol.transport.write(self._write(request, peer.host))
             message, payload = await protocol.read()
             while message.code < _FINAL and message.code != _SWITCHED:
                 message, payload = await protocol.read()

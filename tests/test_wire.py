@@ -15,7 +15,7 @@ from aiohttp import hdrs
 from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
-from harness_async import APIStatusError, HarnessClient, RatePacer
+from harness_async import APIStatusError, HarnessClient, RatePacer, RequestTimeoutError, RetryPolicy, Timeouts
 from harness_async.direct import KEPT_OPEN, DirectWire, knows_aiohttp
 from harness_async.testing import Body, Delay, FakeHarness
 from harness_async.throttling import Throttle
@@ -145,6 +145,50 @@ async def test_https(connect: Connect, serve: Serve) -> None:
         assert (await client.organizations.get("default")).name == "Default"
         used |= open_connections(client)
     assert [one.transport.get_extra_info("cipher") is not None for one in used] == [True]
+
+
+@pytest.mark.usefixtures("each_wire")
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_server_that_cannot_be_reached_in_time(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Where no connection comes about in time nothing was sent: any request is tried again, and is not ambiguous."""
+
+    async def hang(*_: object) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", hang)
+    client = connect(
+        timeouts=Timeouts(connect=0.01), retry=RetryPolicy(initial_backoff=0.001, max_backoff=0.002, max_attempts=2)
+    )
+    with pytest.raises(RequestTimeoutError, match="No connection in time") as caught:
+        await client.request(method, "/v1/orgs")
+    assert len(caught.value.attempts) == 2
+    assert not caught.value.ambiguous
+
+
+async def test_a_connection_that_is_lost_before_it_is_used(
+    fake: FakeHarness, client: HarnessClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that breaks before the request went out costs another attempt, even of a POST, and no doubt."""
+    fake.faults.add(Body(b"{}"))
+    connect = aiohttp.TCPConnector.connect
+    broken: list[object] = []
+
+    async def connect_and_lose(self: aiohttp.TCPConnector, *args: Any, **options: Any) -> Any:
+        connection = await connect(self, *args, **options)
+        if not broken:
+            broken.append(connection)
+            assert connection.transport is not None
+            connection.transport.abort()
+            await asyncio.sleep(0)
+        return connection
+
+    monkeypatch.setattr(aiohttp.TCPConnector, "connect", connect_and_lose)
+    response = await client.request("POST", "/v1/orgs", json={})
+    assert [attempt.status for attempt in response.attempts] == [None, 200]
+    assert len(fake.requests) == 1
+    assert not connections_in_use(client)
 
 
 # -- which connections stay open ---------------------------------------------------------------------------------------
