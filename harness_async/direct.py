@@ -80,7 +80,8 @@ class _Peer:
         """Give a connection that is likely to be open still; None if there is none."""
         while self.idle:
             connection, since = self.idle.pop()
-            if now - since < KEPT_OPEN and not connection.closed:
+            # One that was sent something unasked is not used: that would be taken for the answer to the next request.
+            if now - since < KEPT_OPEN and not connection.closed and not connection.protocol.should_close:
                 return connection
             connection.close()
         return None

@@ -229,6 +229,34 @@ def test_a_connection_that_nobody_uses_is_closed_after_a_while() -> None:
     run_jumping(main())
 
 
+@pytest.mark.parametrize("when", ["with the answer", "later"])
+async def test_what_comes_unasked_is_no_answer(connect: Connect, when: str) -> None:
+    """What a server sends besides its answer is never taken for the answer to the next request."""
+    stray = ANSWER.replace(b"Default", b"Strange")
+    writers: list[asyncio.StreamWriter] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        while await reader.readline():
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(ANSWER + stray if when == "with the answer" else ANSWER)
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        client = connect("http://{}:{}".format(*server.sockets[0].getsockname()))
+        for number in range(3):
+            assert (await client.organizations.get("default")).name == "Default"
+            if when == "later":
+                writers[number].write(stray)
+                while not any(protocol.should_close for protocol in open_connections(client)):
+                    await asyncio.sleep(0)
+        assert len(writers) == client.stats.requests == 3
+        await client.close()
+        for writer in writers:
+            writer.close()
+            await writer.wait_closed()
+
+
 @pytest.mark.usefixtures("each_wire")
 async def test_closing_ends_the_calls_under_way(fake: FakeHarness, connect: Connect) -> None:
     """Calls that are under way when their client is closed end at once, and say why."""
