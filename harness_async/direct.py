@@ -32,7 +32,6 @@ from harness_async.watchdog import Watch
 from harness_async.wire import (
     ERRORS,
     INHERITED,
-    TALKATIVE,
     USER_AGENT,
     Broken,
     OnResend,
@@ -40,6 +39,7 @@ from harness_async.wire import (
     Request,
     client_timeout,
     is_lost,
+    quotable,
     read_whole,
     translate,
 )
@@ -67,7 +67,10 @@ _ENDS_LINE = re.compile(r"[\r\n\0]").search
 
 @define(eq=False, repr=False)
 class _Peer:
-    """A server, and the connections to it that nobody uses at the moment."""
+    """A server, and the connections to it that nobody uses at the moment.
+
+    Connections are `Any` to the type checker: their class has no public name either.
+    """
 
     request: aiohttp.ClientRequest
     """What a connector takes from where to connect to."""
@@ -110,13 +113,13 @@ class DirectWire:
             return await self._send(request, timeouts, watch)
         except ERRORS as error:
             if not (request.repeatable and is_lost(error)):
-                raise translate(error) from None if isinstance(error, TALKATIVE) else error
+                raise translate(error) from quotable(error)
         watch.rest()
         await on_resend()
         try:
             return await self._send(request, timeouts, watch)
         except ERRORS as error:
-            raise translate(error) from None if isinstance(error, TALKATIVE) else error
+            raise translate(error) from quotable(error)
 
     async def _send(self, request: Request, timeouts: Timeouts, watch: Watch) -> Reply:
         peer = self._peer(request.origin)
@@ -160,15 +163,18 @@ class DirectWire:
         """Keep a connection for the next request."""
         peer.idle.append((connection, self._loop.time()))
         if self._sweeper is None:
-            self._sweeper = self._loop.call_later(KEPT_OPEN, _sweep, self._self)
+            self._sweep_later()
+
+    def _sweep_later(self) -> None:
+        self._sweeper = self._loop.call_later(KEPT_OPEN, _sweep, self._self)
 
     def sweep(self) -> None:
         """Close connections that nobody has used for a while, and look again later if others are left."""
         self._sweeper = None
         for peer in self._peers.values():
             peer.sweep(self._loop.time())
-            if peer.idle and self._sweeper is None:
-                self._sweeper = self._loop.call_later(KEPT_OPEN, _sweep, self._self)
+        if any(peer.idle for peer in self._peers.values()):
+            self._sweep_later()
 
     def _write(self, request: Request, host: str) -> bytes:
         """Write a request out."""

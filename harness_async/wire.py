@@ -48,9 +48,6 @@ OnResend: TypeAlias = Callable[[], Awaitable[None]]
 ERRORS = (aiohttp.ClientError, HttpProcessingError, TimeoutError, OSError)
 """What aiohttp raises; `translate` says what each means."""
 
-TALKATIVE = (aiohttp.ClientResponseError, aiohttp.ClientPayloadError, HttpProcessingError)
-"""Those of them that hold the headers of the request, the key among them, or quote what the server sent."""
-
 
 @define(eq=False, repr=False)
 class Request:
@@ -94,11 +91,6 @@ class Broken(Exception):  # noqa: N818 - never leaves the library; the sender tu
 class Wire(Protocol):
     """A way to send requests. Safe for any number of tasks of the loop in which it was made."""
 
-    @property
-    def connector(self) -> aiohttp.BaseConnector | None:
-        """What holds the connections; None when closed."""
-        ...
-
     async def exchange(self, request: Request, timeouts: Timeouts, on_resend: OnResend, watch: Watch) -> Reply:
         """Send a request once and read the answer whole; `on_resend` is awaited before it is sent again.
 
@@ -124,11 +116,6 @@ class SessionWire:
         self._http = http
         self._ours = ours
 
-    @property
-    def connector(self) -> aiohttp.BaseConnector | None:
-        """What holds the connections."""
-        return self._http.connector
-
     async def exchange(self, request: Request, timeouts: Timeouts, on_resend: OnResend, watch: Watch) -> Reply:
         """Send a request once and read the answer whole."""
         del watch  # who is silent for too long is the session's to say: only it knows when it has got a connection
@@ -137,7 +124,7 @@ class SessionWire:
         except HarnessError:  # from `on_resend`; some of ours are OSErrors too
             raise
         except ERRORS as error:
-            raise translate(error) from None if isinstance(error, TALKATIVE) else error
+            raise translate(error) from quotable(error)
 
     async def _send(self, request: Request, timeouts: Timeouts, on_resend: OnResend) -> Reply:
         response = await self._http.request(
@@ -226,6 +213,12 @@ def is_lost(error: Exception) -> bool:
     """Whether a connection broke, rather than could not be made."""
     lost = isinstance(error, aiohttp.ClientOSError | aiohttp.ServerDisconnectedError)
     return lost and not isinstance(error, aiohttp.ClientConnectorError)
+
+
+def quotable(error: Exception) -> Exception | None:
+    """Give an error as a cause, unless it holds the headers sent, the key among them, or quotes what came back."""
+    talkative = aiohttp.ClientResponseError | aiohttp.ClientPayloadError | HttpProcessingError
+    return None if isinstance(error, talkative) else error
 
 
 def translate(error: Exception) -> Broken:  # noqa: PLR0911 - a table

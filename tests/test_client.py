@@ -29,6 +29,7 @@ from harness_async import (
     UnexpectedResponseError,
 )
 from harness_async.testing import Body, ClipPages, FakeHarness, Reset, SignInPage, Status, TooManyRequests
+from tests.connections import connector_of
 
 Connect: TypeAlias = Callable[..., HarnessClient]
 
@@ -186,8 +187,7 @@ async def test_own_connections_are_closed(client: HarnessClient) -> None:
     await client.organizations.get("default")
     home = client._session.sender.transport._home
     assert home is not None
-    connector = home.wire.connector
-    assert connector is not None
+    connector = connector_of(home.wire)
     assert not connector.closed
     await client.close()
     assert connector.closed

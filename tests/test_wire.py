@@ -21,7 +21,7 @@ from harness_async.testing import Body, Delay, FakeHarness
 from harness_async.throttling import Throttle
 from harness_async.transport import make_wire
 from harness_async.wire import USER_AGENT, Request, SessionWire
-from tests.connections import anonymous_tls, connections_in_use
+from tests.connections import anonymous_tls, connections_in_use, open_connections
 from tests.virtual import run_jumping
 
 Connect: TypeAlias = Callable[..., HarnessClient]
@@ -203,13 +203,6 @@ async def running() -> AsyncIterator[tuple[FakeHarness, HarnessClient]]:
             yield fake, client
 
 
-def open_connections(client: HarnessClient) -> set[Any]:
-    """Give the connections of a client, in use or not."""
-    connector = client._session.sender.transport.at_home().wire.connector
-    assert connector is not None
-    return {*connector._acquired, *(protocol for kept in connector._conns.values() for protocol, _ in kept)}
-
-
 def test_a_connection_that_nobody_uses_is_closed_after_a_while() -> None:
     """Idle connections are closed in time, all of them, and the next call opens another."""
 
@@ -374,4 +367,4 @@ async def test_an_aiohttp_that_is_not_known_is_used_by_its_public_names(
     wire = make_wire(None)
     assert isinstance(wire, SessionWire)
     await wire.close()
-    assert wire.connector is None
+    assert wire._http.closed
