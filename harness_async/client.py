@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Hashable, Mapping
 from types import TracebackType
@@ -72,7 +73,9 @@ class HarnessClient:
     ) -> None:
         settings = resolve(api_key, account_id, base_url, os.environ, allow_http=allow_http)
         sender = Sender(
-            transport=Transport(check_max_in_flight(max_in_flight), http_session),
+            transport=Transport(http_session),
+            places=asyncio.Semaphore(check_max_in_flight(max_in_flight)),
+            max_in_flight=max_in_flight,
             pacer=make_pacer(rate_limit, pacer),
             credentials=settings.credentials,
             timeouts=timeouts,

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Self, TypeVar, get_args, get_origin
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self, TypeAlias, TypeVar, get_args, get_origin
 
 import attrs
 import cattrs
 from cattrs.cols import list_structure_factory
 from cattrs.gen import make_dict_structure_fn
 
-from harness_async.compiling import Hook, RowMaker, compile_rows
 from harness_async.errors import DecodeError
 
 T = TypeVar("T")
+
+Hook: TypeAlias = Callable[[Any, Any], Any]
 
 
 class OpenEnum(str, enum.Enum):  # noqa: UP042 - StrEnum's members cannot be made by `str.__new__` alone
@@ -129,32 +131,18 @@ OWN_HOOKS: Mapping[type, Hook] = {
 }
 """What takes texts, numbers and booleans, unless somebody taught the converter otherwise."""
 
-row_makers: dict[Hook, RowMaker] = {}
-"""Of hooks of `converter`: what makes many rows faster than the hook makes each."""
-
-envelopes: dict[Hook, tuple[type[Any], Callable[[Any], Any]]] = {}
-"""Of hooks of `converter`: the envelope that a model comes in, and what takes it out."""
-
 
 def _make_class_hook(cls: type[Any], converter: cattrs.Converter) -> Hook:
     """Build the hook of an attrs class: null counts as left out, so that a default serves both."""
     structure = make_dict_structure_fn(cls, converter)
 
-    def careful(value: object, _: object) -> Any:
+    def hook(value: object, _: object) -> Any:
         if not isinstance(value, dict):
             raise TypeError(f"expected an object, not {_json_name(value)}")
         if None in value.values():
             value = {name: member for name, member in value.items() if member is not None}
         return structure(value, cls)
 
-    make_rows = None if converter.detailed_validation else compile_rows(cls, careful, converter, OWN_HOOKS)
-    if make_rows is None:
-        return careful
-
-    def hook(value: object, _: object) -> Any:
-        return make_rows((value,))[0]
-
-    row_makers[hook] = make_rows
     return hook
 
 
@@ -191,22 +179,31 @@ converter: cattrs.Converter = _make_converter(detailed=False)
 _explainer = _make_converter(detailed=True)
 
 
-def register_envelope(cls: type[T], envelope: type[Any], unwrap: Callable[[Any], T]) -> None:
-    """Teach the converter that on the wire a model comes in an envelope, itself a model."""
-
-    def hook(value: object, _: object) -> T:
-        return unwrap(converter.structure(value, envelope))
-
-    converter.register_structure_hook(cls, hook)
-    _explainer.register_structure_hook(cls, lambda value, _: unwrap(_explainer.structure(value, envelope)))
-    row_makers[hook] = lambda rows: [unwrap(row) for row in _make_rows(rows, envelope)]
-    envelopes[hook] = (envelope, unwrap)
+_wrappers: dict[type[Any], tuple[str, Mapping[str, str]]] = {}
+"""Of each wrapped model: the member that holds its object, and the JSON names of fields that stand beside it."""
 
 
-def _make_rows(values: Iterable[object], cls: type[T]) -> list[T]:
-    hook = converter.get_structure_hook(cls)
-    make_rows = row_makers.get(hook)
-    return [hook(value, cls) for value in values] if make_rows is None else make_rows(values)
+def register_wrapped(cls: type[Any], member: str, outer: Mapping[str, str]) -> None:
+    """Teach the converters a model whose members come wrapped: most in the object `member`, some beside it.
+
+    Args:
+        cls: The model.
+        member: The member that holds the object.
+        outer: Field names of the members that stand beside it, by their names in JSON.
+    """
+    _wrappers[cls] = (member, {name: json for json, name in outer.items()})
+    for each in (converter, _explainer):
+        build = _make_class_hook(cls, each)
+
+        def hook(value: object, _: object, build: Hook = build) -> Any:
+            if not isinstance(value, dict):
+                raise TypeError(f"expected an object, not {_json_name(value)}")
+            inner = value.get(member)
+            if not isinstance(inner, dict):
+                raise TypeError(f"expected an object as {member!r}, not {_json_name(inner)}")
+            return build({**inner, **{name: value.get(json) for json, name in outer.items()}}, cls)
+
+        each.register_structure_hook(cls, hook)
 
 
 def structure(value: object, cls: type[T]) -> T:
@@ -238,7 +235,7 @@ def structure_rows(value: object, cls: type[T]) -> list[T]:
                 raise DecodeError(message, path=f"$[{index}]")
         return value
     try:
-        return _make_rows(value, cls)
+        return converter.structure(value, list[cls])  # type: ignore[valid-type]
     except Exception as error:
         raise _explain(value, list[cls], error) from error  # type: ignore[valid-type]
 
@@ -250,9 +247,19 @@ def _explain(value: object, cls: Any, error: Exception) -> DecodeError:
     except Exception as detailed:  # noqa: BLE001 - whatever a hook raises means that the value does not fit
         first = cattrs.transform_error(detailed, format_exception=_describe)[0]
         text, _, place = first.partition(" @ $")
-        path = f"${place}"
+        path = _wrapped_path(f"${place}", cls)
         return DecodeError(f"The answer does not fit: {text} at {path}", path=path)
     return DecodeError(f"The answer does not fit: {error}")
+
+
+def _wrapped_path(path: str, cls: Any) -> str:
+    """Name a place in a wrapped model as it stands in the JSON."""
+    member, beside = _wrappers.get(next(iter(get_args(cls)), cls), ("", {}))
+    match = re.match(r"(\$(?:\[\d+\])?)\.(\w+)(.*)", path, re.DOTALL)
+    if not member or match is None:
+        return path
+    start, name, rest = match.groups()
+    return f"{start}.{beside[name]}{rest}" if name in beside else f"{start}.{member}.{name}{rest}"
 
 
 def _describe(error: BaseException, _: type | None) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from harness_async.converters import register_envelope
+from harness_async.converters import register_wrapped
 from harness_async.pagination import ListPager, ListPlan, Pager, hashes_by
 from harness_async.protocol import (
     Endpoint,
@@ -55,34 +55,7 @@ class Organization:
         return from_milliseconds(self.updated)
 
 
-@frozen(kw_only=True)
-class _Body:
-    identifier: str
-    name: str = ""
-    description: str = ""
-    tags: dict[str, str] = field(factory=dict[str, str])
-
-
-@frozen(kw_only=True)
-class _Envelope:
-    org: _Body
-    created: int = 0
-    updated: int = 0
-    harness_managed: bool = False
-
-    def open(self) -> Organization:
-        return Organization(
-            identifier=self.org.identifier,
-            name=self.org.name,
-            description=self.org.description,
-            tags=self.org.tags,
-            created=self.created,
-            updated=self.updated,
-            harness_managed=self.harness_managed,
-        )
-
-
-register_envelope(Organization, _Envelope, _Envelope.open)
+register_wrapped(Organization, "org", {name: name for name in ("created", "updated", "harness_managed")})
 
 
 def make_body(identifier: str, name: str, **members: object) -> dict[str, Any]:

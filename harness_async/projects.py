@@ -9,7 +9,7 @@ from operator import attrgetter
 from attrs import evolve, field, frozen
 
 from harness_async.chaining import ChainPager
-from harness_async.converters import register_envelope
+from harness_async.converters import register_wrapped
 from harness_async.errors import HarnessError, NotFoundError
 from harness_async.organizations import OrganizationsAPI, make_body
 from harness_async.outcomes import ProjectRef
@@ -28,7 +28,7 @@ _DELETE = Endpoint("DELETE", "/v1/orgs/{org}/projects/{project}")
 class Project:
     """A project. What the server leaves out is empty: "", an empty mapping or tuple, 0, False."""
 
-    org: str
+    org: str = ""
     """The organization that holds it; filled in from the request where the server leaves it out."""
 
     identifier: str
@@ -63,41 +63,7 @@ class Project:
         return from_milliseconds(self.updated)
 
 
-@frozen(kw_only=True)
-class _Body:
-    identifier: str
-    org: str = ""
-    name: str = ""
-    color: str = ""
-    modules: tuple[str, ...] = ()
-    description: str = ""
-    tags: dict[str, str] = field(factory=dict[str, str])
-
-
-@frozen(kw_only=True)
-class _Envelope:
-    project: _Body
-    created: int = 0
-    updated: int = 0
-    isFavorite: bool = False  # noqa: N815 - the one camelCase name of this generation
-
-    def open(self) -> Project:
-        body = self.project
-        return Project(
-            org=body.org,
-            identifier=body.identifier,
-            name=body.name,
-            color=body.color,
-            modules=body.modules,
-            description=body.description,
-            tags=body.tags,
-            created=self.created,
-            updated=self.updated,
-            is_favorite=self.isFavorite,
-        )
-
-
-register_envelope(Project, _Envelope, _Envelope.open)
+register_wrapped(Project, "project", {"created": "created", "updated": "updated", "isFavorite": "is_favorite"})
 
 
 def _placed(org: str) -> Callable[[Project], Project]:

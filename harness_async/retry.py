@@ -39,7 +39,8 @@ class Trouble(enum.Enum):
 
     NOT_SENT = "nothing was sent"
     UNUSABLE = "TLS refused or bad address"
-    LOST = "connection lost or no answer in time"
+    LOST = "connection lost"
+    READ_TIMEOUT = "no response in time"
     CUT = "answer cut off"
     NOT_JSON = "success that is not JSON"
     HTML = "success that is an HTML page"
@@ -94,7 +95,7 @@ def classify(failure: Failure, policy: RetryPolicy, *, method: str, repeatable: 
             return Verdict.RETRY
         case Trouble.UNUSABLE | Trouble.HTML | Trouble.OVERSIZED:
             return Verdict.FAIL
-        case Trouble.LOST | Trouble.CUT:
+        case Trouble.LOST | Trouble.READ_TIMEOUT | Trouble.CUT:
             return Verdict.RETRY if repeatable else Verdict.AMBIGUOUS
         case Trouble.NOT_JSON if not repeatable:
             return Verdict.AMBIGUOUS
@@ -173,16 +174,11 @@ class Course:
             return Decision(Verdict.FAIL)
         if verdict is Verdict.GATE:
             return Decision(verdict)
-        wait = max(asked, backoff(self.failures, self.policy, self.rng))
+        # A server closes kept-alive connections whenever it likes, and the next request finds out: no reason to wait.
+        is_stale = failure.trouble is Trouble.LOST and self.failures == 0
+        wait = asked if is_stale else max(asked, backoff(self.failures, self.policy, self.rng))
         self.failures += 1
         return Decision(verdict, wait)
-
-    def may_resend(self) -> bool:
-        """Count a connection that was lost and whose request aiohttp would send again at once; False forbids it."""
-        if self._is_last(Verdict.RETRY):
-            return False
-        self.failures += 1
-        return True
 
     def _is_last(self, verdict: Verdict) -> bool:
         most = self.policy.max_attempts

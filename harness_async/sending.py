@@ -14,7 +14,6 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Sequence
-from functools import partial
 from time import time as wall_time
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -36,10 +35,8 @@ from harness_async.protocol import ServerClock, looks_like_html, parse_retry_aft
 from harness_async.retry import Failure, Trouble, Verdict, may_have_worked
 from harness_async.stats import Counters
 from harness_async.throttling import Slot
-from harness_async.transport import Home, Transport
+from harness_async.transport import Broken, Reply, Request, Transport
 from harness_async.trips import Trip
-from harness_async.watchdog import Watch
-from harness_async.wire import Broken, Reply, Request
 
 T = TypeVar("T")
 
@@ -52,7 +49,7 @@ _REDIRECT = range(300, 400)
 _TOO_MANY = 429
 _SERVER_ERROR = 500
 
-_FAILURES = frozenset({Trouble.NOT_SENT, Trouble.LOST, Trouble.CUT})
+_FAILURES = frozenset({Trouble.NOT_SENT, Trouble.LOST, Trouble.READ_TIMEOUT, Trouble.CUT})
 """Troubles that the service or the way to it is to blame for."""
 
 
@@ -79,6 +76,10 @@ class Sender:
     timeouts: Timeouts
     retry: RetryPolicy
     on_event: Callable[[events.Event], None] | None
+    max_in_flight: int
+    places: asyncio.Semaphore
+    """Places for requests in flight."""
+
     counters: Counters = field(factory=Counters)
     clock: ServerClock = field(factory=ServerClock)
     _rng: random.Random = field(factory=random.Random, repr=False)
@@ -123,32 +124,32 @@ class Sender:
             HarnessError: One of the tree in `errors`, with all attempts on it.
             RuntimeError: The client is closed, or belongs to another loop.
         """
-        home = self.transport.at_home()
+        self.transport.open()
         deadline = self.deadline() if deadline is None else deadline
         trip = Trip(request, self.retry, self._rng, deadline, self.credentials.api_key)
-        watch = Watch(home.watchdog, trip.deadline)
+        timeout = asyncio.timeout_at(deadline)
         try:
-            with watch:
-                while (answer := await self._try(home, trip, decode, watch)) is None:
+            async with timeout:
+                while (answer := await self._try(trip, decode)) is None:
                     if trip.backoff:
                         await asyncio.sleep(trip.backoff)
                         self.counters.backoff += trip.backoff
                 return answer
         except TimeoutError:
-            if not watch.expired:
+            if not timeout.expired():
                 raise
         trip.doubtful = trip.doubtful or trip.sent is not None
-        trip.note(home.loop.time(), error="cut short by the deadline")
+        trip.note(asyncio.get_running_loop().time(), error="cut short by the deadline")
         late = trip.late("the deadline of the call passed")
         late.ambiguous = trip.doubtful and not trip.reads
         raise late
 
-    async def _try(self, home: Home, trip: Trip, decode: Decode[T], watch: Watch) -> Answer[T] | None:
+    async def _try(self, trip: Trip, decode: Decode[T]) -> Answer[T] | None:
         """Make one attempt: the answer, None to go on, or the error raised."""
         reply: Reply | None = None
         broken: Broken | None = None
         try:
-            reply = await self._exchange(home, trip, watch)
+            reply = await self._exchange(trip)
         except Broken as caught:
             broken = caught
         # Behind the `except`: what is raised from here on must not carry what the server sent in its context.
@@ -156,7 +157,7 @@ class Sender:
             assert broken is not None  # noqa: S101 - for the type checker
             self._lost(trip, broken)
             return None
-        now = home.loop.time()
+        now = asyncio.get_running_loop().time()
         self._answered(trip, reply, now)
         if reply.status in _SUCCESS:
             return self._take(trip, decode, reply, now)
@@ -177,12 +178,11 @@ class Sender:
         error = trip.transport_error(broken, text)
         self._decide(trip, Failure(broken.trouble), error, broken.__cause__)
 
-    async def _exchange(self, home: Home, trip: Trip, watch: Watch) -> Reply:
+    async def _exchange(self, trip: Trip) -> Reply:
         """Wait for a place and the pace, send, read; place and connection are free again when it returns."""
-        time, counters = home.loop.time, self.counters
+        time, counters = asyncio.get_running_loop().time, self.counters
         trip.begin(time())
-        await home.places.take()
-        try:
+        async with self.places:
             queued = time()
             counters.queued += queued - trip.asked
             trip.slot = self.pacer.take_now() or await self._acquire(trip)
@@ -190,38 +190,21 @@ class Sender:
             counters.paced += sent - queued
             self._sent(trip, sent)
             try:
-                reply = await home.wire.exchange(trip.request, self.timeouts, partial(self._resend, trip), watch)
+                reply = await self.transport.exchange(trip.request, self.timeouts)
             except BaseException as error:
-                silent = isinstance(error, asyncio.CancelledError) and watch.was_silent()
-                if silent or (isinstance(error, Broken) and error.trouble in _FAILURES):
-                    self._settle(trip, None)
-                elif trip.slot is not None:
+                if isinstance(error, Broken) and self.transport.closed:
                     self.pacer.abandoned(trip.slot)
-                if silent:
-                    raise Broken(Trouble.LOST, "no answer in time", timed_out=True) from None
+                    raise RuntimeError("This HarnessClient was closed during a request") from None
+                if isinstance(error, Broken) and error.trouble in _FAILURES:
+                    self._settle(trip, None)
+                else:
+                    self.pacer.abandoned(trip.slot)
                 raise
             finally:
-                watch.rest()
                 counters.network += time() - (trip.sent or time())
             self._settle(trip, reply)
             self.clock.learn(reply.headers.get("Date"), trip.started, wall_time())
             return reply
-        finally:
-            home.places.give_back()
-
-    async def _resend(self, trip: Trip) -> None:
-        """Prepare to send again at once what was lost with its connection, or forbid it."""
-        if not trip.course.may_resend():
-            raise Broken(Trouble.LOST, "the connection was lost")
-        self._settle(trip, None)
-        trip.slot = None  # told once: a probe that failed must not be handed back as given up besides
-        trip.doubtful = True
-        loop = asyncio.get_running_loop()
-        trip.note(loop.time(), error="the connection was lost; sent again at once")
-        trip.begin(loop.time())
-        trip.slot = self.pacer.take_now() or await self._acquire(trip)
-        self.counters.retries += 1
-        self._sent(trip, loop.time())
 
     async def _acquire(self, trip: Trip) -> Slot:
         """Wait for the pace, unless it would take too long."""
@@ -317,7 +300,7 @@ class Sender:
         location = reply.headers.get("Location", "")
         try:
             target = request.url.join(URL(location))
-            elsewhere = target.origin() != request.origin
+            elsewhere = target.origin() != request.url.origin()
         except ValueError:
             target, elsewhere = request.url, True
         repeats_as_is = request.method in {"GET", "HEAD"} or reply.status in {307, 308}
@@ -342,7 +325,7 @@ class Sender:
             )
         trip.redirects += 1
         trip.backoff = 0.0
-        trip.request = evolve(request, target=target.raw_path_qs)
+        trip.request = evolve(request, url=target.with_fragment(None))
 
     def count_page(self, request: Request, number: int, rows: int, total: int | None) -> None:
         """Count a page that was read."""
@@ -382,7 +365,7 @@ class Sender:
         logger.debug(
             "%s %s: %s, %.3f s, attempt %d%s",
             trip.request.method,
-            trip.clean_text(trip.request.target),
+            trip.clean_text(trip.request.url.raw_path_qs),
             error if reply is None else reply.status,
             asyncio.get_running_loop().time() - trip.sent if trip.sent is not None else trip.attempts[-1].elapsed,
             len(trip.attempts) + (reply is not None),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as jsonlib
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 from urllib.parse import quote
 
 from attrs import define, field, frozen
@@ -14,7 +14,7 @@ from yarl import URL
 from harness_async import events
 from harness_async.config import RetryPolicy, Timeouts
 from harness_async.converters import parse_json, structure
-from harness_async.decoding import rows_decoder
+from harness_async.decoding import Decode, decode_rows, fast_decoder
 from harness_async.errors import Attempt, NotFoundError, UnexpectedResponseError
 from harness_async.pagination import Fetched
 from harness_async.protocol import (
@@ -29,8 +29,8 @@ from harness_async.protocol import (
     read_totals,
 )
 from harness_async.sending import Sender
+from harness_async.transport import Reply, Request
 from harness_async.walking import Bounds
-from harness_async.wire import Reply, Request
 
 T = TypeVar("T")
 
@@ -127,13 +127,15 @@ class Session:
         params: Mapping[str, QueryValue],
         *,
         finish: Callable[[T], T] | None = None,
+        fast: bool = False,
         **identifiers: str,
     ) -> PageSource[T]:
         """Make the source of a list, checking its arguments now rather than at the first page.
 
         `finish` completes each row from what the request knows.
         """
-        return PageSource(self, endpoint.format(**identifiers), params, cls, endpoint.first_page, finish)
+        decoder = cast("Decode[T]", fast_decoder(cls)) if fast else None  # type: ignore[arg-type]
+        return PageSource(self, endpoint.format(**identifiers), params, cls, endpoint.first_page, finish, decoder)
 
     def raw_source(self, path: str, cls: type[T], params: Mapping[str, QueryValue], first_page: int) -> PageSource[T]:
         """Make the source of any page-numbered list of the platform."""
@@ -178,7 +180,8 @@ class Session:
             body = jsonlib.dumps(json, allow_nan=False, separators=(",", ":")).encode()
             sent = merge_headers(sent, {"Content-Type": "application/json"})
         target = join_target(self.base_url, path, query)
-        return Request(endpoint.method, self.origin, target, sent, body, endpoint.repeatable)
+        url = URL(f"{self.origin}{target}", encoded=True)
+        return Request(endpoint.method, url, sent, body, endpoint.repeatable)
 
 
 @define(eq=False)
@@ -193,12 +196,11 @@ class PageSource(Generic[T]):
     finish: Callable[[T], T] | None = field(default=None, repr=False)
     _encoded: tuple[Bounds | None, str] = field(init=False, repr=False)  # the last query: pages of a window share it
     _target: str = field(init=False, repr=False)
-    _decode_rows: Callable[[bytes], list[T]] = field(init=False, repr=False)
+    fast: Decode[T] | None = field(default=None, repr=False)
 
     def __attrs_post_init__(self) -> None:
         self._encoded = (None, _encode(self.params))
         self._target = join_target(self._session.base_url, self.path)
-        self._decode_rows = rows_decoder(self.cls)
 
     def query_of(self, bounds: Bounds | None) -> str:
         """Encode the parameters, with a window in place of the caller's if there is one, to follow others."""
@@ -216,7 +218,7 @@ class PageSource(Generic[T]):
         """Ask for one page."""
         session = self._session
         target = f"{self._target}?limit={limit}&page={number}{self.query_of(bounds)}"
-        request = Request("GET", session.origin, target, session.headers)
+        request = Request("GET", URL(f"{session.origin}{target}", encoded=True), session.headers)
         answer = await session.sender.send(request, self._decode)
         rows = answer.value if self.finish is None else [self.finish(row) for row in answer.value]
         totals = read_totals(answer.reply.headers)
@@ -224,7 +226,7 @@ class PageSource(Generic[T]):
         return Fetched(items=rows, totals=totals, requests=len(answer.attempts))
 
     def _decode(self, reply: Reply) -> list[T]:
-        return self._decode_rows(reply.body)
+        return decode_rows(reply.body, self.cls, self.fast)
 
 
 def _encode(params: Mapping[str, QueryValue]) -> str:

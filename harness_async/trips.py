@@ -22,7 +22,7 @@ from harness_async.errors import (
 from harness_async.protocol import Headers, parse_error, parse_retry_after
 from harness_async.retry import Course, Random, Trouble
 from harness_async.throttling import Slot
-from harness_async.wire import Broken, Reply, Request
+from harness_async.transport import Broken, Reply, Request
 
 _KEPT_BODY = 64 * 1024
 """Bytes of a bad answer kept on its error: enough to see what it was."""

@@ -35,13 +35,6 @@ Bounds: TypeAlias = tuple[int | None, int | None]
 """Start and end of a window in milliseconds since 1970, as the filters take them; None is open."""
 
 
-FIRST_ROWS = 19_000
-"""Rows that one set takes: it would grow, for 1.5 ms, at 19,661."""
-
-_SHARDS = 256
-"""Sets for the rows after them: not before five million rows does one of these have as many."""
-
-
 @frozen
 class Ask:
     """A page to ask for."""
@@ -111,53 +104,31 @@ class Machine(Protocol):
         ...
 
 
-@define(eq=False, repr=False)
+@define(eq=False)
 class Seen:
-    """Which rows were delivered, by their hashes: some 60 to 140 bytes a row.
+    """The keys of delivered rows, hashed: some 60 to 140 bytes a row."""
 
-    A set that grows copies itself: with 160,000 entries for 6 ms, in which nothing else of the process runs. So the set
-    that takes the first rows is not let grow so far, and later ones go to many sets, by the low bits of their hashes.
-    """
-
-    _first: set[int] = field(factory=set)
-    _shards: Sequence[set[int]] = field(default=())
-    _count: int = field(default=0)
+    _keys: set[int] = field(factory=set, repr=False)
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._keys)
 
     def new(self, reply: Reply) -> Sequence[int]:
-        """Give the positions of rows not seen before, and remember them."""
-        keys = reply.keys
+        """Return the positions of rows not seen before, and remember them."""
+        keys, seen = reply.keys, self._keys
         if keys is None:
             return range(reply.count)
-        fresh = self._new_in_shards(keys) if self._shards else self._new_in_first(keys)
-        self._count += len(fresh)
-        if not self._shards and self._count > FIRST_ROWS:
-            self._shards = [set() for _ in range(_SHARDS)]
-        return fresh
-
-    def _new_in_first(self, keys: Sequence[int]) -> Sequence[int]:
-        seen = self._first
+        before = len(seen)
         if seen.isdisjoint(keys):
             # The whole page at once, as nearly every page can be: a loop over its rows costs six times as much.
             seen.update(keys)
-            if len(seen) - self._count == len(keys):
+            if len(seen) - before == len(keys):
                 return range(len(keys))
             seen.difference_update(keys)
         fresh: list[int] = []
         for position, key in enumerate(keys):
             if key not in seen:
                 seen.add(key)
-                fresh.append(position)
-        return fresh
-
-    def _new_in_shards(self, keys: Sequence[int]) -> Sequence[int]:
-        fresh: list[int] = []
-        for position, key in enumerate(keys):
-            shard = self._shards[key % _SHARDS]
-            if key not in shard and key not in self._first:
-                shard.add(key)
                 fresh.append(position)
         return fresh
 

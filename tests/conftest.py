@@ -89,13 +89,6 @@ def make_pacer() -> Callable[[], RatePacer]:
     return make
 
 
-@pytest.fixture(params=["direct", "session"])
-def each_wire(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run a test over connections of ours, and over a session as with an aiohttp that we do not know."""
-    monkeypatch.setattr("harness_async.transport.knows_aiohttp", lambda: request.param == "direct")
-    return str(request.param)
-
-
 @pytest.fixture
 async def connect(
     fake: FakeHarness, quick: RetryPolicy, make_pacer: Callable[[], RatePacer]

@@ -1,4 +1,4 @@
-"""What tests ask about the connections of a client."""
+"""What a client holds: connections in use or pooled, and places for requests in flight."""
 
 from __future__ import annotations
 
@@ -9,34 +9,40 @@ import aiohttp
 import pytest
 
 from harness_async import HarnessClient
-from harness_async.direct import DirectWire
-from harness_async.wire import SessionWire, Wire
+
+
+def http_session(client: HarnessClient) -> aiohttp.ClientSession | None:
+    """Return the HTTP session of a client; None before its first request."""
+    return client._session.sender.transport._session
+
+
+def connector_of(client: HarnessClient) -> aiohttp.BaseConnector:
+    """Return the connector of a client that was used."""
+    session = http_session(client)
+    assert session is not None
+    assert session.connector is not None
+    return session.connector
 
 
 def connections_in_use(client: HarnessClient) -> set[Any]:
-    """Give the connections that carry a request."""
-    wire = client._session.sender.transport.at_home().wire
-    kept = wire._peers.values() if isinstance(wire, DirectWire) else ()
-    return {*connector_of(wire)._acquired} - {connection.protocol for peer in kept for connection, _ in peer.idle}
+    """Return the connections that carry a request."""
+    return set(connector_of(client)._acquired)
 
 
-def open_connections(client: HarnessClient) -> set[Any]:
-    """Give the connections of a client, in use or not."""
-    connector = connector_of(client._session.sender.transport.at_home().wire)
-    return {*connector._acquired, *(protocol for kept in connector._conns.values() for protocol, _ in kept)}
+def free_places(client: HarnessClient) -> int:
+    """Return how many more requests may be in flight."""
+    return client._session.sender.places._value
 
 
-def connector_of(wire: Wire) -> aiohttp.BaseConnector:
-    """Give what opens the connections of a wire."""
-    if isinstance(wire, DirectWire):
-        return wire.connector
-    assert isinstance(wire, SessionWire)
-    assert wire._http.connector is not None
-    return wire._http.connector
+def is_idle(client: HarnessClient) -> bool:
+    """Return whether no request is in flight, none waits for its turn, and no connection is in use."""
+    sender = client._session.sender
+    free = free_places(client) == sender.max_in_flight
+    return free and sender.pacer.waiting == 0 and not connections_in_use(client)
 
 
 def anonymous_tls(protocol: int) -> ssl.SSLContext:
-    """Make a TLS context that needs no certificate."""
+    """Create a TLS context that needs no certificate."""
     context = ssl.SSLContext(protocol)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -29,7 +29,7 @@ from harness_async import (
     UnexpectedResponseError,
 )
 from harness_async.testing import Body, ClipPages, FakeHarness, Reset, SignInPage, Status, TooManyRequests
-from tests.connections import connector_of
+from tests.connections import connector_of, free_places, http_session
 
 Connect: TypeAlias = Callable[..., HarnessClient]
 
@@ -154,7 +154,7 @@ async def test_base_url_as_an_object(fake: FakeHarness) -> None:
 def test_construction_needs_no_loop_and_opens_nothing() -> None:
     """A client can be made where no loop runs; its HTTP session comes with the first call."""
     client = HarnessClient("pat.aa.t.s")
-    assert client._session.sender.transport._home is None
+    assert http_session(client) is None
 
 
 async def test_construction_in_a_loop_opens_nothing(client: HarnessClient) -> None:
@@ -162,7 +162,7 @@ async def test_construction_in_a_loop_opens_nothing(client: HarnessClient) -> No
     client.executions.list("default", "payments")
     client.projects.list_all()
     client.paginate("/v1/orgs")
-    assert client._session.sender.transport._home is None
+    assert http_session(client) is None
 
 
 @pytest.mark.parametrize(
@@ -185,9 +185,7 @@ def test_bad_settings_are_refused_at_construction(arguments: dict[str, Any], wor
 async def test_own_connections_are_closed(client: HarnessClient) -> None:
     """Closing closes the connections that the client made, and closing twice is fine."""
     await client.organizations.get("default")
-    home = client._session.sender.transport._home
-    assert home is not None
-    connector = connector_of(home.wire)
+    connector = connector_of(client)
     assert not connector.closed
     await client.close()
     assert connector.closed
@@ -806,13 +804,12 @@ async def test_a_shared_pacer_is_one_budget(
 async def test_max_in_flight(fake: FakeHarness, connect: Connect) -> None:
     """No more requests are under way at once than allowed, and all get their turn."""
     client = connect(max_in_flight=3)
-    places = client._session.sender.transport.at_home().places
     free: list[int] = []
-    fake.before_request = lambda _: free.append(places.free)
+    fake.before_request = lambda _: free.append(free_places(client))
     await asyncio.gather(*(client.organizations.get("default") for _ in range(12)))
     assert len(fake.requests) == 12
     assert min(free) == 0
-    assert places.free == 3
+    assert free_places(client) == 3
 
 
 async def test_conflict_is_typed(client: HarnessClient) -> None:

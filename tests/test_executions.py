@@ -39,6 +39,7 @@ from harness_async.testing import (
     TooManyRequests,
     Totals,
 )
+from tests.connections import free_places
 
 Connect: TypeAlias = Callable[..., HarnessClient]
 Serve: TypeAlias = Callable[..., Awaitable[str]]
@@ -491,7 +492,7 @@ async def test_wait_without_an_answer(fake: FakeHarness, client: HarnessClient) 
     fake.faults.add(SlowBody(chunk_size=1, pause=0.02))
     with pytest.raises(DeadlineExceededError, match="no answer yet"):
         await client.executions.wait("default", "payments", "run2", "stage", timeout=0.05, poll_interval=0.001)
-    assert client._session.sender.transport.at_home().places.free == 32
+    assert free_places(client) == 32
 
 
 async def test_wait_for_ever(fake: FakeHarness, client: HarnessClient) -> None:

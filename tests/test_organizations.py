@@ -275,11 +275,11 @@ async def test_delete_after_a_refusal_by_rate_is_no_success(fake: FakeHarness, c
 @pytest.mark.parametrize(
     ("body", "path"),
     [
-        pytest.param(b"{}", "$.org", id="no-envelope"),
+        pytest.param(b"{}", "$", id="no-envelope"),
         pytest.param(b"null", "$", id="null"),
         pytest.param(b"[]", "$", id="array"),
-        pytest.param(b'{"org": null}', "$.org", id="empty-envelope"),
-        pytest.param(b'{"org": []}', "$.org", id="array-in-envelope"),
+        pytest.param(b'{"org": null}', "$", id="empty-envelope"),
+        pytest.param(b'{"org": []}', "$", id="array-in-envelope"),
         pytest.param(b'{"org": {"name": "x"}}', "$.org.identifier", id="no-identifier"),
         pytest.param(b'{"org": {"identifier": null}}', "$.org.identifier", id="null-identifier"),
         pytest.param(b'{"org": {"identifier": 5}}', "$.org.identifier", id="number-identifier"),

@@ -213,7 +213,7 @@ async def test_org_is_filled_in(fake: FakeHarness, client: HarnessClient) -> Non
 @pytest.mark.parametrize(
     ("body", "path"),
     [
-        (b"{}", "$.project"),
+        (b"{}", "$"),
         (b"null", "$"),
         (b'{"project": {"name": "x"}}', "$.project.identifier"),
         (b'{"project": {"identifier": "a", "modules": "CD"}}', "$.project.modules"),
@@ -237,7 +237,11 @@ async def test_answers_that_do_not_fit(fake: FakeHarness, client: HarnessClient,
 
 @pytest.mark.parametrize(
     ("body", "path"),
-    [(b"{}", "$"), (b"[null]", "$[0]"), (b'[{"project": {"identifier": "a"}}, {"project": {}}]', "$[1].project")],
+    [
+        (b"{}", "$"),
+        (b"[null]", "$[0]"),
+        (b'[{"project": {"identifier": "a"}}, {"project": {}}]', "$[1].project.identifier"),
+    ],
 )
 async def test_lists_that_do_not_fit(fake: FakeHarness, client: HarnessClient, body: bytes, path: str) -> None:
     """A list that does not fit is a `DecodeError` that names the row."""

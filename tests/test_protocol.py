@@ -36,7 +36,6 @@ from harness_async.protocol import (
     read_totals,
     texts,
 )
-from harness_async.wire import Request
 
 FIXTURES = Path(__file__).parent / "fixtures"
 QUICK = settings(max_examples=60, deadline=None)
@@ -135,7 +134,7 @@ def test_urls_keep_the_encoding_of_paths(org: str, project: str) -> None:
     """Behind a base URL the path stays as it was encoded, prefix and all."""
     path = Endpoint("GET", "/v1/orgs/{org}/projects/{project}").format(org=org, project=project)
     base = URL("https://app.harness.io/gateway")
-    url = Request("GET", base.origin(), join_target(base, path), {}).url
+    url = URL(f"{base.origin()}{join_target(base, path)}", encoded=True)
     assert str(url) == f"https://app.harness.io/gateway{path}"
     assert (url.raw_path, url.host, url.raw_query_string, url.raw_fragment) == (
         f"/gateway{path}",
@@ -247,7 +246,7 @@ def test_queries_give_back_their_parameters(params: dict[str, list[str]]) -> Non
 def test_joined_urls(base: str, path: str, query: str, expected: str) -> None:
     """Base, path and query are put together as they are, each encoded once."""
     target = join_target(URL(base), path, query)
-    assert str(Request("GET", URL(base).origin(), target, {}).url) == expected
+    assert str(URL(f"{URL(base).origin()}{target}", encoded=True)) == expected
 
 
 # -- times -----------------------------------------------------------------------------------------------------------

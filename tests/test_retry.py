@@ -30,7 +30,7 @@ WILL_NOT = [300, 302, 304, 307, 400, 401, 403, 404, 405, 409, 410, 412, 415, 422
 SITUATIONS: dict[str, list[Failure]] = {
     "nothing was sent: refused, DNS, no connect": [Failure(Trouble.NOT_SENT)],
     "TLS or certificate refused, bad address": [Failure(Trouble.UNUSABLE)],
-    "connection lost, no answer in time": [Failure(Trouble.LOST)],
+    "connection lost, no answer in time": [Failure(Trouble.LOST), Failure(Trouble.READ_TIMEOUT)],
     "answer cut off": [Failure(Trouble.CUT), Failure(Trouble.CUT, 200)],
     "success that is not JSON": [Failure(Trouble.NOT_JSON), Failure(Trouble.NOT_JSON, 200)],
     "success that is an HTML page": [Failure(Trouble.HTML), Failure(Trouble.HTML, 200)],
@@ -170,7 +170,7 @@ def test_backoff_never_leaves_its_bounds(retry_number: int, first: float, more: 
 
 # -- the course of a call --------------------------------------------------------------------------------------------
 
-LOST = Failure(Trouble.LOST)
+LOST = Failure(Trouble.READ_TIMEOUT)
 GATE = Failure(Trouble.STATUS, 429)
 BUSY = Failure(Trouble.STATUS, 503)
 GARBLED = Failure(Trouble.NOT_JSON, 200)

@@ -239,7 +239,7 @@ async def test_no_answer_at_all(watch: Watch, server: FakeHarness) -> None:
         await watch.fails(client.organizations.get("default"))
     server.faults.add(CompressedZeros(2_000_000))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("harness_async.wire.MAX_BODY", 1000)
+        patch.setattr("harness_async.transport.MAX_BODY", 1000)
         async with watch.connect(server.url) as client:
             await watch.fails(client.organizations.get("default"))
     watch.check()

@@ -59,13 +59,12 @@ from harness_async.testing import (
     Status,
     TooManyRequests,
 )
-from tests.connections import anonymous_tls, connections_in_use
+from tests.connections import anonymous_tls, free_places, is_idle
 
 Connect: TypeAlias = Callable[..., HarnessClient]
 Serve: TypeAlias = Callable[..., Awaitable[str]]
 
 ORG = b'{"org":{"identifier":"default","name":"Default"}}'
-pytestmark = pytest.mark.usefixtures("each_wire")
 
 ONCE = RetryPolicy(max_attempts=1)
 
@@ -73,14 +72,6 @@ ONCE = RetryPolicy(max_attempts=1)
 def quick(attempts: int | None = None, **options: Any) -> RetryPolicy:
     """Make a policy that retries almost at once."""
     return RetryPolicy(initial_backoff=0.001, max_backoff=0.002, max_attempts=attempts, **options)
-
-
-def is_idle(client: HarnessClient) -> bool:
-    """Tell whether all places are free and all connections given back."""
-    transport = client._session.sender.transport
-    home = transport._home
-    assert home is not None
-    return home.places.free == transport.max_in_flight and not connections_in_use(client)
 
 
 # -- answers that are not the API's ------------------------------------------------------------------------------------
@@ -820,7 +811,7 @@ async def test_cancellation(fake: FakeHarness, connect: Connect, place: str) -> 
         holder.cancel()
         with pytest.raises(asyncio.CancelledError):
             await holder
-    assert sender.transport.at_home().places.free == 1
+    assert free_places(client) == 1
     assert sender.pacer.waiting == 0
     if place != "pace":
         assert is_idle(client)
@@ -1022,7 +1013,6 @@ def test_silent_by_default(tmp_path: Any) -> None:
 import asyncio
 from harness_async import HarnessClient, HarnessError, RetryPolicy
 from harness_async.testing import FakeHarness, Reset, Status, TooManyRequests
-from tests.connections import anonymous_tls, connections_in_use
 
 async def main():
     async with FakeHarness() as fake:

@@ -43,7 +43,7 @@ from harness_async.testing import (
     TooManyRequests,
 )
 from harness_async.throttling import COOLDOWNS, OUTAGE_FAILURES, OUTAGE_PAUSES, Throttle
-from tests.connections import connections_in_use
+from tests.connections import connections_in_use, is_idle
 from tests.virtual import run_jumping
 
 Connect: TypeAlias = Callable[..., HarnessClient]
@@ -125,15 +125,6 @@ async def crew(client: HarnessClient, count: int, workers: int = 32) -> None:
 def free_throttle() -> Throttle:
     """Make a throttle that paces nothing: what holds requests back then is the gate."""
     return Throttle(None, rng=NoJitter())
-
-
-def is_idle(client: HarnessClient) -> bool:
-    """Tell whether all places are free, nobody waits for the pace, and no connection is out."""
-    sender = client._session.sender
-    home = sender.transport._home
-    assert home is not None
-    free = home.places.free == sender.transport.max_in_flight
-    return free and sender.pacer.waiting == 0 and not connections_in_use(client)
 
 
 # -- cancellation ------------------------------------------------------------------------------------------------------

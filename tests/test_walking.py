@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import sys
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 
 from harness_async import PaginationError
 from harness_async.protocol import Totals
-from harness_async.walking import FIRST_ROWS, Ask, LiveMachine, Reply, Seen
+from harness_async.walking import Ask, LiveMachine, Reply, Seen
 
 Headers: TypeAlias = Literal["both", "items", "pages", "size", "none"]
 
@@ -246,27 +245,12 @@ def test_totals_at_random_end_the_walk(rows: int, limit: int, seed: int) -> None
 # -- what was delivered ------------------------------------------------------------------------------------------------
 
 
-@given(pages=st.lists(st.lists(st.integers(-600, 600), max_size=8), max_size=30), first=st.integers(0, 40))
-@settings(max_examples=300, deadline=None)
-def test_each_row_is_new_once_wherever_it_is_kept(pages: list[list[int]], first: int) -> None:
-    """However full the first set is when others take over, a row is new when it comes first, and never again."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("harness_async.walking.FIRST_ROWS", first)
-        seen, known = Seen(), set[int]()
-        for keys in pages:
-            wanted = [position for position, key in enumerate(keys) if key not in {*known, *keys[:position]}]
-            assert list(seen.new(Reply((), keys, Totals()))) == wanted
-            known.update(keys)
-            assert len(seen) == len(known)
-
-
-def test_no_set_of_a_long_walk_grows_for_long() -> None:
-    """A set copies itself when it grows: with a hundred thousand rows none is so large that this would take long."""
-    seen = Seen()
-    rng = random.Random(1)
-    for _ in range(1000):
-        seen.new(Reply((), [rng.getrandbits(61) for _ in range(100)], Totals()))
-    assert len(seen) == 100_000
-    assert len(seen._first) <= FIRST_ROWS + 100
-    assert sys.getsizeof(seen._first) < 600_000  # with 32,768 slots; the next size has four times as many
-    assert max(map(len, seen._shards)) < 1000
+@given(pages=st.lists(st.lists(st.integers(-600, 600), max_size=8), max_size=30))
+def test_each_row_is_new_once(pages: list[list[int]]) -> None:
+    """A row is new when it comes first, and never again."""
+    seen, known = Seen(), set[int]()
+    for keys in pages:
+        wanted = [position for position, key in enumerate(keys) if key not in {*known, *keys[:position]}]
+        assert list(seen.new(Reply((), keys, Totals()))) == wanted
+        known.update(keys)
+        assert len(seen) == len(known)

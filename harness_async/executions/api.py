@@ -118,7 +118,7 @@ class ExecutionsAPI:
         prefetch: int = 0,
         consistency: Consistency = "live",
     ) -> ListPager[Execution]:
-        source = self._session.source(_LIST, Execution, params, org=ref.org, project=ref.project)
+        source = self._session.source(_LIST, Execution, params, fast=True, org=ref.org, project=ref.project)
         return ListPager(
             ListPlan(
                 source=source,
@@ -388,7 +388,7 @@ class ExecutionsAPI:
             bottleneck=sender.bottleneck,
             rate=sender.rate,
             concurrency=check_whole("concurrency", concurrency, 1),
-            max_in_flight=sender.transport.max_in_flight,
+            max_in_flight=sender.max_in_flight,
             on_error=check_on_error(on_error),
             on_progress=on_progress,
             unlisted=unlisted,
