@@ -34,10 +34,10 @@ from typing import Literal, TypeAlias
 
 from attrs import define, field, frozen
 
-from harness_async.checking import CheckedMachine
-from harness_async.protocol import Totals
-from harness_async.seeking import SeekMachine
-from harness_async.walking import Ask, Bounds, Guarantee, LiveMachine, Machine, Reply
+from harness_async.http.protocol import Totals
+from harness_async.pagination.checked import CheckedMachine
+from harness_async.pagination.seek import SeekMachine
+from harness_async.pagination.strategy import Ask, Bounds, Guarantee, LiveMachine, Machine, Reply
 
 Order: TypeAlias = Literal["newest", "oldest", "hash"]
 Mode: TypeAlias = Literal["naive", "live", "checked", "strict"]

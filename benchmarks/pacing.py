@@ -29,9 +29,9 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 from attrs import frozen
 
 from harness_async import RateLimit, RatePacer, RetryPolicy
-from harness_async.retry import backoff
+from harness_async.http.rate_limit import Slot, Throttle
+from harness_async.http.retry import backoff
 from harness_async.testing import Bucket, FixedWindow, SlidingCounter, SlidingWindow
-from harness_async.throttling import Slot, Throttle
 
 T = TypeVar("T")
 

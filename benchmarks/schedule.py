@@ -13,12 +13,12 @@ from typing import Any
 import looptime
 from attrs import define, field
 
-from harness_async.bulk import BulkRun
-from harness_async.crew import Job
-from harness_async.outcomes import ProjectRef
-from harness_async.pagination import Fetched, ListPager, ListPlan, hashes_by
-from harness_async.protocol import ServerClock, Totals
-from harness_async.walking import Bounds
+from harness_async.bulk.models import ProjectRef
+from harness_async.bulk.run import BulkRun
+from harness_async.bulk.workers import Job
+from harness_async.http.protocol import ServerClock, Totals
+from harness_async.pagination.pager import Fetched, ListPager, ListPlan, hashes_by
+from harness_async.pagination.strategy import Bounds
 
 
 @define

@@ -7,7 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness_async.bulk import BulkRun
+    from harness_async.bulk.models import BulkReport, Plan, Progress, ProjectOutcome, ProjectRef
+    from harness_async.bulk.run import BulkRun
+    from harness_async.bulk.sync import ProjectState, SyncRun, SyncState
     from harness_async.client import HarnessClient
     from harness_async.config import RateLimit, RetryPolicy, Timeouts
     from harness_async.errors import (
@@ -46,15 +48,13 @@ if TYPE_CHECKING:
         ResponseReceived,
         RetryPlanned,
     )
-    from harness_async.executions import Execution, ExecutionStatus
-    from harness_async.organizations import Organization
-    from harness_async.outcomes import BulkReport, Plan, Progress, ProjectOutcome, ProjectRef
-    from harness_async.pacing import Pacer, RatePacer
-    from harness_async.pagination import Page, Pager, Walk, WalkReport
-    from harness_async.projects import Project
-    from harness_async.session import Response
+    from harness_async.http.pacer import Pacer, RatePacer
+    from harness_async.http.session import Response
+    from harness_async.pagination.pager import Page, Pager, Walk, WalkReport
+    from harness_async.resources.executions import Execution, ExecutionStatus
+    from harness_async.resources.organizations import Organization
+    from harness_async.resources.projects import Project
     from harness_async.stats import Stats
-    from harness_async.sync import ProjectState, SyncRun, SyncState
 
 __all__ = [
     "APIStatusError",
@@ -119,7 +119,7 @@ __all__ = [
 # Names are imported when they are first asked for: the pytest plugin lives in this package and is loaded by every test
 # run of every project on the machine, which must not pay for the client.
 _HOMES = {
-    "BulkRun": "bulk",
+    "BulkRun": "bulk.run",
     "HarnessClient": "client",
     "RateLimit": "config",
     "RetryPolicy": "config",
@@ -156,26 +156,26 @@ _HOMES = {
     "RequestSent": "events",
     "ResponseReceived": "events",
     "RetryPlanned": "events",
-    "Execution": "executions",
-    "ExecutionStatus": "executions",
-    "Organization": "organizations",
-    "BulkReport": "outcomes",
-    "Plan": "outcomes",
-    "Progress": "outcomes",
-    "ProjectOutcome": "outcomes",
-    "ProjectRef": "outcomes",
-    "Pacer": "pacing",
-    "RatePacer": "pacing",
-    "Page": "pagination",
-    "Pager": "pagination",
-    "Walk": "pagination",
-    "WalkReport": "pagination",
-    "Project": "projects",
-    "Response": "session",
+    "Execution": "resources.executions",
+    "ExecutionStatus": "resources.executions",
+    "Organization": "resources.organizations",
+    "BulkReport": "bulk.models",
+    "Plan": "bulk.models",
+    "Progress": "bulk.models",
+    "ProjectOutcome": "bulk.models",
+    "ProjectRef": "bulk.models",
+    "Pacer": "http.pacer",
+    "RatePacer": "http.pacer",
+    "Page": "pagination.pager",
+    "Pager": "pagination.pager",
+    "Walk": "pagination.pager",
+    "WalkReport": "pagination.pager",
+    "Project": "resources.projects",
+    "Response": "http.session",
     "Stats": "stats",
-    "ProjectState": "sync",
-    "SyncRun": "sync",
-    "SyncState": "sync",
+    "ProjectState": "bulk.sync",
+    "SyncRun": "bulk.sync",
+    "SyncState": "bulk.sync",
 }
 
 

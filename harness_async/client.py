@@ -12,16 +12,16 @@ from yarl import URL
 
 from harness_async.config import RateLimit, RetryPolicy, Timeouts, check_max_in_flight, resolve
 from harness_async.events import Event
-from harness_async.executions import ExecutionsAPI
-from harness_async.organizations import OrganizationsAPI
-from harness_async.pacing import Pacer, RatePacer
-from harness_async.pagination import ListPager, ListPlan, Pager, hashes_by
-from harness_async.projects import ProjectsAPI
-from harness_async.protocol import QueryValue
-from harness_async.sending import Sender
-from harness_async.session import Response, Session
+from harness_async.http.pacer import Pacer, RatePacer
+from harness_async.http.protocol import QueryValue
+from harness_async.http.sender import Sender
+from harness_async.http.session import Response, Session
+from harness_async.http.transport import Transport
+from harness_async.pagination.pager import ListPager, ListPlan, Pager, hashes_by
+from harness_async.resources.executions import ExecutionsAPI
+from harness_async.resources.organizations import OrganizationsAPI
+from harness_async.resources.projects import ProjectsAPI
 from harness_async.stats import Stats
-from harness_async.transport import Transport
 
 if TYPE_CHECKING:
     import aiohttp

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Self
 from attrs import field, frozen
 
 if TYPE_CHECKING:
-    from harness_async.outcomes import BulkReport, Plan
+    from harness_async.bulk.models import BulkReport, Plan
 
 
 @frozen(kw_only=True)

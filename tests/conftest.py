@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 import pytest
 
 from harness_async import HarnessClient, RateLimit, RatePacer, RetryPolicy
+from harness_async.http.rate_limit import Throttle
 from harness_async.testing import FakeHarness
-from harness_async.throttling import Throttle
 
 RawAnswer: TypeAlias = Callable[[bytes], bytes | None]
 """Takes a request as it came; the bytes to answer, b"" to stay silent, None to hang up."""

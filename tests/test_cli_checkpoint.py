@@ -15,7 +15,7 @@ from harness_async.cli import app
 from harness_async.cli.durable import DurableOutput
 from harness_async.testing import FakeHarness
 from harness_async.testing.threads import run_in_thread
-from tests.kill_exports import main as kill_exports
+from tests.support.kill_exports import main as kill_exports
 
 
 class Crash(BaseException):

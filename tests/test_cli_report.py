@@ -20,6 +20,7 @@ import pytest
 from rich.console import Console
 
 from harness_async import BulkReport, Progress, ProjectOutcome, ProjectRef
+from harness_async.bulk.models import OutcomeStatus
 from harness_async.cli.report import Closing, Ending, LiveLines, ProgressView, about, print_closing
 from harness_async.cli.view import advise
 from harness_async.errors import (
@@ -33,7 +34,6 @@ from harness_async.errors import (
     UnexpectedResponseError,
     status_error_class,
 )
-from harness_async.outcomes import OutcomeStatus
 from harness_async.stats import Stats
 from harness_async.testing import Delay, FakeHarness, run_in_thread
 

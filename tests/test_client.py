@@ -29,7 +29,7 @@ from harness_async import (
     UnexpectedResponseError,
 )
 from harness_async.testing import Body, ClipPages, FakeHarness, Reset, SignInPage, Status, TooManyRequests
-from tests.connections import connector_of, free_places, http_session
+from tests.support.connections import connector_of, free_places, http_session
 
 Connect: TypeAlias = Callable[..., HarnessClient]
 

@@ -9,6 +9,7 @@ import pytest
 
 import harness_async
 from harness_async import errors
+from harness_async.bulk.models import BulkReport, ProjectOutcome, ProjectRef
 from harness_async.errors import (
     APIStatusError,
     Attempt,
@@ -38,8 +39,7 @@ from harness_async.errors import (
     UnsupportedMediaTypeError,
     status_error_class,
 )
-from harness_async.outcomes import BulkReport, ProjectOutcome, ProjectRef
-from harness_async.protocol import Headers
+from harness_async.http.protocol import Headers
 
 TREE: dict[type[HarnessError], tuple[type[BaseException], ...]] = {
     HarnessError: (Exception,),

@@ -14,9 +14,9 @@ import pytest
 import harness_async
 from harness_async import HarnessClient, HarnessError, RateLimit, RetryPolicy, Timeouts
 from harness_async.config import RETRY_STATUSES
-from harness_async.executions import ExecutionsAPI
-from harness_async.organizations import OrganizationsAPI
-from harness_async.projects import ProjectsAPI
+from harness_async.resources.executions import ExecutionsAPI
+from harness_async.resources.organizations import OrganizationsAPI
+from harness_async.resources.projects import ProjectsAPI
 
 DOCUMENTED = {
     "client": "HarnessClient Timeouts RetryPolicy RateLimit Pacer Event Stats Response",

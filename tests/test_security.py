@@ -25,6 +25,7 @@ from harness_async import (
     RetryPolicy,
     Timeouts,
 )
+from harness_async.http.rate_limit import Throttle
 from harness_async.testing import (
     Body,
     CompressedZeros,
@@ -38,7 +39,6 @@ from harness_async.testing import (
     Status,
     TooManyRequests,
 )
-from harness_async.throttling import Throttle
 
 Serve: TypeAlias = Callable[..., Awaitable[str]]
 
@@ -239,7 +239,7 @@ async def test_no_answer_at_all(watch: Watch, server: FakeHarness) -> None:
         await watch.fails(client.organizations.get("default"))
     server.faults.add(CompressedZeros(2_000_000))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("harness_async.transport.MAX_BODY", 1000)
+        patch.setattr("harness_async.http.transport.MAX_BODY", 1000)
         async with watch.connect(server.url) as client:
             await watch.fails(client.organizations.get("default"))
     watch.check()

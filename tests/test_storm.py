@@ -29,6 +29,7 @@ from harness_async import (
     RetryPolicy,
     Timeouts,
 )
+from harness_async.http.rate_limit import COOLDOWNS, OUTAGE_FAILURES, OUTAGE_PAUSES, Throttle
 from harness_async.testing import (
     Bucket,
     CutBody,
@@ -42,9 +43,8 @@ from harness_async.testing import (
     Status,
     TooManyRequests,
 )
-from harness_async.throttling import COOLDOWNS, OUTAGE_FAILURES, OUTAGE_PAUSES, Throttle
-from tests.connections import connections_in_use, is_idle
-from tests.virtual import run_jumping
+from tests.support.connections import connections_in_use, is_idle
+from tests.support.virtual import run_jumping
 
 Connect: TypeAlias = Callable[..., HarnessClient]
 

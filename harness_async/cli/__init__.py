@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from harness_async.bulk.models import ProjectRef
 from harness_async.cli.arguments import (
     AccountOption,
     BaseUrlOption,
@@ -38,10 +39,9 @@ from harness_async.cli.rows import choose_format, give_up_stdout, iso, make_row,
 from harness_async.cli.syncing import SyncJob, sync_rows
 from harness_async.cli.view import count, plain, print_error, print_members, print_note, print_rows, styled_status
 from harness_async.config import RateLimit
-from harness_async.converters import unstructure
-from harness_async.executions import Execution
-from harness_async.outcomes import ProjectRef
-from harness_async.pagination import Page
+from harness_async.pagination.pager import Page
+from harness_async.resources.executions import Execution
+from harness_async.serialization.converters import unstructure
 
 app: typer.Typer = typer.Typer(
     name="harness-async",

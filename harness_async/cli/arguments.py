@@ -11,8 +11,8 @@ from typing import Annotated, Any, TypeAlias
 import typer
 from attrs import frozen
 
+from harness_async.bulk.models import ProjectRef
 from harness_async.cli.connecting import DEMO_PROJECT
-from harness_async.outcomes import ProjectRef
 
 
 class RowFormat(StrEnum):

@@ -17,11 +17,11 @@ from typing import Any, BinaryIO
 
 from attrs import define, field
 
+from harness_async.bulk.models import ProjectOutcome, ProjectRef
 from harness_async.cli.arguments import RowFormat
 from harness_async.cli.connecting import CommandError
 from harness_async.cli.rows import encoder
-from harness_async.executions import Execution
-from harness_async.outcomes import ProjectOutcome, ProjectRef
+from harness_async.resources.executions import Execution
 
 _SPOOL_BYTES = 256 * 1024
 """Bytes of one project's rows kept in memory, about a thousand rows; more wait in a temporary file."""

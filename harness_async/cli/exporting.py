@@ -12,8 +12,9 @@ from typing import BinaryIO
 from attrs import define, evolve, field, frozen
 from rich.console import Console
 
-from harness_async.bulk import BulkRun
-from harness_async.checkpoint import begun
+from harness_async.bulk.checkpoint import begun
+from harness_async.bulk.models import Plan, Progress, ProjectLike, ProjectRef, Projects, reason
+from harness_async.bulk.run import BulkRun
 from harness_async.cli.arguments import Filters, RowFormat
 from harness_async.cli.connecting import COMPLETE, INCOMPLETE, CommandError, Connection, Patience, checked, connect
 from harness_async.cli.durable import DurableOutput
@@ -23,8 +24,7 @@ from harness_async.cli.view import plain, print_note, show, stderr, stdout
 from harness_async.client import HarnessClient
 from harness_async.config import RateLimit
 from harness_async.errors import AuthenticationError, CheckpointError, HarnessError
-from harness_async.executions import Execution
-from harness_async.outcomes import Plan, Progress, ProjectLike, ProjectRef, Projects, reason
+from harness_async.resources.executions import Execution
 
 
 @frozen(kw_only=True)

@@ -20,8 +20,8 @@ from attrs import fields
 
 from harness_async.cli.arguments import RowFormat
 from harness_async.cli.connecting import CommandError
-from harness_async.converters import unstructure
-from harness_async.executions import Execution
+from harness_async.resources.executions import Execution
+from harness_async.serialization.converters import unstructure
 
 _WAITING_ROWS = 1000
 """Rows that may wait for the file before the consumer waits too: ten pages."""

@@ -1,0 +1,1 @@
+"""The same list of many projects, read concurrently."""

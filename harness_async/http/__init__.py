@@ -1,0 +1,1 @@
+"""One call of the API, from a request to a decoded object."""

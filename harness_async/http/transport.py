@@ -1,0 +1,211 @@
+"""HTTP with `aiohttp.ClientSession`. No other module imports aiohttp's client.
+
+`AiohttpTransport.send` performs one exchange: it sends a request once and reads the response to its end. It follows no
+redirect, keeps no cookie, and never repeats a request. aiohttp would resend an idempotent request by itself when a
+kept-alive connection turns out to be closed; a client middleware prevents that, so that each send is paced, counted
+and decided on by the caller. A borrowed session keeps its own middlewares, proxies, certificates and tracing, and with
+them aiohttp's single resend of GET, HEAD, OPTIONS, PUT and DELETE.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import socket
+from collections.abc import Mapping
+
+import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
+from attrs import define, field
+from yarl import URL
+
+from harness_async._version import __version__
+from harness_async.config import Timeouts
+from harness_async.http.retry import Trouble
+
+MAX_BODY = 64 * 1024 * 1024
+"""Bytes of a response body, after decompression. The state of a workspace is the largest known response; a full page
+of executions has about 28 kB."""
+
+MAX_HEADER_FIELD = 64 * 1024
+"""Bytes of one header field or of the status line."""
+
+USER_AGENT = f"harness_async/{__version__} aiohttp/{aiohttp.__version__}"
+
+_LARGE_BODY = 2**20
+"""aiohttp warns about larger bodies that are not passed as a file."""
+
+_PERMANENT_DNS_ERRORS = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
+
+_AIOHTTP_ERRORS = (aiohttp.ClientError, HttpProcessingError, TimeoutError, OSError)
+
+
+@define(eq=False)
+class Request:
+    """A request, ready to be sent."""
+
+    method: str
+    url: URL
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes | None = field(default=None, repr=False)
+    repeatable: bool = True
+    """Whether sending it twice has the same effect as sending it once."""
+
+
+@define(eq=False)
+class Reply:
+    """A response, read to its end."""
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=lambda body: f"<{len(body)} bytes>")
+
+
+class Broken(Exception):  # noqa: N818 - internal; the sender turns it into a public error
+    """An exchange that brought no usable response."""
+
+    def __init__(self, trouble: Trouble, text: str, *, timed_out: bool = False) -> None:
+        super().__init__(text)
+        self.trouble = trouble
+        self.timed_out = timed_out
+
+
+class Transport:
+    """The HTTP session of one client, opened by the first request in the loop that runs then.
+
+    Safe for concurrent use by the tasks of that loop.
+    """
+
+    def __init__(self, borrowed: aiohttp.ClientSession | None = None) -> None:
+        self.closed: bool = False
+        """Whether `close` was called."""
+
+        self._borrowed = borrowed
+        self._session: aiohttp.ClientSession | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = 0
+
+    def open(self) -> None:
+        """Create the HTTP session on first use.
+
+        Raises:
+            RuntimeError: The client is closed, or belongs to another event loop or process.
+        """
+        loop = asyncio.get_running_loop()
+        if self.closed:
+            raise RuntimeError("This HarnessClient is closed; create a new one")
+        if self._session is None:
+            self._session = create_session() if self._borrowed is None else self._borrowed
+            self._loop, self._pid = loop, os.getpid()
+        elif self._pid != os.getpid():
+            raise RuntimeError("This HarnessClient was used before a fork; create the client in the child process")
+        elif self._loop is not loop:
+            raise RuntimeError("This HarnessClient belongs to another event loop; create one client per event loop")
+
+    async def exchange(self, request: Request, timeouts: Timeouts) -> Reply:
+        """Send a request once and read the response to its end.
+
+        Raises:
+            Broken: No usable response arrived.
+            RuntimeError: The client was closed meanwhile.
+        """
+        session = self._session
+        if session is None:
+            raise RuntimeError("This HarnessClient was closed during a request")
+        try:
+            response = await session.request(
+                request.method,
+                request.url,
+                headers=request.headers,
+                data=_as_data(request.body),
+                skip_auto_headers=("Content-Type",),
+                allow_redirects=False,
+                raise_for_status=False,
+                auto_decompress=True,
+                max_line_size=MAX_HEADER_FIELD,
+                max_field_size=MAX_HEADER_FIELD,
+                # `connect` covers DNS and TLS, `sock_read` the time between two pieces of the response.
+                timeout=aiohttp.ClientTimeout(connect=timeouts.connect, sock_read=timeouts.read),
+            )
+            async with response:
+                return Reply(response.status, response.headers, await _read_body(response))
+        except _AIOHTTP_ERRORS as error:
+            raise translate(error) from _as_cause(error)
+
+    async def close(self) -> None:
+        """Close the HTTP session unless it is borrowed. May be called twice, and in any loop."""
+        self.closed = True
+        session, self._session = self._session, None
+        if session is not None and session is not self._borrowed and self._pid == os.getpid():
+            await session.close()
+
+
+def create_session() -> aiohttp.ClientSession:
+    """Create an HTTP session without cookies and without aiohttp's own resends."""
+    return aiohttp.ClientSession(
+        # The number of requests in flight is limited by the caller, so that waiting counts as queueing.
+        connector=aiohttp.TCPConnector(limit=0),
+        # A sign-in page's cookies must not change later responses.
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"User-Agent": USER_AGENT},
+        middlewares=(_prevent_resend,),
+    )
+
+
+async def _prevent_resend(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Translate a lost connection before aiohttp sees it and resends the request."""
+    try:
+        return await handler(request)
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise translate(error) from error
+
+
+async def _read_body(response: aiohttp.ClientResponse) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        while not response.content.at_eof():
+            chunk = await response.content.readany()
+            size += len(chunk)
+            if size > MAX_BODY:
+                raise Broken(  # noqa: TRY301
+                    Trouble.OVERSIZED, f"the response body exceeds {MAX_BODY // 2**20} MiB"
+                )
+            chunks.append(chunk)
+    except BaseException:
+        response.close()
+        raise
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _as_data(body: bytes | None) -> bytes | io.BytesIO | None:
+    return body if body is None or len(body) < _LARGE_BODY else io.BytesIO(body)
+
+
+def _as_cause(error: Exception) -> Exception | None:
+    """Return an error as a cause, unless it holds the request's headers (the key) or quotes the response."""
+    quoting = aiohttp.ClientResponseError | aiohttp.ClientPayloadError | HttpProcessingError
+    return None if isinstance(error, quoting) else error
+
+
+def translate(error: Exception) -> Broken:  # noqa: PLR0911 - a table
+    """Classify an error of aiohttp: whether the request was sent, and whether another attempt may help."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    match error:
+        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError() | aiohttp.ServerFingerprintMismatch():
+            return Broken(Trouble.UNUSABLE, f"the connection is not secure: {text}")
+        case aiohttp.InvalidURL() | aiohttp.ClientHttpProxyError():
+            return Broken(Trouble.UNUSABLE, text)
+        case aiohttp.ClientConnectorDNSError() if getattr(error.os_error, "errno", None) in _PERMANENT_DNS_ERRORS:
+            return Broken(Trouble.UNUSABLE, f"the host is unknown: {text}")
+        case aiohttp.ConnectionTimeoutError():
+            return Broken(Trouble.NOT_SENT, "no connection in time", timed_out=True)
+        case aiohttp.ClientConnectorError():
+            return Broken(Trouble.NOT_SENT, text)
+        case TimeoutError():
+            return Broken(Trouble.READ_TIMEOUT, "no response in time", timed_out=True)
+        case aiohttp.ClientPayloadError() | aiohttp.ClientResponseError() | HttpProcessingError():
+            return Broken(Trouble.CUT, f"the response was cut off or garbled: {text}")
+        case _:
+            return Broken(Trouble.LOST, f"the connection was lost: {text}")

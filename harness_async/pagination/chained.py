@@ -1,0 +1,132 @@
+"""A list of lists as one list: the rows of an inner list for each item of an outer one."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+from harness_async.errors import HarnessError
+from harness_async.pagination.pager import Page, Pager, Walk, WalkReport
+
+Outer = TypeVar("Outer")
+T = TypeVar("T")
+
+_AHEAD = 4
+"""Inner lists under way at once: enough to hide the latency behind the default pace (400 a minute, half a second
+an answer), few enough to leave most places to others."""
+
+
+class ChainWalk(Walk[T], Generic[Outer, T]):
+    """The driver of a chain: a few inner walks under way, their rows in the order of the outer list."""
+
+    def __init__(self, chain: ChainPager[Outer, T]) -> None:
+        super().__init__()
+        self._chain = chain
+        self._outer = chain.outer.walk() if isinstance(chain.outer, Pager) else None
+        self._waiting: deque[Outer] = deque(() if isinstance(chain.outer, Pager) else chain.outer)
+        self._walks: deque[tuple[Outer, Walk[T]]] = deque()
+        self._ended = WalkReport()
+        self._done = False
+
+    @property
+    def report(self) -> WalkReport:
+        """What all the walks cost together."""
+        total = self._ended if self._outer is None else _add(self._outer.report, self._ended)
+        for _, walk in self._walks:
+            total = _add(total, walk.report)
+        return total
+
+    async def take_page(self) -> Page[T] | None:
+        """Wait for the next page of any inner list that has rows; None at the end."""
+        while not self._done:
+            self._top_up()
+            if not self._walks:
+                await self._read_outer()
+                continue
+            page = await self._read_inner()
+            if page is not None and page.items:
+                return page
+        return None
+
+    async def aclose(self) -> None:
+        """End all walks and wait until nothing of them is under way. May be called twice."""
+        self._done = True
+        if self._outer is not None:
+            await self._outer.aclose()
+        while self._walks:
+            await self._end_first()
+
+    def _top_up(self) -> None:
+        while self._waiting and len(self._walks) < _AHEAD:
+            item = self._waiting.popleft()
+            walk = self._chain.inner(item).walk()
+            walk.start()
+            self._walks.append((item, walk))
+
+    async def _read_outer(self) -> None:
+        page = None if self._outer is None else await self._outer.read_page()
+        if page is None:
+            self._done = True
+        else:
+            self._waiting.extend(page.items)
+
+    async def _read_inner(self) -> Page[T] | None:
+        item, walk = self._walks[0]
+        try:
+            page = await walk.read_page()
+        except HarnessError as error:
+            if not self._chain.skip(item, error):
+                raise
+            page = None
+        if page is None:
+            await self._end_first()
+        return page
+
+    async def _end_first(self) -> None:
+        _, walk = self._walks.popleft()
+        await walk.aclose()
+        self._ended = _add(self._ended, walk.report)
+
+
+def _add(one: WalkReport, other: WalkReport) -> WalkReport:
+    return WalkReport(
+        requests=one.requests + other.requests,
+        pages=one.pages + other.pages,
+        rows=one.rows + other.rows,
+        duplicates=one.duplicates + other.duplicates,
+    )
+
+
+class ChainPager(Pager[T], Generic[Outer, T]):
+    """The pager of a chain. `first` and `count` take a request for each list they need."""
+
+    def __init__(
+        self,
+        outer: Pager[Outer] | Sequence[Outer],
+        inner: Callable[[Outer], Pager[T]],
+        skip: Callable[[Outer, HarnessError], bool],
+    ) -> None:
+        """Chain `inner(item)` for each item of `outer`, leaving out those whose failure `skip` accepts."""
+        self.outer = outer
+        self.inner = inner
+        self.skip = skip
+
+    def walk(self) -> Walk[T]:
+        """Make a walk to be used with `async with`."""
+        return ChainWalk(self)
+
+    async def count(self) -> int | None:
+        """Add up the totals of all lists; None where the server does not say."""
+        total = 0
+        for item in await self.outer.collect() if isinstance(self.outer, Pager) else self.outer:
+            try:
+                part = await self.inner(item).count()
+            except HarnessError as error:
+                if not self.skip(item, error):
+                    raise
+                continue
+            if part is None:
+                return None
+            total += part
+        return total

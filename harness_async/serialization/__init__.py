@@ -1,0 +1,1 @@
+"""JSON to attrs classes and back."""

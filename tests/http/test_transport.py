@@ -1,0 +1,547 @@
+"""The transport: whose session it is, what it does with bodies of every kind, and what aiohttp's errors mean."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import gzip
+import os
+import socket
+import ssl
+import warnings
+import zlib
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, TypeAlias
+from unittest.mock import Mock
+
+import aiohttp
+import aiohttp.abc
+import pytest
+from aiohttp.client_reqrep import ConnectionKey
+from yarl import URL
+
+import harness_async
+from harness_async import (
+    HarnessClient,
+    RequestTimeoutError,
+    RetryPlanned,
+    RetryPolicy,
+    Timeouts,
+    TransportError,
+    UnexpectedResponseError,
+)
+from harness_async.http.retry import Trouble
+from harness_async.http.transport import USER_AGENT, Transport, translate
+from harness_async.testing import Body, CompressedZeros, Delay, FakeHarness, Reset, SlowBody, run_in_thread
+from tests.support.connections import connections_in_use, http_session, is_idle
+
+Connect: TypeAlias = Callable[..., HarnessClient]
+Serve: TypeAlias = Callable[..., Awaitable[str]]
+
+ORG = b'{"org":{"identifier":"default","name":"Default"}}'
+
+ONCE = RetryPolicy(max_attempts=1)
+
+
+@pytest.fixture
+def threaded() -> Iterator[FakeHarness]:
+    """A server in a thread of its own, for tests that bring their own loops."""
+    fake = FakeHarness()
+    fake.add_organization("default")
+    with run_in_thread(fake):
+        yield fake
+
+
+def http(body: bytes, *headers: str, status: str = "200 OK", length: int | None = None) -> bytes:
+    """Write an answer out."""
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body) if length is None else length}", *headers, "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+# -- the session -------------------------------------------------------------------------------------------------------
+
+
+async def test_session_is_made_once(client: HarnessClient) -> None:
+    """However many calls begin at once, one HTTP session serves them all."""
+    await asyncio.gather(*(client.organizations.get("default") for _ in range(10)))
+    session = http_session(client)
+    await client.organizations.get("labs")
+    assert http_session(client) is session
+
+
+async def test_connections_are_used_again(fake: FakeHarness, client: HarnessClient) -> None:
+    """Calls one after another go over one connection."""
+    used: set[object] = set()
+    fake.before_request = lambda _: used.update(connections_in_use(client))
+    for _ in range(5):
+        await client.organizations.get("default")
+    assert len(used) == 1
+
+
+async def test_cookies_are_not_kept(connect: Connect, serve: Serve) -> None:
+    """A cookie that an answer sets does not come back with the next request."""
+    seen: list[bytes] = []
+
+    def answer(request: bytes) -> bytes:
+        seen.append(request)
+        return http(ORG, "Set-Cookie: session=stolen; Path=/")
+
+    url = (await serve(answer)).replace("127.0.0.1", "localhost")  # bare addresses have no cookies anyway
+    client = connect(url)
+    await client.organizations.get("default")
+    await client.organizations.get("default")
+    assert len(seen) == 2
+    assert not any(b"cookie" in request.lower() for request in seen)
+
+
+def test_user_agent_names_the_library() -> None:
+    """The user agent has the name and version of the library."""
+    assert USER_AGENT.startswith(f"harness_async/{harness_async._version.__version__} ")
+
+
+def test_use_from_another_loop(threaded: FakeHarness) -> None:
+    """A client belongs to the loop of its first call; another loop is told so, and may still close it."""
+    client = HarnessClient(threaded.api_key, base_url=threaded.url)
+
+    async def use() -> None:
+        await client.organizations.list().collect()
+
+    with asyncio.Runner() as first:
+        first.run(use())
+        sent = len(threaded.requests)
+        with asyncio.Runner() as second, pytest.raises(RuntimeError, match="another event loop"):
+            second.run(use())
+        assert len(threaded.requests) == sent
+        first.run(use())
+        first.run(client.close())
+
+
+def test_close_in_another_loop(threaded: FakeHarness) -> None:
+    """A client whose loop has ended can be closed in the next one; the connections went with their loop."""
+    client = HarnessClient(threaded.api_key, base_url=threaded.url)
+
+    async def use() -> None:
+        await client.organizations.list().collect()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # sockets that nobody closed while their loop ran
+        asyncio.run(use())
+        asyncio.run(client.close())
+        gc.collect()
+    with pytest.raises(RuntimeError, match="closed"):
+        asyncio.run(use())
+
+
+def test_borrowed_session_is_left_open() -> None:
+    """Closing a client with a borrowed session leaves the session open."""
+
+    async def main() -> None:
+        async with aiohttp.ClientSession() as http_session:
+            transport = Transport(http_session)
+            transport.open()
+            await transport.close()
+            assert not http_session.closed
+
+    asyncio.run(main())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_fork(threaded: FakeHarness) -> None:
+    """A forked child that uses its parent's client gets an error that says what to do, and the parent goes on."""
+
+    async def use(client: HarnessClient) -> None:
+        await client.organizations.get("default")
+
+    with asyncio.Runner() as runner:
+        client = HarnessClient(threaded.api_key, base_url=threaded.url)
+        runner.run(use(client))
+        child = os.fork()
+        if child == 0:  # pragma: no cover - another process
+            try:
+                asyncio.run(use(client))
+            except RuntimeError as error:
+                os._exit("create the client in the child process" not in str(error))
+            os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        runner.run(use(client))
+        runner.run(client.close())
+    assert len(threaded.requests) == 2
+
+
+# -- bodies ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("size", "taken"), [(1000, True), (1001, False), (50_000, False)], ids=["just-fits", "one-more", "far-more"]
+)
+@pytest.mark.parametrize("zipped", [False, True], ids=["plain", "gzip"])
+async def test_oversized_body(
+    fake: FakeHarness, client: HarnessClient, monkeypatch: pytest.MonkeyPatch, size: int, taken: bool, zipped: bool
+) -> None:
+    """An answer larger than we hold, counted after decompression, is refused at once and not asked for again."""
+    monkeypatch.setattr("harness_async.http.transport.MAX_BODY", 1000)
+    fake.faults.add(CompressedZeros(size) if zipped else Body(bytes(size), "application/octet-stream"))
+    if taken:
+        assert (await client.request("GET", "/v1/blob")).body == bytes(size)
+    else:
+        with pytest.raises(UnexpectedResponseError, match="exceeds") as caught:
+            await client.request("GET", "/v1/blob")
+        assert len(caught.value.attempts) == 1
+        assert not caught.value.ambiguous
+    assert len(fake.requests) == 1
+    fake.faults.clear()
+    assert (await client.organizations.get("default")).identifier == "default"
+
+
+async def test_gzip_bomb_is_not_unpacked(
+    fake: FakeHarness, client: HarnessClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an answer that unpacks to far more than we hold, no more than a little beyond that is ever unpacked."""
+    monkeypatch.setattr("harness_async.http.transport.MAX_BODY", 100_000)
+    fake.faults.add(CompressedZeros(64 * 1024 * 1024))
+    taken: list[int] = []
+    readany = aiohttp.StreamReader.readany
+
+    async def counted(self: aiohttp.StreamReader) -> bytes:
+        chunk = await readany(self)
+        taken.append(len(chunk))
+        return chunk
+
+    monkeypatch.setattr(aiohttp.StreamReader, "readany", counted)
+    with pytest.raises(UnexpectedResponseError, match="exceeds"):
+        await client.request("GET", "/v1/blob")
+    assert sum(taken) < 4 * 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        pytest.param("gzip", gzip.compress(ORG), id="gzip"),
+        pytest.param("deflate", zlib.compress(ORG), id="deflate"),
+        pytest.param("identity", ORG, id="identity"),
+    ],
+)
+async def test_compressed_body(connect: Connect, serve: Serve, encoding: str, body: bytes) -> None:
+    """A compressed answer is read like any other."""
+    client = connect(await serve(lambda _: http(body, f"Content-Encoding: {encoding}")))
+    assert (await client.organizations.get("default")).identifier == "default"
+    assert client.stats.bytes_received == len(ORG)
+
+
+WHOLE = gzip.compress(ORG)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(http(ORG, "Connection: close", length=len(ORG) + 1), id="cut-by-one"),
+        pytest.param(http(b"", "Connection: close", length=1), id="cut-to-nothing"),
+        pytest.param(http(WHOLE[:40], "Content-Encoding: gzip", "Connection: close", length=200), id="cut-gzip"),
+        pytest.param(http(ORG, "Content-Encoding: gzip"), id="no-gzip"),
+        pytest.param(http(b"\x00" * 50, "Content-Encoding: deflate"), id="no-deflate"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n5\r\n{'or", id="cut-chunk"
+        ),
+        pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n{}\r\n0\r\n\r\n", id="bad-chunk"),
+        pytest.param(b"HTTP/1.1 2OO OK\r\n\r\n", id="bad-status-line"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nno colon here\r\n\r\n", id="bad-header"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nX-Long: " + b"a" * 100_000 + b"\r\n\r\n", id="endless-header"),
+        pytest.param(b"SSH-2.0-OpenSSH_9.9\r\n\r\n", id="not-http"),
+    ],
+)
+async def test_unreadable_answers(connect: Connect, serve: Serve, answer: bytes) -> None:
+    """An answer that is cut off or garbled is asked for again, and is a typed error where it stays so."""
+    answers = [answer, answer, http(ORG)]
+
+    client = connect(await serve(lambda _: answers.pop(0)))
+    assert (await client.organizations.get("default")).name == "Default"
+    assert answers == []
+
+    client = connect(await serve(lambda _: answer), retry=ONCE)
+    with pytest.raises(UnexpectedResponseError) as caught:
+        await client.organizations.get("default")
+    assert len(caught.value.attempts) == 1
+    assert caught.value.attempts[0].status is None
+    assert not caught.value.ambiguous
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.6])
+async def test_truncated_gzip(connect: Connect, serve: Serve, kept: float) -> None:
+    """A compressed answer that ends too soon, though as long as declared, is never taken for the whole."""
+    short = http(WHOLE[: int(len(WHOLE) * kept)], "Content-Encoding: gzip")
+    answers = [short, short, http(ORG)]
+    client = connect(await serve(lambda _: answers.pop(0)))
+    assert (await client.organizations.get("default")).name == "Default"
+    assert answers == []
+    client = connect(await serve(lambda _: short))
+    with pytest.raises(UnexpectedResponseError) as caught:
+        await client.organizations.get("default")
+    assert len(caught.value.attempts) == 3
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [http(ORG, "Content-Encoding: gzip"), http(ORG, "Connection: close", length=500)],
+    ids=["no-gzip", "cut"],
+)
+async def test_unreadable_answer_to_a_post(connect: Connect, serve: Serve, answer: bytes) -> None:
+    """A POST whose answer is cut off may have worked: it is not sent again, and the error says so."""
+    client = connect(await serve(lambda _: answer))
+    with pytest.raises(UnexpectedResponseError) as caught:
+        await client.request("POST", "/v1/orgs", json={})
+    assert caught.value.ambiguous
+    assert client.stats.requests == 1
+
+
+async def test_connections_of_bad_answers_are_given_back(connect: Connect, serve: Serve) -> None:
+    """However an exchange ends, its connection is closed or back in the pool, and its place is free."""
+    answers = [
+        http(ORG, "Connection: close", length=500),
+        http(WHOLE[:40], "Content-Encoding: gzip"),
+        b"HTTP/1.1 2OO OK\r\n\r\n",
+        http(b"oops", status="500 No"),
+    ]
+    client = connect(await serve(lambda _: answers.pop(0) if answers else http(ORG)), max_in_flight=1)
+    await client.organizations.get("default")
+    assert is_idle(client)
+
+
+# -- what aiohttp's errors mean ----------------------------------------------------------------------------------------
+
+CONNECTION = ConnectionKey("h.example", 443, True, True, None, None, None)
+REQUEST = Mock(spec=aiohttp.RequestInfo, real_url=URL("https://h.example/"))
+
+
+@pytest.mark.parametrize(
+    ("error", "trouble", "timed_out"),
+    [
+        pytest.param(
+            aiohttp.ClientConnectorCertificateError(CONNECTION, ssl.CertificateError("self-signed")),
+            Trouble.UNUSABLE,
+            False,
+            id="certificate",
+        ),
+        pytest.param(
+            aiohttp.ClientConnectorSSLError(CONNECTION, OSError(1, "handshake")), Trouble.UNUSABLE, False, id="tls"
+        ),
+        pytest.param(
+            aiohttp.ServerFingerprintMismatch(b"a", b"b", "h.example", 443), Trouble.UNUSABLE, False, id="fingerprint"
+        ),
+        pytest.param(aiohttp.InvalidURL("http://["), Trouble.UNUSABLE, False, id="bad-url"),
+        pytest.param(aiohttp.ClientHttpProxyError(REQUEST, ()), Trouble.UNUSABLE, False, id="proxy"),
+        pytest.param(
+            aiohttp.ClientConnectorDNSError(CONNECTION, socket.gaierror(socket.EAI_NONAME, "unknown")),
+            Trouble.UNUSABLE,
+            False,
+            id="unknown-host",
+        ),
+        pytest.param(
+            aiohttp.ClientConnectorDNSError(CONNECTION, socket.gaierror(socket.EAI_AGAIN, "later")),
+            Trouble.NOT_SENT,
+            False,
+            id="dns-for-now",
+        ),
+        pytest.param(
+            aiohttp.ClientConnectorError(CONNECTION, ConnectionRefusedError(111, "refused")),
+            Trouble.NOT_SENT,
+            False,
+            id="refused",
+        ),
+        pytest.param(
+            aiohttp.ClientProxyConnectionError(CONNECTION, ConnectionRefusedError(111, "refused")),
+            Trouble.NOT_SENT,
+            False,
+            id="proxy-refused",
+        ),
+        pytest.param(aiohttp.ConnectionTimeoutError("late"), Trouble.NOT_SENT, True, id="connect-timeout"),
+        pytest.param(aiohttp.SocketTimeoutError("late"), Trouble.READ_TIMEOUT, True, id="read-timeout"),
+        pytest.param(aiohttp.ServerTimeoutError("late"), Trouble.READ_TIMEOUT, True, id="server-timeout"),
+        pytest.param(TimeoutError(), Trouble.READ_TIMEOUT, True, id="timeout"),
+        pytest.param(aiohttp.ServerDisconnectedError(), Trouble.LOST, False, id="disconnected"),
+        pytest.param(aiohttp.ClientOSError(104, "reset"), Trouble.LOST, False, id="reset"),
+        pytest.param(ConnectionResetError(104, "reset"), Trouble.LOST, False, id="reset-plain"),
+        pytest.param(OSError(5, "I/O"), Trouble.LOST, False, id="os-error"),
+        pytest.param(aiohttp.ClientPayloadError("cut"), Trouble.CUT, False, id="cut"),
+        pytest.param(aiohttp.ClientResponseError(REQUEST, (), message="garbled"), Trouble.CUT, False, id="garbled"),
+    ],
+)
+def test_translation(error: Exception, trouble: Trouble, timed_out: bool) -> None:
+    """Each error of aiohttp's says one thing about the request: was it sent, may it help to try again."""
+    broken = translate(error)
+    assert (broken.trouble, broken.timed_out) == (trouble, timed_out)
+    assert str(broken)
+
+
+class Resolver(aiohttp.abc.AbstractResolver):
+    """Resolves every host to this machine, after failing a few times."""
+
+    def __init__(self, *failures: int) -> None:
+        self.failures = list(failures)
+        self.asked = 0
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[aiohttp.abc.ResolveResult]:
+        """Fail, or give the loopback address."""
+        self.asked += 1
+        if self.failures:
+            raise socket.gaierror(self.failures.pop(0), "made up")
+        return [
+            {
+                "hostname": host,
+                "host": "127.0.0.1",
+                "port": port,
+                "family": socket.AF_INET,
+                "proto": 0,
+                "flags": socket.AI_NUMERICHOST,
+            }
+        ]
+
+    async def close(self) -> None:
+        """Close nothing."""
+
+
+def named(url: str) -> str:
+    """Give the address of a local server by a name that only a `Resolver` knows."""
+    return url.replace("127.0.0.1", "harness.localhost")
+
+
+async def test_unknown_host(fake: FakeHarness, connect: Connect) -> None:
+    """A host that no name server knows fails at once, whatever the policy, and nothing was sent."""
+    resolver = Resolver(*[socket.EAI_NONAME] * 5)
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=resolver)) as http_session:
+        client = connect(named(fake.url), http_session=http_session)
+        with pytest.raises(TransportError, match="unknown") as caught:
+            await client.organizations.get("default")
+        assert len(caught.value.attempts) == 1
+        assert not caught.value.ambiguous
+    assert resolver.asked == 1
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
+async def test_name_server_that_is_down_for_now(fake: FakeHarness, connect: Connect, method: str) -> None:
+    """Where nothing was sent any request is tried again, a POST too."""
+    fake.faults.add(Body(b"{}"))
+    resolver = Resolver(socket.EAI_AGAIN, socket.EAI_AGAIN)
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=resolver)) as http_session:
+        client = connect(named(fake.url), http_session=http_session)
+        response = await client.request(method, "/v1/orgs/x")
+    assert [attempt.status for attempt in response.attempts] == [None, None, 200]
+    assert len(fake.requests) == 1
+
+
+def unused_port() -> int:
+    """Find a port on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_connection_refused(connect: Connect, quick: RetryPolicy, method: str) -> None:
+    """Where nobody listens, a call fails with `TransportError` after its attempts, and is never ambiguous."""
+    client = connect(
+        f"http://127.0.0.1:{unused_port()}", retry=RetryPolicy(initial_backoff=0.001, max_backoff=0.002, max_attempts=3)
+    )
+    with pytest.raises(TransportError) as caught:
+        await client.request(method, "/v1/orgs")
+    error = caught.value
+    assert not isinstance(error, RequestTimeoutError)
+    assert not error.ambiguous
+    assert len(error.attempts) == 3
+    assert all(attempt.status is None and attempt.error for attempt in error.attempts)
+    assert error.method == method
+    assert isinstance(error.__cause__, Exception)
+
+
+async def test_tls_refused(fake: FakeHarness, connect: Connect) -> None:
+    """A server that does not speak TLS where the URL says https fails at once, whatever the policy."""
+    planned: list[object] = []
+    client = connect(fake.url.replace("http://", "https://"), on_event=planned.append)
+    with pytest.raises(TransportError, match="not secure") as caught:
+        await client.organizations.get("default")
+    assert len(caught.value.attempts) == 1
+    assert not any(isinstance(event, RetryPlanned) for event in planned)
+    assert fake.requests == []
+
+
+async def test_read_timeout(fake: FakeHarness, connect: Connect) -> None:
+    """A server that does not answer in time is asked again, and a `RequestTimeoutError` follows the last attempt."""
+    fake.faults.add(Delay(3600))
+    client = connect(
+        timeouts=Timeouts(read=0.02), retry=RetryPolicy(initial_backoff=0.001, max_backoff=0.002, max_attempts=2)
+    )
+    with pytest.raises(RequestTimeoutError) as caught:
+        await client.organizations.get("default")
+    assert isinstance(caught.value, TimeoutError)
+    assert len(caught.value.attempts) == 2
+    assert "in time" in str(caught.value.attempts[0].error)
+
+
+async def test_read_timeout_of_a_post(fake: FakeHarness, connect: Connect) -> None:
+    """A POST that is not answered in time goes out once, and the error says that it may have worked."""
+    fake.faults.add(Delay(3600))
+    client = connect(timeouts=Timeouts(read=0.02))
+    with pytest.raises(RequestTimeoutError) as caught:
+        await client.organizations.create("fresh", "Fresh")
+    assert caught.value.ambiguous
+    assert len(fake.requests) == 1
+    assert "fresh" in fake.organizations
+
+
+async def test_read_timeout_is_for_the_next_bytes(fake: FakeHarness, connect: Connect) -> None:
+    """The read time-out counts from the last bytes: a slow answer that keeps coming is read to its end."""
+    fake.faults.add(SlowBody(chunk_size=40, pause=0.005))
+    client = connect(timeouts=Timeouts(read=5.0))
+    assert (await client.organizations.get("default")).name == "Default"
+    assert len(fake.requests) == 1
+
+
+@pytest.mark.parametrize("moment", ["before", "head", "after_head", "after_effect"])
+async def test_resets(fake: FakeHarness, client: HarnessClient, moment: Any) -> None:
+    """A connection that breaks before, in or after the head of an answer costs a GET another try, no more."""
+    fake.faults.add(Reset(moment), times=3)
+    assert (await client.organizations.get("default")).name == "Default"
+    assert len(fake.requests) == client.stats.requests == 4
+
+
+@pytest.mark.parametrize("moment", ["before", "head", "after_head", "after_effect"])
+async def test_resets_of_a_post(fake: FakeHarness, client: HarnessClient, moment: Any) -> None:
+    """A POST whose connection breaks after it went out is not sent again, and the error says so."""
+    fake.faults.add(Reset(moment))
+    with pytest.raises((TransportError, UnexpectedResponseError)) as caught:
+        await client.organizations.create("fresh", "Fresh")
+    assert caught.value.ambiguous
+    assert len(fake.requests) == client.stats.requests == 1
+
+
+async def test_connection_that_was_closed_while_idle(connect: Connect, serve: Serve) -> None:
+    """A pooled connection that the server closes costs a GET nothing visible, and a POST is not sent twice."""
+    seen: list[bytes] = []
+
+    def answer(request: bytes) -> bytes | None:
+        seen.append(request)
+        return http(ORG) if len(seen) % 2 else None  # every second request on a connection finds it closed
+
+    planned: list[Any] = []
+    client = connect(await serve(answer), on_event=planned.append)
+    await client.organizations.get("default")
+    await client.organizations.get("default")
+    assert len(seen) == client.stats.requests == 3
+    assert [event.wait for event in planned if isinstance(event, RetryPlanned)] == [0.0]
+    with pytest.raises(TransportError) as caught:
+        await client.request("POST", "/v1/orgs", json={})
+    assert caught.value.ambiguous
+    assert len(seen) == 4
+
+
+def test_server_in_a_thread_of_its_own() -> None:
+    """The client works against a server in another thread, one `asyncio.run` after the other."""
+    with run_in_thread(FakeHarness.seeded(projects=2, executions=5)) as fake:
+
+        async def count() -> int:
+            async with HarnessClient(fake.api_key, base_url=fake.url) as client:
+                return len(await client.projects.list_all().collect())
+
+        assert [asyncio.run(count()), asyncio.run(count())] == [2, 2]

@@ -1,0 +1,256 @@
+"""The walk as a machine: where it asks, what it delivers, when it ends; without I/O."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness_async import PaginationError
+from harness_async.http.protocol import Totals
+from harness_async.pagination.strategy import Ask, LiveMachine, Reply, Seen
+
+Headers: TypeAlias = Literal["both", "items", "pages", "size", "none"]
+
+
+class List:
+    """A list on a server, read by pages, that may move between any two replies."""
+
+    def __init__(self, rows: int, *, clip: int = 1000, headers: Headers = "both", past: str = "empty") -> None:
+        self.rows = list(range(rows))
+        self.clip = clip
+        self.headers = headers
+        self.past = past
+        self.requests = 0
+        self.lie: Callable[[int], int | None] = lambda total: total
+
+    def reply(self, index: int, limit: int) -> Reply | None:
+        """Answer the request for a page; None is a 404."""
+        self.requests += 1
+        size = min(limit, self.clip)
+        rows = self.rows[index * size : (index + 1) * size]
+        if self.past == "404" and not rows and index:
+            return None
+        total = self.lie(len(self.rows))
+        return Reply(
+            rows=rows,
+            keys=rows,
+            totals=Totals(
+                items=total if self.headers in {"both", "items"} else None,
+                pages=-(-len(self.rows) // size) if self.headers in {"both", "pages"} else None,
+                size=size if self.headers in {"both", "size"} else None,
+            ),
+        )
+
+
+def walk(
+    server: List, limit: int = 100, *, between: Callable[[], None] = lambda: None, most: int = 10_000
+) -> list[int]:
+    """Read a list to the end, letting something happen before each request but the first."""
+    machine = LiveMachine(limit)
+    got: list[int] = []
+    while not machine.done:
+        ask = machine.next()
+        assert ask is not None
+        assert machine.next() is None, "live asks for one page at a time"
+        reply = server.reply(ask.index, limit)
+        if reply is None:
+            assert machine.refuse(ask), "a 404 past the end is the end"
+        else:
+            rows = reply.rows
+            got.extend(rows[position] for position in machine.feed(ask, reply))  # type: ignore[misc]
+        assert server.requests <= most, "an endless walk"
+        between()
+    return got
+
+
+@pytest.mark.parametrize("rows", [0, 1, 99, 100, 101, 200, 5000])
+@pytest.mark.parametrize("headers", ["both", "items"])
+def test_a_quiet_list_costs_no_request_too_many(rows: int, headers: Headers) -> None:
+    """With a total of items, the requests are exactly those that the pages need."""
+    server = List(rows, headers=headers)
+    assert walk(server) == list(range(rows))
+    assert server.requests == max(1, -(-rows // 100))
+
+
+@pytest.mark.parametrize("rows", [0, 1, 99, 100, 101, 200, 5000])
+@pytest.mark.parametrize("headers", ["pages", "size", "none"])
+def test_without_totals_at_most_one_request_more(rows: int, headers: Headers) -> None:
+    """Where the server tells no total of items, one request more at most shows the end."""
+    server = List(rows, headers=headers)
+    assert walk(server) == list(range(rows))
+    assert server.requests <= max(1, -(-rows // 100)) + 1
+
+
+@pytest.mark.parametrize("rows", [29, 30, 31, 60, 250, 300])
+@pytest.mark.parametrize("headers", ["both", "items", "pages", "size", "none"])
+@pytest.mark.parametrize("past", ["empty", "404"])
+def test_a_server_that_clips_pages_loses_nothing(rows: int, headers: Headers, past: str) -> None:
+    """Pages of 30 where 100 were asked for: the stride is what the server gives, told or not."""
+    server = List(rows, clip=30, headers=headers, past=past)
+    assert walk(server) == list(range(rows))
+    assert server.requests <= -(-rows // 30) + 1
+
+
+def test_a_page_count_made_for_larger_pages_than_we_get_ends_nothing() -> None:
+    """Total pages computed from the limit asked for, pages clipped to 30: the items decide."""
+    server = List(250, clip=30)
+    machine, got = LiveMachine(100), list[object]()
+    while (ask := machine.next()) is not None:
+        honest = server.reply(ask.index, 100)
+        assert honest is not None
+        reply = Reply(honest.rows, honest.keys, Totals(items=250, pages=3, size=None))
+        got.extend(honest.rows[position] for position in machine.feed(ask, reply))
+    assert got == list(range(250))
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [lambda _: 0, lambda _: 1, lambda n: n // 2, lambda n: n - 1, lambda n: n + 1, lambda n: n * 3, lambda _: None],
+    ids=["none", "one", "half", "one less", "one more", "triple", "garbled"],
+)
+@pytest.mark.parametrize("rows", [1, 99, 100, 250, 300])
+@pytest.mark.parametrize("past", ["empty", "404"])
+def test_totals_that_lie_lose_nothing(lie: Callable[[int], int | None], rows: int, past: str) -> None:
+    """A total that the rows contradict is not believed, and no total makes the walk endless."""
+    server = List(rows, headers="items", past=past)
+    server.lie = lie
+    assert walk(server) == list(range(rows))
+    assert server.requests <= -(-rows // 100) + 2
+
+
+def test_a_page_that_was_promised_and_is_refused_is_an_error() -> None:
+    """A 404 in the middle of a list (its project was deleted, say) is no end of it."""
+    machine = LiveMachine(100)
+    server = List(300)
+    for index in range(2):
+        assert machine.next() == Ask(index)
+        reply = server.reply(index, 100)
+        assert reply is not None
+        machine.feed(Ask(index), reply)
+    assert machine.next() == Ask(2)
+    assert machine.refuse(Ask(2)), "perhaps the total was wrong: look whether the list is still there"
+    assert machine.next() == Ask(1)
+    assert not machine.refuse(Ask(1))
+
+
+def test_the_first_page_refused_is_an_error() -> None:
+    """A list whose first page is refused does not exist: that is no empty list."""
+    machine = LiveMachine(100)
+    assert machine.next() == Ask(0)
+    assert not machine.refuse(Ask(0))
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+def test_a_page_repeated_word_for_word_is_an_error_and_no_endless_loop(keyed: bool) -> None:
+    """A server that ignores the page number is found out at the second page."""
+    rows = [{"id": number} for number in range(100)]
+    reply = Reply(rows, [row["id"] for row in rows] if keyed else None, Totals())
+    machine = LiveMachine(100)
+    machine.feed(machine.next() or Ask(0), reply)
+    with pytest.raises(PaginationError, match="page 2"):
+        machine.feed(machine.next() or Ask(0), reply)
+
+
+def test_a_page_pushed_back_by_a_page_of_arrivals_is_no_error() -> None:
+    """When as many rows arrived as a page holds, the same page comes again and the total says why."""
+    server = List(200)
+    arrivals = iter([range(1000, 1100)])
+
+    def between() -> None:
+        server.rows[:0] = next(arrivals, [])
+
+    assert set(walk(server, between=between)) >= set(range(200))
+
+
+def test_rows_without_a_key_are_delivered_as_they_come() -> None:
+    """Without an identity nothing is dropped."""
+    machine = LiveMachine(2)
+    assert list(machine.feed(machine.next() or Ask(0), Reply(["a", "a"], None, Totals(items=3)))) == [0, 1]
+    assert list(machine.feed(machine.next() or Ask(0), Reply(["a"], None, Totals(items=3)))) == [0]
+    assert machine.done
+
+
+@given(
+    rows=st.integers(0, 60),
+    limit=st.integers(1, 7),
+    clip=st.integers(1, 7),
+    seed=st.integers(0, 10**6),
+    busy=st.integers(1, 6),
+    headers=st.sampled_from(["both", "items"]),
+)
+@settings(max_examples=400, deadline=None)
+def test_departures_alone_lose_nothing(
+    rows: int, limit: int, clip: int, seed: int, busy: int, headers: Headers
+) -> None:
+    """Rows that stay are all delivered, once, however many others go away while the list is read."""
+    rng = random.Random(seed)
+    server = List(rows, clip=clip, headers=headers)
+
+    def leave() -> None:
+        for _ in range(rng.randrange(busy)):
+            if server.rows:
+                server.rows.remove(rng.choice(server.rows))
+
+    got = walk(server, limit, between=leave)
+    assert len(got) == len(set(got))
+    assert set(got) >= set(server.rows)
+
+
+@given(
+    rows=st.integers(0, 60),
+    limit=st.integers(1, 7),
+    seed=st.integers(0, 10**6),
+    busy=st.integers(1, 4),
+    where=st.sampled_from(["front", "back", "anywhere"]),
+    headers=st.sampled_from(["both", "items", "pages", "none"]),
+)
+@settings(max_examples=400, deadline=None)
+def test_arrivals_alone_lose_nothing(rows: int, limit: int, seed: int, busy: int, where: str, headers: Headers) -> None:
+    """Rows that were there are all delivered, once, however many others arrive while the list is read."""
+    rng = random.Random(seed)
+    server = List(rows, headers=headers)
+    fresh = iter(range(1000, 10**6))
+    left = 200
+
+    def arrive() -> None:
+        nonlocal left
+        # No more than a page minus one at a time: a whole page of arrivals cannot be told from a repeated page
+        # where no total is sent.
+        for _ in range(min(rng.randrange(busy), left, limit - 1)):
+            left -= 1
+            place = {"front": 0, "back": len(server.rows), "anywhere": rng.randint(0, len(server.rows))}[where]
+            server.rows.insert(place, next(fresh))
+
+    got = walk(server, limit, between=arrive)
+    assert len(got) == len(set(got))
+    assert set(got) >= set(range(rows))
+
+
+@given(rows=st.integers(0, 80), limit=st.integers(1, 9), seed=st.integers(0, 10**6))
+@settings(max_examples=200, deadline=None)
+def test_totals_at_random_end_the_walk(rows: int, limit: int, seed: int) -> None:
+    """No sequence of totals makes the walk endless or doubles a row."""
+    rng = random.Random(seed)
+    server = List(rows, headers="items")
+    server.lie = lambda total: rng.randint(0, 2 * total + 2)
+    got = walk(server, limit, most=10 * (rows + 5))
+    assert len(got) == len(set(got))
+
+
+# -- what was delivered ------------------------------------------------------------------------------------------------
+
+
+@given(pages=st.lists(st.lists(st.integers(-600, 600), max_size=8), max_size=30))
+def test_each_row_is_new_once(pages: list[list[int]]) -> None:
+    """A row is new when it comes first, and never again."""
+    seen, known = Seen(), set[int]()
+    for keys in pages:
+        wanted = [position for position, key in enumerate(keys) if key not in {*known, *keys[:position]}]
+        assert list(seen.new(Reply((), keys, Totals()))) == wanted
+        known.update(keys)
+        assert len(seen) == len(known)
