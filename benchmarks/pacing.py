@@ -29,7 +29,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 from attrs import frozen
 
 from harness_async import RateLimit, RatePacer, RetryPolicy
-from harness_async.http.rate_limit import Slot, Throttle
+from harness_async.http.rate_limit import Permit, RateLimiter
 from harness_async.http.retry import backoff
 from harness_async.testing import Bucket, FixedWindow, SlidingCounter, SlidingWindow
 
@@ -70,13 +70,13 @@ KNOWN = tuple(SERVERS)[:6]
 UNKNOWN = tuple(SERVERS)
 
 
-class Deaf(Throttle):
+class Deaf(RateLimiter):
     """The same pace without a gate: what it is told of refusals and failures changes nothing."""
 
-    def refused(self, slot: Slot, now: float, retry_after: float | None = None) -> None:
+    def record_throttled(self, permit: Permit, now: float, retry_after: float | None = None) -> None:
         """Go on as if nothing had been."""
 
-    def failed(self, slot: Slot, now: float) -> None:
+    def record_failure(self, permit: Permit, now: float) -> None:
         """Go on as if nothing had been."""
 
 
@@ -135,7 +135,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 def make_pacer(limit: int, seed: int, *, gate: bool) -> RatePacer:
     """Make a pacer with seeded jitter."""
-    return RatePacer(throttle=(Throttle if gate else Deaf)(RateLimit(limit), rng=random.Random(seed)))
+    return RatePacer(limiter=(RateLimiter if gate else Deaf)(RateLimit(limit), rng=random.Random(seed)))
 
 
 def saturate(job: Job) -> Score:
@@ -155,11 +155,11 @@ def saturate(job: Job) -> Score:
             if server.allow(loop.time()):
                 await asyncio.sleep(0.2 + rng.expovariate(10))
                 accepted += 1
-                pacer.accepted(slot)
+                pacer.record_success(slot)
             else:
                 await asyncio.sleep(0.05)
                 refused += 1
-                pacer.refused(slot, None)
+                pacer.record_throttled(slot, None)
 
     async def crew() -> None:
         await asyncio.gather(*(work() for _ in range(job.workers)))
@@ -202,11 +202,11 @@ def crash(job: Crash) -> Damage:
         await asyncio.sleep(0.2 + rng.expovariate(10))
         now = loop.time() - began
         if OUTAGE[0] <= now < OUTAGE[1]:
-            pacer.failed(slot)
+            pacer.record_failure(slot)
             return False
         if now >= OUTAGE[1]:
             back.append(now - OUTAGE[1])
-        pacer.accepted(slot)
+        pacer.record_success(slot)
         return True
 
     async def work(began: float) -> None:

@@ -44,7 +44,7 @@ class Source:
         slot = await self.pacer.acquire()
         self.requests += 1
         await asyncio.sleep(self.rng.uniform(0.2, 0.5))
-        self.pacer.accepted(slot)
+        self.pacer.record_success(slot)
         return Fetched(items=[], totals=Totals(items=0, pages=0, size=limit))
 
 

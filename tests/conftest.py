@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from harness_async import HarnessClient, RateLimit, RatePacer, RetryPolicy
-from harness_async.http.rate_limit import Throttle
+from harness_async.http.rate_limit import RateLimiter
 from harness_async.testing import FakeHarness
 
 RawAnswer: TypeAlias = Callable[[bytes], bytes | None]
@@ -84,7 +84,7 @@ def make_pacer() -> Callable[[], RatePacer]:
     """Make pacers whose gate closes for a hundredth of a second."""
 
     def make() -> RatePacer:
-        return RatePacer(throttle=Throttle(RateLimit(100_000, 1.0), cooldowns=(0.01,), outage_pauses=(0.01,)))
+        return RatePacer(limiter=RateLimiter(RateLimit(100_000, 1.0), cooldowns=(0.01,), outage_pauses=(0.01,)))
 
     return make
 

@@ -774,7 +774,7 @@ async def test_rate_limit_none_switches_pacing_off(fake: FakeHarness, connect: C
     client = connect(pacer=None, rate_limit=None)
     await asyncio.gather(*(client.organizations.get("default") for _ in range(50)))
     assert len(fake.requests) == 50
-    assert client._session.sender.pacer.throttle.limit is None
+    assert client._session.sender.pacer.limiter.limit is None
 
 
 async def test_rate_limit_is_in_force(fake: FakeHarness, connect: Connect) -> None:

@@ -25,7 +25,7 @@ from harness_async import (
     RetryPolicy,
     Timeouts,
 )
-from harness_async.http.rate_limit import Throttle
+from harness_async.http.rate_limit import RateLimiter
 from harness_async.testing import (
     Body,
     CompressedZeros,
@@ -106,7 +106,9 @@ class Watch:
         options = {
             "retry": RetryPolicy(initial_backoff=0.001, max_backoff=0.002, max_attempts=3),
             "timeouts": Timeouts(connect=5.0, read=0.1, deadline=5.0),
-            "pacer": RatePacer(throttle=Throttle(RateLimit(100_000, 1.0), cooldowns=(0.001,), outage_pauses=(0.001,))),
+            "pacer": RatePacer(
+                limiter=RateLimiter(RateLimit(100_000, 1.0), cooldowns=(0.001,), outage_pauses=(0.001,))
+            ),
             "on_event": self.events.append,
             **options,
         }
@@ -211,12 +213,12 @@ async def test_bulk_runs(watch: Watch, server: FakeHarness) -> None:
         watch.errors.append(caught.value)
     server.faults.add(Status(401))
     async with watch.connect(server.url) as client:
-        with pytest.raises(HarnessError) as refused:
+        with pytest.raises(HarnessError) as record_throttled:
             async with client.executions.bulk() as run:
                 async for _ in run:
                     pass
-        watch.errors.append(refused.value)
-        watch.others.append(refused.value.report)
+        watch.errors.append(record_throttled.value)
+        watch.others.append(record_throttled.value.report)
     watch.check()
 
 

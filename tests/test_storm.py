@@ -29,7 +29,7 @@ from harness_async import (
     RetryPolicy,
     Timeouts,
 )
-from harness_async.http.rate_limit import COOLDOWNS, OUTAGE_FAILURES, OUTAGE_PAUSES, Throttle
+from harness_async.http.rate_limit import COOLDOWNS, OUTAGE_FAILURES, OUTAGE_PAUSES, RateLimiter
 from harness_async.testing import (
     Bucket,
     CutBody,
@@ -122,9 +122,9 @@ async def crew(client: HarnessClient, count: int, workers: int = 32) -> None:
     await asyncio.gather(*(work() for _ in range(workers)))
 
 
-def free_throttle() -> Throttle:
+def free_limiter() -> RateLimiter:
     """Make a throttle that paces nothing: what holds requests back then is the gate."""
-    return Throttle(None, rng=NoJitter())
+    return RateLimiter(None, rng=NoJitter())
 
 
 # -- cancellation ------------------------------------------------------------------------------------------------------
@@ -145,8 +145,8 @@ async def test_ten_thousand_cancelled_calls_leave_nothing_behind(
         fake.faults.add(TooManyRequests("0.001"), share=0.03)
         fake.faults.add(TooManyRequests(), share=0.01)
     fake.faults.add(Delay(0.002), share=0.3)
-    throttle = Throttle(limit, cooldowns=(0.001,), outage_pauses=(0.001,))
-    pacer = RatePacer(throttle=throttle)
+    limiter = RateLimiter(limit, cooldowns=(0.001,), outage_pauses=(0.001,))
+    pacer = RatePacer(limiter=limiter)
     client = connect(pacer=pacer, max_in_flight=8)
     before = asyncio.all_tasks()
     places: collections.Counter[str] = collections.Counter()
@@ -164,7 +164,7 @@ async def test_ten_thousand_cancelled_calls_leave_nothing_behind(
                 task.cancel()
                 left.remove(task)
             places["pace"] += pacer.waiting > 0
-            places["gate"] += not throttle.is_open
+            places["gate"] += not limiter.is_open
             places["network"] += len(connections_in_use(client)) > 0
         for outcome in await asyncio.gather(*tasks, return_exceptions=True):
             ends[type(outcome).__name__] += 1
@@ -173,7 +173,7 @@ async def test_ten_thousand_cancelled_calls_leave_nothing_behind(
     assert is_idle(client)
     fake.faults.clear()
     await call(client)
-    assert throttle.is_open
+    assert limiter.is_open
     # Every place is still there: as many requests as there are places meet at the server.
     fake.faults.add(Delay(3600.0))
     meeting = [asyncio.create_task(call(client)) for _ in range(20)]
@@ -198,7 +198,7 @@ def test_a_probe_that_is_given_up_before_it_goes_out_again_lets_no_second_one_ou
     async def main() -> list[float]:
         async with scene() as at:
             fake = at.fake
-            pacer = RatePacer(throttle=free_throttle())
+            pacer = RatePacer(limiter=free_limiter())
             first = at.connect(pacer=pacer, timeouts=Timeouts(deadline=8.0 if how == "out of time" else None))
             other = at.connect(pacer=pacer)
             fake.faults.add(TooManyRequests(), times=1)
@@ -264,17 +264,19 @@ def test_after_a_refusal_only_the_probe_is_sent_until_it_is_answered() -> None:
             # The tenth request and its first two probes are refused; each probe's answer takes seven seconds.
             fake.faults.add(TooManyRequests(), when=lambda _: 10 <= len(fake.requests) <= 12)
             fake.faults.add(Delay(7.0), when=lambda _: 11 <= len(fake.requests) <= 13)
-            client = at.connect(pacer=RatePacer(throttle=free_throttle()), max_in_flight=5)
+            client = at.connect(pacer=RatePacer(limiter=free_limiter()), max_in_flight=5)
             await calls(client, 60)
             assert client.stats.throttled == 3
             return at
 
     at = run_jumping(main())
-    refused = next(when for when, event in at.seen if isinstance(event, ResponseReceived) and event.status == 429)
-    before = [when for when in at.arrivals if when <= refused]
-    probes = [when for when in at.arrivals if refused < when < at.moments(GateOpened)[0]]
+    record_throttled = next(
+        when for when, event in at.seen if isinstance(event, ResponseReceived) and event.status == 429
+    )
+    before = [when for when in at.arrivals if when <= record_throttled]
+    probes = [when for when in at.arrivals if record_throttled < when < at.moments(GateOpened)[0]]
     after = at.arrivals[len(before) + len(probes) :]
-    first = refused + COOLDOWNS[0]
+    first = record_throttled + COOLDOWNS[0]
     second = first + 7.0 + COOLDOWNS[1]
     third = second + 7.0 + COOLDOWNS[2]
     assert len(before) <= 10 + 4, "the refused one, and those that were under way with it"
@@ -291,7 +293,7 @@ def test_no_other_request_arrives_while_the_probe_is_unanswered() -> None:
     async def main() -> None:
         async with scene() as at:
             fake = at.fake
-            client = at.connect(pacer=RatePacer(throttle=free_throttle()))
+            client = at.connect(pacer=RatePacer(limiter=free_limiter()))
             fake.faults.add(TooManyRequests("3"), times=1)
             held = fake.faults.add(Delay(3600.0), when=lambda _: len(fake.requests) == 2)
             tasks = [asyncio.create_task(call(client)) for _ in range(1)]
@@ -316,16 +318,16 @@ def test_a_refusal_of_one_client_holds_the_other() -> None:
     async def main() -> None:
         async with scene() as at:
             fake = at.fake
-            pacer = RatePacer(throttle=free_throttle())
+            pacer = RatePacer(limiter=free_limiter())
             one, two = (at.connect(pacer=pacer) for _ in range(2))
             await asyncio.gather(call(one), call(two))
             fake.faults.add(TooManyRequests(), times=1)
-            refused = asyncio.create_task(call(one))
+            record_throttled = asyncio.create_task(call(one))
             while fake.requests[-1].status != 429:
                 await asyncio.sleep(0)
             closed = asyncio.get_running_loop().time()
             await asyncio.sleep(1.0)
-            await asyncio.gather(refused, calls(two, 20))
+            await asyncio.gather(record_throttled, calls(two, 20))
             assert two.stats.throttled == 0
             assert at.arrivals[2] == closed
             assert min(at.arrivals[3:]) == pytest.approx(closed + COOLDOWNS[0])
@@ -368,8 +370,10 @@ def test_calls_that_wait_for_the_pace_are_sent_in_their_order_too() -> None:
 
             await asyncio.gather(*(ask(number) for number in range(90)))
             served = [int(request.headers["X-Number"]) for request in fake.requests if request.status == 200]
-            refused = next(int(request.headers["X-Number"]) for request in fake.requests if request.status == 429)
-            assert served == [*(number for number in range(90) if number != refused), refused]
+            record_throttled = next(
+                int(request.headers["X-Number"]) for request in fake.requests if request.status == 429
+            )
+            assert served == [*(number for number in range(90) if number != record_throttled), record_throttled]
 
     run_jumping(main())
 
@@ -380,12 +384,12 @@ def test_calls_that_wait_for_the_pace_are_sent_in_their_order_too() -> None:
 @pytest.mark.parametrize("fault", [Status(503), Reset("before")], ids=["503", "reset"])
 def test_an_outage_sees_only_probes_and_costs_no_call(fault: Fault) -> None:
     """While everything fails the gate lets one probe out at a time; when the server is back every call ends well."""
-    begin, end = 1010.0, 1070.0
+    start_attempt, end = 1010.0, 1070.0
 
     async def main() -> tuple[Scene, HarnessClient]:
         loop = asyncio.get_running_loop()
         async with scene() as at:
-            outage = at.fake.faults.add(fault, when=lambda _: begin <= loop.time() < end)
+            outage = at.fake.faults.add(fault, when=lambda _: start_attempt <= loop.time() < end)
             client = at.connect(pacer=RatePacer(RateLimit(1000)), retry=RetryPolicy())
             await crew(client, 1000)
             assert outage.hits > OUTAGE_FAILURES
@@ -408,11 +412,13 @@ def test_an_outage_sees_only_probes_and_costs_no_call(fault: Fault) -> None:
     assert not closed
     wasted = client.stats.requests - 1000
     pauses, spent = 0, 0.0
-    while spent < end - begin:  # as many probes as fit the outage, each pause twice the one before up to the last
+    while (
+        spent < end - start_attempt
+    ):  # as many probes as fit the outage, each pause twice the one before up to the last
         spent += OUTAGE_PAUSES[min(pauses, len(OUTAGE_PAUSES) - 1)]
         pauses += 1
     assert wasted <= 32 + OUTAGE_FAILURES + pauses
-    assert len([when for when in at.arrivals if begin <= when < end]) == wasted
+    assert len([when for when in at.arrivals if start_attempt <= when < end]) == wasted
     back = next(when for when in at.moments(GateOpened) if when >= end)
     assert back <= end + OUTAGE_PAUSES[-1] * 1.1
 
@@ -461,7 +467,7 @@ def test_a_call_that_cannot_be_answered_in_time_fails_and_the_others_do_not() ->
         loop = asyncio.get_running_loop()
         async with scene() as at:
             at.fake.faults.add(Status(503), when=lambda _: loop.time() < 1060.0)
-            pacer = RatePacer(throttle=Throttle(RateLimit(1000), rng=NoJitter()))
+            pacer = RatePacer(limiter=RateLimiter(RateLimit(1000), rng=NoJitter()))
             hasty = at.connect(pacer=pacer, timeouts=Timeouts(deadline=20.0))
             patient = at.connect(pacer=pacer)
             hopeless = asyncio.gather(*(call(hasty) for _ in range(50)), return_exceptions=True)

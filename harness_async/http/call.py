@@ -20,16 +20,16 @@ from harness_async.errors import (
     status_error_class,
 )
 from harness_async.http.protocol import Headers, parse_error, parse_retry_after
-from harness_async.http.rate_limit import Slot
-from harness_async.http.retry import Course, Random, Trouble
-from harness_async.http.transport import Broken, Reply, Request
+from harness_async.http.rate_limit import Permit
+from harness_async.http.retry import FailureKind, Random, RetryState
+from harness_async.http.transport import RawResponse, Request, TransportFailure
 
 _KEPT_BODY = 64 * 1024
 """Bytes of a bad answer kept on its error: enough to see what it was."""
 
 
 @define(eq=False, repr=False)
-class Trip:
+class Call:
     """One call under way: what was tried, when the attempt at hand began, and the errors that tell of it."""
 
     request: Request
@@ -40,20 +40,20 @@ class Trip:
     """The API key, which may show in none of the errors."""
 
     attempts: list[Attempt] = field(factory=list)
-    slot: Slot | None = None  # the right to send the attempt at hand; None when it was handed back
+    slot: Permit | None = None  # the right to send the attempt at hand; None when it was handed back
     asked: float = 0.0  # loop time at which the attempt began to wait
     sent: float | None = None  # loop time at which it was sent
     started: float = 0.0  # the same by the wall clock
     backoff: float = 0.0  # seconds to sleep before the next
     redirects: int = 0
     doubtful: bool = False  # whether an attempt may have had its effect although it failed
-    _course: Course | None = field(default=None, init=False, repr=False)
+    _course: RetryState | None = field(default=None, init=False, repr=False)
 
     @property
-    def course(self) -> Course:
+    def retry_state(self) -> RetryState:
         """What counts failures and decides about each; most calls have none."""
         if self._course is None:
-            self._course = Course(self.retry, self.request.method, self.request.repeatable, self.rng)
+            self._course = RetryState(self.retry, self.request.method, self.request.repeatable, self.rng)
         return self._course
 
     @property
@@ -61,15 +61,15 @@ class Trip:
         """Whether the request changes nothing, so that nobody needs to know whether it arrived."""
         return self.request.method in {"GET", "HEAD", "OPTIONS"}
 
-    def begin(self, now: float) -> None:
+    def start_attempt(self, now: float) -> None:
         """Begin to wait for an attempt."""
         self.asked, self.sent = now, None
 
-    def leave(self, now: float) -> None:
+    def mark_sent(self, now: float) -> None:
         """Note that the attempt is being sent."""
         self.sent, self.started = now, time.time()
 
-    def note(self, now: float, *, status: int | None = None, error: str | None = None) -> None:
+    def record_attempt(self, now: float, *, status: int | None = None, error: str | None = None) -> None:
         """Put the attempt at hand among those made, if it was one: what was never sent is none."""
         if self.sent is not None:
             waited = self.sent - self.asked + self.backoff
@@ -79,12 +79,12 @@ class Trip:
 
     # -- errors --------------------------------------------------------------------------------------------------
 
-    def status_error(self, reply: Reply, now: float) -> tuple[APIStatusError, bool]:
+    def status_error(self, reply: RawResponse, now: float) -> tuple[APIStatusError, bool]:
         """Make the error of an error status, and say whether the body calls it temporary."""
-        body = self.clean(reply.body)
-        headers = Headers(reply.headers, self.clean_text)
+        body = self.redact(reply.body)
+        headers = Headers(reply.headers, self.redact_text)
         details = parse_error(reply.status, headers, body)
-        self.note(now, status=reply.status, error=details.message)
+        self.record_attempt(now, status=reply.status, error=details.message)
         error = status_error_class(reply.status)(
             details,
             status=reply.status,
@@ -95,54 +95,54 @@ class Trip:
         )
         return error, details.temporary or details.timeout
 
-    def transport_error(self, broken: Broken, text: str) -> RequestError:
+    def transport_error(self, broken: TransportFailure, text: str) -> RequestError:
         """Make the error of an attempt that brought no answer."""
-        text = f"{text} ({self.request.method} {self.url_text}, attempt {len(self.attempts)})"
+        text = f"{text} ({self.request.method} {self.display_url}, attempt {len(self.attempts)})"
         text = text[0].upper() + text[1:]
-        if broken.trouble is Trouble.OVERSIZED or broken.trouble is Trouble.CUT:
+        if broken.kind is FailureKind.OVERSIZED or broken.kind is FailureKind.CUT:
             return UnexpectedResponseError(text, **self.context())
         return (RequestTimeoutError if broken.timed_out else TransportError)(text, **self.context())
 
-    def decode_error(self, reply: Reply, error: DecodeError) -> DecodeError:
+    def decode_error(self, reply: RawResponse, error: DecodeError) -> DecodeError:
         """Make the error of JSON that does not fit."""
         return DecodeError(
-            f"{self.clean_text(str(error))} ({self.request.method} {self.url_text})",
-            path=self.clean_text(error.path),
+            f"{self.redact_text(str(error))} ({self.request.method} {self.display_url})",
+            path=self.redact_text(error.path),
             status=reply.status,
-            body=self.clean(reply.body),
+            body=self.redact(reply.body),
             **self.context(),
         )
 
-    def unexpected(self, reply: Reply, what: str) -> UnexpectedResponseError:
+    def unexpected(self, reply: RawResponse, what: str) -> UnexpectedResponseError:
         """Make the error of an answer that is not the API's."""
         return UnexpectedResponseError(
-            f"The answer is {what} ({self.request.method} {self.url_text}, status {reply.status})",
+            f"The answer is {what} ({self.request.method} {self.display_url}, status {reply.status})",
             status=reply.status,
-            body=self.clean(reply.body),
+            body=self.redact(reply.body),
             **self.context(),
         )
 
-    def late(self, what: str) -> DeadlineExceededError:
+    def deadline_error(self, what: str) -> DeadlineExceededError:
         """Make the error of a call that ran out of time."""
         last = f"; the last attempt: {self.attempts[-1].error}" if self.attempts else "; nothing was sent"
         return DeadlineExceededError(
-            f"{what.capitalize()} ({self.request.method} {self.url_text}, {len(self.attempts)} attempts{last})",
+            f"{what.capitalize()} ({self.request.method} {self.display_url}, {len(self.attempts)} attempts{last})",
             **self.context(),
         )
 
     @property
-    def url_text(self) -> str:
+    def display_url(self) -> str:
         """Give the URL for people: a redirect may have put the key into it."""
-        return self.clean_text(str(self.request.url))
+        return self.redact_text(str(self.request.url))
 
     def context(self) -> dict[str, Any]:
         """Give what every error of a call carries."""
-        return {"method": self.request.method, "url": self.url_text, "attempts": self.attempts}
+        return {"method": self.request.method, "url": self.display_url, "attempts": self.attempts}
 
-    def clean(self, body: bytes) -> bytes:
+    def redact(self, body: bytes) -> bytes:
         """Keep the beginning of a bad answer, without the key that a debugging proxy may have echoed."""
         return body.replace(self.key.encode(), b"***")[:_KEPT_BODY]
 
-    def clean_text(self, text: str) -> str:
+    def redact_text(self, text: str) -> str:
         """Take the key out of a text."""
         return text.replace(self.key, "***")

@@ -18,7 +18,7 @@ from typing import Protocol, runtime_checkable
 from attrs import define
 
 from harness_async.config import RateLimit
-from harness_async.http.rate_limit import ARRIVAL_SPREAD, Slot, Throttle
+from harness_async.http.rate_limit import NETWORK_JITTER, Permit, RateLimiter
 
 
 @runtime_checkable
@@ -118,7 +118,7 @@ class Pacer(Protocol):
 @define(eq=False, repr=False)
 class _Waiter:
     asked: float
-    future: asyncio.Future[Slot]
+    future: asyncio.Future[Permit]
 
 
 _ASKED = attrgetter("asked")
@@ -132,28 +132,28 @@ class RatePacer:
     """
 
     def __init__(
-        self, limit: RateLimit | None = None, *, inner: Pacer | None = None, throttle: Throttle | None = None
+        self, limit: RateLimit | None = None, *, inner: Pacer | None = None, limiter: RateLimiter | None = None
     ) -> None:
         """Pace by a limit, by `inner`, a pacer of the caller's, or by both; a throttle brings its own limit.
 
         The gate is added to `inner`: who waits there when it closes is taken out and queues again.
         """
-        self.throttle: Throttle = Throttle(limit) if throttle is None else throttle
+        self.limiter: RateLimiter = RateLimiter(limit) if limiter is None else limiter
         self._inner = inner
-        self._passing: dict[asyncio.Future[object], Slot] = {}
+        self._passing: dict[asyncio.Future[object], Permit] = {}
         self._waiters: deque[_Waiter] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._inner_pauses: set[asyncio.Future[None]] = set()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.throttle.limit}, {len(self._waiters)} waiting>"
+        return f"<{type(self).__name__} {self.limiter.limit}, {len(self._waiters)} waiting>"
 
     @property
     def waiting(self) -> int:
         """How many requests wait for their slot."""
         return len(self._waiters)
 
-    async def acquire(self) -> Slot:
+    async def acquire(self) -> Permit:
         """Wait for the next slot; hand it back with `accepted`, `failed`, `refused` or `abandoned`."""
         loop = asyncio.get_running_loop()
         asked = loop.time()
@@ -163,64 +163,64 @@ class RatePacer:
                 if self._inner is not None:
                     await self._pass(self._inner, slot)
             except BaseException:
-                self.abandoned(slot)
+                self.release(slot)
                 raise
             # The gate may have closed between the slot and this task, and long ago where another pacer took its time.
-            if self.throttle.stands(slot, loop.time()):
+            if self.limiter.is_valid(slot, loop.time()):
                 return slot
-            self.abandoned(slot)
+            self.release(slot)
 
-    def take_now(self) -> Slot | None:
+    def try_acquire(self) -> Permit | None:
         """Take a slot if there is one at once; else None, and `acquire` waits for it."""
         if self._inner is not None:
             return None
         now = asyncio.get_running_loop().time()
         return self._take_due(now, now)
 
-    def _take_due(self, asked: float, now: float) -> Slot | None:
+    def _take_due(self, asked: float, now: float) -> Permit | None:
         """Take a slot for who asked then, if nobody waits and it is due."""
-        due = None if self._waiters else self.throttle.due(asked)
-        return None if due is None or due > now else self.throttle.take(now)
+        next_slot_at = None if self._waiters else self.limiter.next_slot_at(asked)
+        return None if next_slot_at is None or next_slot_at > now else self.limiter.take(now)
 
     def expected_wait(self) -> float:
         """Estimate the seconds until a request that asked now would leave; never more than it would wait."""
         now = asyncio.get_running_loop().time()
-        due = self.throttle.due(now)
-        if due is None:
+        next_slot_at = self.limiter.next_slot_at(now)
+        if next_slot_at is None:
             return 0.0
         # Those ahead may give up, so only the schedule as it stands is certain.
-        return max(0.0, due - now)
+        return max(0.0, next_slot_at - now)
 
     def pause(self, seconds: float) -> None:
         """Let nothing leave for so many seconds from now."""
-        self.throttle.pause(seconds, asyncio.get_running_loop().time())
+        self.limiter.pause(seconds, asyncio.get_running_loop().time())
         self._recall()
         self._release()
 
-    def accepted(self, slot: Slot) -> None:
+    def record_success(self, slot: Permit) -> None:
         """Tell that the service answered."""
-        self.throttle.accepted(slot, asyncio.get_running_loop().time())
+        self.limiter.record_success(slot, asyncio.get_running_loop().time())
         if slot.probe:
             self._release()
 
-    def failed(self, slot: Slot) -> None:
+    def record_failure(self, slot: Permit) -> None:
         """Tell that the service failed, or that no answer came."""
-        self.throttle.failed(slot, asyncio.get_running_loop().time())
+        self.limiter.record_failure(slot, asyncio.get_running_loop().time())
         self._recall()
         self._release()
 
-    def refused(self, slot: Slot, retry_after: float | None) -> None:
+    def record_throttled(self, slot: Permit, retry_after: float | None) -> None:
         """Tell that the service refused by rate."""
         now = asyncio.get_running_loop().time()
-        self.throttle.refused(slot, now, retry_after)
+        self.limiter.record_throttled(slot, now, retry_after)
         if self._inner is not None:
-            self._pause_inner(self._inner, max(0.0, self.throttle.open_at - now))
+            self._pause_inner(self._inner, max(0.0, self.limiter.open_at - now))
         self._recall()
         self._release()
 
-    def abandoned(self, slot: Slot) -> None:
+    def release(self, slot: Permit) -> None:
         """Tell that the outcome will never be known: cancelled, or never sent."""
-        self.throttle.abandoned(slot)
+        self.limiter.release(slot)
         self._release()
 
     def _pause_inner(self, inner: Pacer, seconds: float) -> None:
@@ -230,7 +230,7 @@ class RatePacer:
             self._inner_pauses.add(task)
             task.add_done_callback(self._inner_pauses.discard)
 
-    async def _pass(self, inner: Pacer, slot: Slot) -> None:
+    async def _pass(self, inner: Pacer, slot: Permit) -> None:
         """Wait for the caller's pacer too, or until the gate closes."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - for the type checker
@@ -240,7 +240,7 @@ class RatePacer:
         try:
             await wait
         except asyncio.CancelledError:
-            if task.cancelling() > cancels or self.throttle.stands(slot, wait.get_loop().time()):
+            if task.cancelling() > cancels or self.limiter.is_valid(slot, wait.get_loop().time()):
                 raise  # not our doing
         finally:
             del self._passing[wait]
@@ -248,10 +248,10 @@ class RatePacer:
     def _recall(self) -> None:
         """Take out of the caller's pacer those whose slot stands no longer: each would take a slot of it in vain."""
         for wait, slot in self._passing.items():
-            if not self.throttle.stands(slot, wait.get_loop().time()):
+            if not self.limiter.is_valid(slot, wait.get_loop().time()):
                 wait.cancel()
 
-    async def _queue(self, asked: float) -> Slot:
+    async def _queue(self, asked: float) -> Permit:
         loop = asyncio.get_running_loop()
         if (slot := self._take_due(asked, loop.time())) is not None:
             return slot
@@ -267,7 +267,7 @@ class RatePacer:
             if waiter.future.cancelled():
                 self._release()
             else:
-                self.abandoned(waiter.future.result())
+                self.release(waiter.future.result())
             raise
 
     def _release(self) -> None:
@@ -280,15 +280,15 @@ class RatePacer:
             if waiter.future.done():
                 self._waiters.popleft()
                 continue
-            due = self.throttle.due(waiter.asked)
-            if due is None:
+            next_slot_at = self.limiter.next_slot_at(waiter.asked)
+            if next_slot_at is None:
                 return  # the probe's answer comes back here
             loop = waiter.future.get_loop()
             now = loop.time()
-            if due > now:
-                self._timer = loop.call_at(due, self._release)
+            if next_slot_at > now:
+                self._timer = loop.call_at(next_slot_at, self._release)
                 return
             self._waiters.popleft()
             # The slot is due by the schedule, so that a loop that was busy catches up; but by no more than what the
             # window of the pace has to spare, lest a long stall end in a burst.
-            waiter.future.set_result(self.throttle.take(max(due, now - ARRIVAL_SPREAD), waited=True))
+            waiter.future.set_result(self.limiter.take(max(next_slot_at, now - NETWORK_JITTER), waited=True))

@@ -38,11 +38,11 @@ class Headers(Mapping[str, str]):
 
     __slots__ = ("_values",)
 
-    def __init__(self, headers: Mapping[str, str], clean: Callable[[str], str] = str) -> None:
+    def __init__(self, headers: Mapping[str, str], redact: Callable[[str], str] = str) -> None:
         """Take the headers, each value through `clean`."""
         self._values: dict[str, str] = {}
         for name, value in headers.items():
-            self._values.setdefault(name.lower(), clean(value))
+            self._values.setdefault(name.lower(), redact(value))
 
     def __getitem__(self, name: str) -> str:
         return self._values[name.lower()]

@@ -21,7 +21,7 @@ from attrs import define, field, frozen
 from harness_async.config import RateLimit
 from harness_async.http.retry import Random
 
-ARRIVAL_SPREAD = 0.25
+NETWORK_JITTER = 0.25
 """Seconds by which two requests can move against each other on their way: the window as we see it is longer."""
 
 COOLDOWNS = (5.0, 10.0, 20.0, 40.0, 60.0)
@@ -33,15 +33,15 @@ OUTAGE_PAUSES = (2.0, 4.0, 8.0, 16.0)
 OUTAGE_SAMPLE, OUTAGE_FAILURES = 20, 16
 """An outage is 16 failures among the latest 20 answers: a ratio, so that a tenth of bad answers closes nothing."""
 
-LEARNED_SHARE = 0.9
+DECREASE_FACTOR = 0.9
 """Share of what the server took in the window before a refusal at which we go on."""
 
-CLIMB = 0.0015
+RECOVERY_RATE = 0.0015
 """Growth of a learned rate, as a share of it per second."""
 
 
 @frozen
-class Pace:
+class RateSchedule:
     """Rate and burst for a limit.
 
     A window of `per` seconds sees at most `rate * (per + spread) + burst` sends, so the rate that just fits is
@@ -55,22 +55,22 @@ class Pace:
     burst: int
 
     @classmethod
-    def of(cls, limit: RateLimit) -> Pace:
+    def of(cls, limit: RateLimit) -> RateSchedule:
         """Compute the fastest pace that a limit allows."""
         burst = max(1, limit.requests // 200)
-        return cls(max(1, limit.requests - burst) / (limit.per + ARRIVAL_SPREAD), burst)
+        return cls(max(1, limit.requests - burst) / (limit.per + NETWORK_JITTER), burst)
 
 
 @define(eq=False, repr=False)
-class Slot:
+class Permit:
     """The right to send one request; handed back with its outcome."""
 
-    epoch: int
+    generation: int
     probe: bool
 
 
 @define(eq=False, repr=False)
-class Throttle:
+class RateLimiter:
     """The decisions of `RatePacer`, without clock, tasks or I/O; `now` is in seconds of any steady clock.
 
     The gate is open, closed until `open_at`, or waiting for the answer of its probe. `epoch` counts the closings, so
@@ -83,8 +83,8 @@ class Throttle:
     outage_pauses: tuple[float, ...] = OUTAGE_PAUSES
 
     open_at: float = field(default=float("-inf"), init=False)
-    epoch: int = field(default=0, init=False)
-    _pace: Pace | None = field(init=False)
+    generation: int = field(default=0, init=False)
+    _pace: RateSchedule | None = field(init=False)
     _next: float = field(default=float("-inf"), init=False)  # GCRA's theoretical arrival time
     _learned: float | None = field(default=None, init=False)  # requests per second at `_learned_at`
     _learned_at: float = field(default=0.0, init=False)
@@ -96,14 +96,14 @@ class Throttle:
     _probing: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._pace = None if self.limit is None else Pace.of(self.limit)
+        self._pace = None if self.limit is None else RateSchedule.of(self.limit)
 
     @property
     def is_open(self) -> bool:
         """Whether requests flow: no cooldown to probe after."""
         return not self._pauses
 
-    def due(self, asked: float) -> float | None:
+    def next_slot_at(self, asked: float) -> float | None:
         """Say when a request that asked at this time may leave; None until the probe is answered."""
         if self._probing:
             return None
@@ -112,27 +112,27 @@ class Throttle:
         spacing = 1.0 / self.rate(asked)
         return max(asked, self.open_at, self._next - (self._pace.burst - 1) * spacing)
 
-    def take(self, at: float, *, waited: bool = False) -> Slot:
+    def take(self, at: float, *, waited: bool = False) -> Permit:
         """Use the slot that `due` told; `waited` says that the request could have left earlier."""
         if self._pauses:
             self._probing = True
-            return Slot(self.epoch, probe=True)
+            return Permit(self.generation, probe=True)
         if not waited:
             self._idle_at = at
         if self._pace is not None:
             self._next = max(at, self._next) + 1.0 / self.rate(at)
-        return Slot(self.epoch, probe=False)
+        return Permit(self.generation, probe=False)
 
-    def stands(self, slot: Slot, now: float) -> bool:
+    def is_valid(self, slot: Permit, now: float) -> bool:
         """Tell whether a request may still use its slot: nothing was closed or paused since `take`."""
-        return slot.epoch == self.epoch and self.open_at <= now
+        return slot.generation == self.generation and self.open_at <= now
 
     def rate(self, now: float) -> float:
         """Tell the requests per second in force: the pace of the limit, or the learned one on its way up."""
         if self._pace is None:
             return float("inf")
         if self._learned is not None:
-            learned: float = self._learned * (1.0 + CLIMB) ** max(0.0, now - self._learned_at)
+            learned: float = self._learned * (1.0 + RECOVERY_RATE) ** max(0.0, now - self._learned_at)
             if learned < self._pace.rate:
                 return learned
             self._learned = None
@@ -143,36 +143,36 @@ class Throttle:
         self.open_at = max(self.open_at, now + seconds)
         self._next = max(self._next, self.open_at)
 
-    def accepted(self, slot: Slot, now: float) -> None:
+    def record_success(self, slot: Permit, now: float) -> None:
         """Note an answer of the service itself, error statuses below 500 included."""
         if self.limit is not None:
             self._remember(self.limit, now)
         if slot.probe:
             self._reopen(now)
-        elif slot.epoch == self.epoch:
+        elif slot.generation == self.generation:
             self._failures.append(False)
 
-    def failed(self, slot: Slot, now: float) -> None:
+    def record_failure(self, slot: Permit, now: float) -> None:
         """Note a server error, a lost connection or a time-out; close the gate when most answers are such."""
         if slot.probe:
             self._close(self.outage_pauses, now)
-        elif slot.epoch == self.epoch:
+        elif slot.generation == self.generation:
             self._failures.append(True)
             if sum(self._failures) >= OUTAGE_FAILURES:
                 self._close(self.outage_pauses, now)
 
-    def refused(self, slot: Slot, now: float, retry_after: float | None = None) -> None:
+    def record_throttled(self, slot: Permit, now: float, retry_after: float | None = None) -> None:
         """Note a 429: close the gate, or, for an answer to a request from before it closed, only lengthen the wait."""
-        if slot.probe or slot.epoch == self.epoch:
+        if slot.probe or slot.generation == self.generation:
             if not slot.probe:
                 self._learn(now)
             self._close(self.cooldowns, now)
         if retry_after is not None:
             self.pause(retry_after, now)
 
-    def abandoned(self, slot: Slot) -> None:
+    def release(self, slot: Permit) -> None:
         """Note that nobody will tell how the request ended: another may be the probe."""
-        if slot.probe and slot.epoch == self.epoch:
+        if slot.probe and slot.generation == self.generation:
             self._probing = False
 
     def _close(self, pauses: tuple[float, ...], now: float) -> None:
@@ -183,7 +183,7 @@ class Throttle:
         self._closings += 1
         self._probing = False
         self._failures.clear()
-        self.epoch += 1
+        self.generation += 1
         # A tenth of jitter: clients that were refused together should not probe together.
         self.pause(pause * (1.0 + 0.1 * self.rng.random()), now)
 
@@ -210,5 +210,5 @@ class Throttle:
         since = max(now - self.limit.per, self._idle_at)
         taken = sum(moment > since for moment in self._accepted)
         measured = taken / (now - since) if taken > 1 else rate / 2
-        self._learned = LEARNED_SHARE * min(rate, measured)
+        self._learned = DECREASE_FACTOR * min(rate, measured)
         self._learned_at = now

@@ -30,11 +30,11 @@ from attrs import define, frozen
 
 from harness_async.config import RETRY_STATUSES, RetryPolicy
 
-DOUBTFUL_RETRIES = 2
+MAX_SUSPECT_RETRIES = 2
 """Retries of what is probably no accident: success that is not JSON, a refusal called temporary."""
 
 
-class Trouble(enum.Enum):
+class FailureKind(enum.Enum):
     """What happened to an attempt that brought no usable answer."""
 
     NOT_SENT = "nothing was sent"
@@ -48,7 +48,7 @@ class Trouble(enum.Enum):
     STATUS = "error status"
 
 
-class Verdict(enum.Enum):
+class RetryAction(enum.Enum):
     """What to do about it."""
 
     RETRY = "retry"
@@ -68,7 +68,7 @@ class Verdict(enum.Enum):
 class Failure:
     """A failed attempt, as far as the decision goes."""
 
-    trouble: Trouble
+    kind: FailureKind
     status: int | None = None
     temporary: bool = False
     """The body says that it will pass (`temporary` or `timeout` of goa)."""
@@ -85,47 +85,49 @@ class Random(Protocol):
         ...
 
 
-def classify(failure: Failure, policy: RetryPolicy, *, method: str, repeatable: bool, doubts: int = 0) -> Verdict:
+def decide(
+    failure: Failure, policy: RetryPolicy, *, method: str, repeatable: bool, suspect_failures: int = 0
+) -> RetryAction:
     """Decide about a failure; `doubts` counts the doubtful ones (`DOUBTFUL_RETRIES`) before it in this call.
 
     Attempts and deadline are `Course`'s to count: this is about the kind of failure alone.
     """
-    match failure.trouble:
-        case Trouble.NOT_SENT:
-            return Verdict.RETRY
-        case Trouble.UNUSABLE | Trouble.HTML | Trouble.OVERSIZED:
-            return Verdict.FAIL
-        case Trouble.LOST | Trouble.READ_TIMEOUT | Trouble.CUT:
-            return Verdict.RETRY if repeatable else Verdict.AMBIGUOUS
-        case Trouble.NOT_JSON if not repeatable:
-            return Verdict.AMBIGUOUS
-        case Trouble.NOT_JSON:
-            return Verdict.RETRY if method == "GET" and doubts < DOUBTFUL_RETRIES else Verdict.FAIL
-    return _classify_status(failure, policy, repeatable=repeatable, doubts=doubts)
+    match failure.kind:
+        case FailureKind.NOT_SENT:
+            return RetryAction.RETRY
+        case FailureKind.UNUSABLE | FailureKind.HTML | FailureKind.OVERSIZED:
+            return RetryAction.FAIL
+        case FailureKind.LOST | FailureKind.READ_TIMEOUT | FailureKind.CUT:
+            return RetryAction.RETRY if repeatable else RetryAction.AMBIGUOUS
+        case FailureKind.NOT_JSON if not repeatable:
+            return RetryAction.AMBIGUOUS
+        case FailureKind.NOT_JSON:
+            return RetryAction.RETRY if method == "GET" and suspect_failures < MAX_SUSPECT_RETRIES else RetryAction.FAIL
+    return _decide_status(failure, policy, repeatable=repeatable, suspect_failures=suspect_failures)
 
 
-def _classify_status(failure: Failure, policy: RetryPolicy, *, repeatable: bool, doubts: int) -> Verdict:
+def _decide_status(failure: Failure, policy: RetryPolicy, *, repeatable: bool, suspect_failures: int) -> RetryAction:
     if failure.status == 429:  # noqa: PLR2004
-        return Verdict.GATE
+        return RetryAction.GATE
     if failure.status in policy.retry_statuses:
-        return Verdict.RETRY if repeatable else Verdict.AMBIGUOUS
-    if failure.temporary and repeatable and doubts < DOUBTFUL_RETRIES:
-        return Verdict.RETRY
-    return Verdict.FAIL
+        return RetryAction.RETRY if repeatable else RetryAction.AMBIGUOUS
+    if failure.temporary and repeatable and suspect_failures < MAX_SUSPECT_RETRIES:
+        return RetryAction.RETRY
+    return RetryAction.FAIL
 
 
-def is_doubtful(failure: Failure, policy: RetryPolicy) -> bool:
+def is_suspect(failure: Failure, policy: RetryPolicy) -> bool:
     """Tell the failures whose retries are counted apart (`DOUBTFUL_RETRIES`)."""
-    if failure.trouble is Trouble.STATUS:
+    if failure.kind is FailureKind.STATUS:
         return failure.status != 429 and failure.status not in policy.retry_statuses  # noqa: PLR2004
-    return failure.trouble is Trouble.NOT_JSON
+    return failure.kind is FailureKind.NOT_JSON
 
 
-def may_have_worked(failure: Failure) -> bool:
+def may_have_taken_effect(failure: Failure) -> bool:
     """Tell the failures after which the request may have had its effect: it went out, and nobody refused it."""
-    if failure.trouble is Trouble.STATUS:
+    if failure.kind is FailureKind.STATUS:
         return failure.status in RETRY_STATUSES
-    return failure.trouble not in {Trouble.NOT_SENT, Trouble.UNUSABLE, Trouble.HTML}
+    return failure.kind not in {FailureKind.NOT_SENT, FailureKind.UNUSABLE, FailureKind.HTML}
 
 
 def backoff(retry: int, policy: RetryPolicy, rng: Random) -> float:
@@ -139,15 +141,15 @@ def backoff(retry: int, policy: RetryPolicy, rng: Random) -> float:
 
 
 @frozen
-class Decision:
+class RetryDecision:
     """What to do next, and after how many seconds."""
 
-    verdict: Verdict
+    action: RetryAction
     wait: float = 0.0
 
 
 @define(eq=False, repr=False)
-class Course:
+class RetryState:
     """The course of one call: counts its failures and decides about each. One per call, used by one task."""
 
     policy: RetryPolicy
@@ -157,32 +159,34 @@ class Course:
     failures: int = 0
     """Failures so far that count as attempts: refusals by rate do not."""
 
-    doubts: int = 0
+    suspect_failures: int = 0
 
-    def decide(self, failure: Failure) -> Decision:
+    def decide(self, failure: Failure) -> RetryDecision:
         """Count the failure and say what to do about it.
 
         The server's `Retry-After` is never undercut; one beyond `max_retry_after` turns the verdict to FAIL, so that
         the error reaches a caller who can plan for it.
         """
-        verdict = classify(failure, self.policy, method=self.method, repeatable=self.repeatable, doubts=self.doubts)
-        self.doubts += is_doubtful(failure, self.policy)
-        if verdict not in {Verdict.RETRY, Verdict.GATE}:
-            return Decision(verdict)
+        action = decide(
+            failure, self.policy, method=self.method, repeatable=self.repeatable, suspect_failures=self.suspect_failures
+        )
+        self.suspect_failures += is_suspect(failure, self.policy)
+        if action not in {RetryAction.RETRY, RetryAction.GATE}:
+            return RetryDecision(action)
         asked = failure.retry_after or 0.0
-        if asked > self.policy.max_retry_after or self._is_last(verdict):
-            return Decision(Verdict.FAIL)
-        if verdict is Verdict.GATE:
-            return Decision(verdict)
+        if asked > self.policy.max_retry_after or self._is_last(action):
+            return RetryDecision(RetryAction.FAIL)
+        if action is RetryAction.GATE:
+            return RetryDecision(action)
         # A server closes kept-alive connections whenever it likes, and the next request finds out: no reason to wait.
-        is_stale = failure.trouble is Trouble.LOST and self.failures == 0
+        is_stale = failure.kind is FailureKind.LOST and self.failures == 0
         wait = asked if is_stale else max(asked, backoff(self.failures, self.policy, self.rng))
         self.failures += 1
-        return Decision(verdict, wait)
+        return RetryDecision(action, wait)
 
-    def _is_last(self, verdict: Verdict) -> bool:
+    def _is_last(self, action: RetryAction) -> bool:
         most = self.policy.max_attempts
         if most is None:
             return False
         # A refusal by rate is no attempt, but who says "one" means that nothing goes out twice.
-        return most == 1 if verdict is Verdict.GATE else self.failures + 1 >= most
+        return most == 1 if action is RetryAction.GATE else self.failures + 1 >= most

@@ -30,12 +30,12 @@ from harness_async.errors import (
     RequestError,
     UnexpectedResponseError,
 )
-from harness_async.http.call import Trip
+from harness_async.http.call import Call
 from harness_async.http.pacer import RatePacer
 from harness_async.http.protocol import ServerClock, looks_like_html, parse_retry_after
-from harness_async.http.rate_limit import Slot
-from harness_async.http.retry import Failure, Trouble, Verdict, may_have_worked
-from harness_async.http.transport import Broken, Reply, Request, Transport
+from harness_async.http.rate_limit import Permit
+from harness_async.http.retry import Failure, FailureKind, RetryAction, may_have_taken_effect
+from harness_async.http.transport import RawResponse, Request, Transport, TransportFailure
 from harness_async.stats import Counters
 
 T = TypeVar("T")
@@ -49,20 +49,20 @@ _REDIRECT = range(300, 400)
 _TOO_MANY = 429
 _SERVER_ERROR = 500
 
-_FAILURES = frozenset({Trouble.NOT_SENT, Trouble.LOST, Trouble.READ_TIMEOUT, Trouble.CUT})
+_FAILURES = frozenset({FailureKind.NOT_SENT, FailureKind.LOST, FailureKind.READ_TIMEOUT, FailureKind.CUT})
 """Troubles that the service or the way to it is to blame for."""
 
 
-Decode: TypeAlias = Callable[[Reply], T]
+Decode: TypeAlias = Callable[[RawResponse], T]
 """Makes the value of a successful reply; a plain `ValueError` means that the body is not JSON."""
 
 
 @define(eq=False, repr=False)
-class Answer(Generic[T]):
+class Result(Generic[T]):
     """The value of a call, and what it took."""
 
     value: T
-    reply: Reply
+    reply: RawResponse
     attempts: Sequence[Attempt]
 
 
@@ -105,17 +105,17 @@ class Sender:
 
     def bottleneck(self) -> LimitedBy:
         """Say what holds requests back at this moment."""
-        throttle = self.pacer.throttle
-        if not throttle.is_open or throttle.open_at > asyncio.get_running_loop().time():
+        limiter = self.pacer.limiter
+        if not limiter.is_open or limiter.open_at > asyncio.get_running_loop().time():
             return "cooldown"
         return "rate limit" if self.pacer.waiting else "latency"
 
     def rate(self) -> float | None:
         """Say how many requests a second may leave at this moment; None where we do not know of a limit."""
-        rate = self.pacer.throttle.rate(asyncio.get_running_loop().time())
+        rate = self.pacer.limiter.rate(asyncio.get_running_loop().time())
         return None if rate == float("inf") else rate
 
-    async def send(self, request: Request, decode: Decode[T], *, deadline: float | None = None) -> Answer[T]:
+    async def send(self, request: Request, decode: Decode[T], *, deadline: float | None = None) -> Result[T]:
         """Send a request until it is answered, or until there is no point in sending it again.
 
         `deadline` is a loop time; without one, the time-outs in force say it.
@@ -126,126 +126,126 @@ class Sender:
         """
         self.transport.open()
         deadline = self.deadline() if deadline is None else deadline
-        trip = Trip(request, self.retry, self._rng, deadline, self.credentials.api_key)
+        call = Call(request, self.retry, self._rng, deadline, self.credentials.api_key)
         timeout = asyncio.timeout_at(deadline)
         try:
             async with timeout:
-                while (answer := await self._try(trip, decode)) is None:
-                    if trip.backoff:
-                        await asyncio.sleep(trip.backoff)
-                        self.counters.backoff += trip.backoff
+                while (answer := await self._try(call, decode)) is None:
+                    if call.backoff:
+                        await asyncio.sleep(call.backoff)
+                        self.counters.backoff += call.backoff
                 return answer
         except TimeoutError:
             if not timeout.expired():
                 raise
-        trip.doubtful = trip.doubtful or trip.sent is not None
-        trip.note(asyncio.get_running_loop().time(), error="cut short by the deadline")
-        late = trip.late("the deadline of the call passed")
-        late.ambiguous = trip.doubtful and not trip.reads
-        raise late
+        call.doubtful = call.doubtful or call.sent is not None
+        call.record_attempt(asyncio.get_running_loop().time(), error="cut short by the deadline")
+        deadline_error = call.deadline_error("the deadline of the call passed")
+        deadline_error.ambiguous = call.doubtful and not call.reads
+        raise deadline_error
 
-    async def _try(self, trip: Trip, decode: Decode[T]) -> Answer[T] | None:
+    async def _try(self, call: Call, decode: Decode[T]) -> Result[T] | None:
         """Make one attempt: the answer, None to go on, or the error raised."""
-        reply: Reply | None = None
-        broken: Broken | None = None
+        reply: RawResponse | None = None
+        broken: TransportFailure | None = None
         try:
-            reply = await self._exchange(trip)
-        except Broken as caught:
+            reply = await self._exchange(call)
+        except TransportFailure as caught:
             broken = caught
         # Behind the `except`: what is raised from here on must not carry what the server sent in its context.
         if reply is None:
             assert broken is not None  # noqa: S101 - for the type checker
-            self._lost(trip, broken)
+            self._lost(call, broken)
             return None
         now = asyncio.get_running_loop().time()
-        self._answered(trip, reply, now)
+        self._answered(call, reply, now)
         if reply.status in _SUCCESS:
-            return self._take(trip, decode, reply, now)
+            return self._take(call, decode, reply, now)
         if reply.status in _REDIRECT:
-            trip.note(now, status=reply.status, error="redirected")
-            self._redirect(trip, reply)
+            call.record_attempt(now, status=reply.status, error="redirected")
+            self._redirect(call, reply)
             return None
-        error, temporary = trip.status_error(reply, now)
-        self._decide(trip, Failure(Trouble.STATUS, reply.status, temporary, error.retry_after), error)
+        error, temporary = call.status_error(reply, now)
+        self._decide(call, Failure(FailureKind.STATUS, reply.status, temporary, error.retry_after), error)
         return None
 
-    def _lost(self, trip: Trip, broken: Broken) -> None:
+    def _lost(self, call: Call, broken: TransportFailure) -> None:
         """Decide about an attempt that brought no answer."""
-        text = trip.clean_text(str(broken))
-        trip.note(asyncio.get_running_loop().time(), error=text)
+        text = call.redact_text(str(broken))
+        call.record_attempt(asyncio.get_running_loop().time(), error=text)
         if logger.isEnabledFor(logging.DEBUG):
-            self._log(trip, None, text)
-        error = trip.transport_error(broken, text)
-        self._decide(trip, Failure(broken.trouble), error, broken.__cause__)
+            self._log(call, None, text)
+        error = call.transport_error(broken, text)
+        self._decide(call, Failure(broken.kind), error, broken.__cause__)
 
-    async def _exchange(self, trip: Trip) -> Reply:
+    async def _exchange(self, call: Call) -> RawResponse:
         """Wait for a place and the pace, send, read; place and connection are free again when it returns."""
         time, counters = asyncio.get_running_loop().time, self.counters
-        trip.begin(time())
+        call.start_attempt(time())
         async with self.places:
             queued = time()
-            counters.queued += queued - trip.asked
-            trip.slot = self.pacer.take_now() or await self._acquire(trip)
+            counters.queued += queued - call.asked
+            call.slot = self.pacer.try_acquire() or await self._acquire(call)
             sent = time()
             counters.paced += sent - queued
-            self._sent(trip, sent)
+            self._sent(call, sent)
             try:
-                reply = await self.transport.exchange(trip.request, self.timeouts)
+                reply = await self.transport.send(call.request, self.timeouts)
             except BaseException as error:
-                if isinstance(error, Broken) and self.transport.closed:
-                    self.pacer.abandoned(trip.slot)
+                if isinstance(error, TransportFailure) and self.transport.closed:
+                    self.pacer.release(call.slot)
                     raise RuntimeError("This HarnessClient was closed during a request") from None
-                if isinstance(error, Broken) and error.trouble in _FAILURES:
-                    self._settle(trip, None)
+                if isinstance(error, TransportFailure) and error.kind in _FAILURES:
+                    self._settle(call, None)
                 else:
-                    self.pacer.abandoned(trip.slot)
+                    self.pacer.release(call.slot)
                 raise
             finally:
-                counters.network += time() - (trip.sent or time())
-            self._settle(trip, reply)
-            self.clock.learn(reply.headers.get("Date"), trip.started, wall_time())
+                counters.network += time() - (call.sent or time())
+            self._settle(call, reply)
+            self.clock.learn(reply.headers.get("Date"), call.started, wall_time())
             return reply
 
-    async def _acquire(self, trip: Trip) -> Slot:
+    async def _acquire(self, call: Call) -> Permit:
         """Wait for the pace, unless it would take too long."""
         wait = self.pacer.expected_wait()
-        self._check_fits(trip, wait, "the pace, or a pause the server asked for,")
+        self._check_fits(call, wait, "the pace, or a pause the server asked for,")
         return await self.pacer.acquire()
 
-    def _check_fits(self, trip: Trip, wait: float, what: str, cause: HarnessError | None = None) -> None:
+    def _check_fits(self, call: Call, wait: float, what: str, cause: HarnessError | None = None) -> None:
         """Refuse a wait that would end after the deadline."""
-        if trip.deadline is not None and asyncio.get_running_loop().time() + wait >= trip.deadline:
-            raise trip.late(f"{what} would take {wait:.1f} s, beyond the deadline of the call") from cause
+        if call.deadline is not None and asyncio.get_running_loop().time() + wait >= call.deadline:
+            raise call.deadline_error(f"{what} would take {wait:.1f} s, beyond the deadline of the call") from cause
 
-    def _settle(self, trip: Trip, reply: Reply | None) -> None:
+    def _settle(self, call: Call, reply: RawResponse | None) -> None:
         """Tell the pacer what became of a request, and the observer what became of the gate."""
-        slot = trip.slot
+        slot = call.slot
         if slot is None:
             return
-        throttle = self.pacer.throttle
-        was_open, epoch = throttle.is_open, throttle.epoch
+        limiter = self.pacer.limiter
+        was_open, generation = limiter.is_open, limiter.generation
         if reply is not None and reply.status in _SUCCESS and was_open:
-            self.pacer.accepted(slot)  # which opens or closes nothing
+            self.pacer.record_success(slot)  # which opens or closes nothing
             return
         if reply is None or (reply.status >= _SERVER_ERROR):
-            self.pacer.failed(slot)
+            self.pacer.record_failure(slot)
         elif reply.status == _TOO_MANY:
             self.counters.throttled += 1
-            self.pacer.refused(slot, parse_retry_after(reply.headers, wall_time()))
+            self.pacer.record_throttled(slot, parse_retry_after(reply.headers, wall_time()))
         else:
-            self.pacer.accepted(slot)
+            self.pacer.record_success(slot)
         now = asyncio.get_running_loop().time()
-        if throttle.epoch != epoch:
+        if limiter.generation != generation:
             reason = "refused by rate" if reply is not None and reply.status == _TOO_MANY else "outage"
-            wait = max(0.0, throttle.open_at - now)
+            wait = max(0.0, limiter.open_at - now)
             logger.info("gate closed for %.1f s: %s", wait, reason)
             self._emit(events.GateClosed(reason=reason, wait=wait))
-        elif throttle.is_open and not was_open:
-            rate = throttle.rate(now)
+        elif limiter.is_open and not was_open:
+            rate = limiter.rate(now)
             logger.info("gate open, %.1f requests per second", rate)
             self._emit(events.GateOpened(rate=None if rate == float("inf") else rate))
 
-    def _take(self, trip: Trip, decode: Decode[T], reply: Reply, began: float) -> Answer[T] | None:
+    def _take(self, call: Call, decode: Decode[T], reply: RawResponse, began: float) -> Result[T] | None:
         """Make the value of a successful reply."""
         problem: RequestError | None = None
         failure: Failure | None = None
@@ -253,50 +253,50 @@ class Sender:
         try:
             value = decode(reply)
         except DecodeError as error:
-            problem = trip.decode_error(reply, error)
+            problem = call.decode_error(reply, error)
         except ValueError as error:
             html = looks_like_html(reply.headers, reply.body)
             what = "an HTML page: a proxy or a sign-in page answered" if html else f"not JSON ({error})"
-            problem = trip.unexpected(reply, what)
-            failure = Failure(Trouble.HTML if html else Trouble.NOT_JSON)
+            problem = call.unexpected(reply, what)
+            failure = Failure(FailureKind.HTML if html else FailureKind.NOT_JSON)
         finally:
             self.counters.decoding += asyncio.get_running_loop().time() - began
         # Behind the `except`, so that no error hangs on to a body by way of its context.
-        trip.note(began, status=reply.status, error=None if problem is None else str(problem))
+        call.record_attempt(began, status=reply.status, error=None if problem is None else str(problem))
         if problem is None:
-            return Answer(value, reply, trip.attempts)
-        problem.attempts = tuple(trip.attempts)
+            return Result(value, reply, call.attempts)
+        problem.attempts = tuple(call.attempts)
         if failure is None:
-            problem.ambiguous = not trip.request.repeatable
+            problem.ambiguous = not call.request.repeatable
             raise problem
-        self._decide(trip, failure, problem)
+        self._decide(call, failure, problem)
         return None
 
-    def _decide(self, trip: Trip, failure: Failure, error: RequestError, cause: BaseException | None = None) -> None:
+    def _decide(self, call: Call, failure: Failure, error: RequestError, cause: BaseException | None = None) -> None:
         """Plan the next attempt, or raise the error."""
-        decision = trip.course.decide(failure)
-        if decision.verdict in {Verdict.FAIL, Verdict.AMBIGUOUS}:
-            once = not trip.request.repeatable and may_have_worked(failure)
-            error.ambiguous = decision.verdict is Verdict.AMBIGUOUS or once or (trip.doubtful and not trip.reads)
+        decision = call.retry_state.decide(failure)
+        if decision.action in {RetryAction.FAIL, RetryAction.AMBIGUOUS}:
+            once = not call.request.repeatable and may_have_taken_effect(failure)
+            error.ambiguous = decision.action is RetryAction.AMBIGUOUS or once or (call.doubtful and not call.reads)
             raise error from cause
-        trip.doubtful = trip.doubtful or may_have_worked(failure)
-        self._check_fits(trip, decision.wait, "the wait before the next attempt", error)
-        trip.backoff = decision.wait
+        call.doubtful = call.doubtful or may_have_taken_effect(failure)
+        self._check_fits(call, decision.wait, "the wait before the next attempt", error)
+        call.backoff = decision.wait
         self.counters.retries += 1
-        logger.debug("%s %s: retry in %.2f s: %s", trip.request.method, trip.url_text, decision.wait, error)
+        logger.debug("%s %s: retry in %.2f s: %s", call.request.method, call.display_url, decision.wait, error)
         self._emit(
             events.RetryPlanned(
-                method=trip.request.method,
-                url=trip.url_text,
-                attempt=len(trip.attempts),
+                method=call.request.method,
+                url=call.display_url,
+                attempt=len(call.attempts),
                 reason=str(error),
                 wait=decision.wait,
             )
         )
 
-    def _redirect(self, trip: Trip, reply: Reply) -> None:
+    def _redirect(self, call: Call, reply: RawResponse) -> None:
         """Go on at the target of a redirect, if it is ours to go to."""
-        request = trip.request
+        request = call.request
         location = reply.headers.get("Location", "")
         try:
             target = request.url.join(URL(location))
@@ -312,20 +312,20 @@ class Sender:
             else "that would change the request"
             if not repeats_as_is
             else "in circles"
-            if trip.redirects >= _MAX_REDIRECTS
+            if call.redirects >= _MAX_REDIRECTS
             else None
         )
         if problem:
             raise UnexpectedResponseError(
                 f"The server answered with a redirect {problem} "
-                f"({request.method} {trip.url_text}, status {reply.status}, location {trip.clean_text(location)!r})",
+                f"({request.method} {call.display_url}, status {reply.status}, location {call.redact_text(location)!r})",
                 status=reply.status,
-                body=trip.clean(reply.body),
-                **trip.context(),
+                body=call.redact(reply.body),
+                **call.context(),
             )
-        trip.redirects += 1
-        trip.backoff = 0.0
-        trip.request = evolve(request, url=target.with_fragment(None))
+        call.redirects += 1
+        call.backoff = 0.0
+        call.request = evolve(request, url=target.with_fragment(None))
 
     def count_page(self, request: Request, number: int, rows: int, total: int | None) -> None:
         """Count a page that was read."""
@@ -336,39 +336,39 @@ class Sender:
 
     # -- seeing inside -------------------------------------------------------------------------------------------
 
-    def _sent(self, trip: Trip, now: float) -> None:
-        trip.leave(now)
+    def _sent(self, call: Call, now: float) -> None:
+        call.mark_sent(now)
         self.counters.requests += 1
         if self.on_event is not None:
-            attempt = len(trip.attempts) + 1
-            self._emit(events.RequestSent(method=trip.request.method, url=trip.url_text, attempt=attempt))
+            attempt = len(call.attempts) + 1
+            self._emit(events.RequestSent(method=call.request.method, url=call.display_url, attempt=attempt))
 
-    def _answered(self, trip: Trip, reply: Reply, now: float) -> None:
+    def _answered(self, call: Call, reply: RawResponse, now: float) -> None:
         self.counters.bytes_received += len(reply.body)
         if logger.isEnabledFor(logging.DEBUG):
-            self._log(trip, reply, "")
+            self._log(call, reply, "")
         if self.on_event is not None:
             self._emit(
                 events.ResponseReceived(
-                    method=trip.request.method,
-                    url=trip.url_text,
-                    attempt=len(trip.attempts) + 1,
+                    method=call.request.method,
+                    url=call.display_url,
+                    attempt=len(call.attempts) + 1,
                     status=reply.status,
-                    elapsed=now - (trip.sent or now),
+                    elapsed=now - (call.sent or now),
                     size_bytes=len(reply.body),
-                    correlation_id=_correlation(trip, reply),
+                    correlation_id=_correlation(call, reply),
                 )
             )
 
-    def _log(self, trip: Trip, reply: Reply | None, error: str) -> None:
-        correlation = None if reply is None else _correlation(trip, reply)
+    def _log(self, call: Call, reply: RawResponse | None, error: str) -> None:
+        correlation = None if reply is None else _correlation(call, reply)
         logger.debug(
             "%s %s: %s, %.3f s, attempt %d%s",
-            trip.request.method,
-            trip.clean_text(trip.request.url.raw_path_qs),
+            call.request.method,
+            call.redact_text(call.request.url.raw_path_qs),
             error if reply is None else reply.status,
-            asyncio.get_running_loop().time() - trip.sent if trip.sent is not None else trip.attempts[-1].elapsed,
-            len(trip.attempts) + (reply is not None),
+            asyncio.get_running_loop().time() - call.sent if call.sent is not None else call.attempts[-1].elapsed,
+            len(call.attempts) + (reply is not None),
             f", correlation id {correlation}" if correlation else "",
         )
 
@@ -382,6 +382,6 @@ class Sender:
             logger.exception("on_event raised; the call goes on")
 
 
-def _correlation(trip: Trip, reply: Reply) -> str | None:
+def _correlation(call: Call, reply: RawResponse) -> str | None:
     text = reply.headers.get("X-Request-Id")
-    return None if text is None else trip.clean_text(text)
+    return None if text is None else call.redact_text(text)

@@ -26,7 +26,7 @@ from harness_async.http.protocol import (
     read_totals,
 )
 from harness_async.http.sender import Sender
-from harness_async.http.transport import Reply, Request
+from harness_async.http.transport import RawResponse, Request
 from harness_async.pagination.pager import Fetched
 from harness_async.pagination.strategy import Bounds
 from harness_async.serialization.converters import parse_json, structure
@@ -110,7 +110,7 @@ class Session:
         """
         request = self._request(endpoint, endpoint.format(**identifiers))
 
-        def decode(reply: Reply) -> T | None:
+        def decode(reply: RawResponse) -> T | None:
             return structure(parse_json(reply.body), cls) if reply.body.strip() else None
 
         try:
@@ -225,7 +225,7 @@ class PageSource(Generic[T]):
         session.sender.count_page(request, number, len(rows), totals.items)
         return Fetched(items=rows, totals=totals, requests=len(answer.attempts))
 
-    def _decode(self, reply: Reply) -> list[T]:
+    def _decode(self, reply: RawResponse) -> list[T]:
         return decode_rows(reply.body, self.cls, self.fast)
 
 
@@ -234,7 +234,7 @@ def _encode(params: Mapping[str, QueryValue]) -> str:
     return f"&{query}" if query else ""
 
 
-def _read_body(reply: Reply) -> bytes:
+def _read_body(reply: RawResponse) -> bytes:
     if looks_like_html(reply.headers, reply.body):
         raise ValueError("HTML")
     return reply.body

@@ -22,7 +22,7 @@ from yarl import URL
 
 from harness_async._version import __version__
 from harness_async.config import Timeouts
-from harness_async.http.retry import Trouble
+from harness_async.http.retry import FailureKind
 
 MAX_BODY = 64 * 1024 * 1024
 """Bytes of a response body, after decompression. The state of a workspace is the largest known response; a full page
@@ -54,7 +54,7 @@ class Request:
 
 
 @define(eq=False)
-class Reply:
+class RawResponse:
     """A response, read to its end."""
 
     status: int
@@ -62,12 +62,12 @@ class Reply:
     body: bytes = field(repr=lambda body: f"<{len(body)} bytes>")
 
 
-class Broken(Exception):  # noqa: N818 - internal; the sender turns it into a public error
+class TransportFailure(Exception):  # noqa: N818 - internal; the sender turns it into a public error
     """An exchange that brought no usable response."""
 
-    def __init__(self, trouble: Trouble, text: str, *, timed_out: bool = False) -> None:
+    def __init__(self, kind: FailureKind, text: str, *, timed_out: bool = False) -> None:
         super().__init__(text)
-        self.trouble = trouble
+        self.kind = kind
         self.timed_out = timed_out
 
 
@@ -103,7 +103,7 @@ class Transport:
         elif self._loop is not loop:
             raise RuntimeError("This HarnessClient belongs to another event loop; create one client per event loop")
 
-    async def exchange(self, request: Request, timeouts: Timeouts) -> Reply:
+    async def send(self, request: Request, timeouts: Timeouts) -> RawResponse:
         """Send a request once and read the response to its end.
 
         Raises:
@@ -129,7 +129,7 @@ class Transport:
                 timeout=aiohttp.ClientTimeout(connect=timeouts.connect, sock_read=timeouts.read),
             )
             async with response:
-                return Reply(response.status, response.headers, await _read_body(response))
+                return RawResponse(response.status, response.headers, await _read_body(response))
         except _AIOHTTP_ERRORS as error:
             raise translate(error) from _as_cause(error)
 
@@ -169,8 +169,8 @@ async def _read_body(response: aiohttp.ClientResponse) -> bytes:
             chunk = await response.content.readany()
             size += len(chunk)
             if size > MAX_BODY:
-                raise Broken(  # noqa: TRY301
-                    Trouble.OVERSIZED, f"the response body exceeds {MAX_BODY // 2**20} MiB"
+                raise TransportFailure(  # noqa: TRY301
+                    FailureKind.OVERSIZED, f"the response body exceeds {MAX_BODY // 2**20} MiB"
                 )
             chunks.append(chunk)
     except BaseException:
@@ -189,23 +189,23 @@ def _as_cause(error: Exception) -> Exception | None:
     return None if isinstance(error, quoting) else error
 
 
-def translate(error: Exception) -> Broken:  # noqa: PLR0911 - a table
+def translate(error: Exception) -> TransportFailure:  # noqa: PLR0911 - a table
     """Classify an error of aiohttp: whether the request was sent, and whether another attempt may help."""
     text = " ".join(str(error).split()) or type(error).__name__
     match error:
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError() | aiohttp.ServerFingerprintMismatch():
-            return Broken(Trouble.UNUSABLE, f"the connection is not secure: {text}")
+            return TransportFailure(FailureKind.UNUSABLE, f"the connection is not secure: {text}")
         case aiohttp.InvalidURL() | aiohttp.ClientHttpProxyError():
-            return Broken(Trouble.UNUSABLE, text)
+            return TransportFailure(FailureKind.UNUSABLE, text)
         case aiohttp.ClientConnectorDNSError() if getattr(error.os_error, "errno", None) in _PERMANENT_DNS_ERRORS:
-            return Broken(Trouble.UNUSABLE, f"the host is unknown: {text}")
+            return TransportFailure(FailureKind.UNUSABLE, f"the host is unknown: {text}")
         case aiohttp.ConnectionTimeoutError():
-            return Broken(Trouble.NOT_SENT, "no connection in time", timed_out=True)
+            return TransportFailure(FailureKind.NOT_SENT, "no connection in time", timed_out=True)
         case aiohttp.ClientConnectorError():
-            return Broken(Trouble.NOT_SENT, text)
+            return TransportFailure(FailureKind.NOT_SENT, text)
         case TimeoutError():
-            return Broken(Trouble.READ_TIMEOUT, "no response in time", timed_out=True)
+            return TransportFailure(FailureKind.READ_TIMEOUT, "no response in time", timed_out=True)
         case aiohttp.ClientPayloadError() | aiohttp.ClientResponseError() | HttpProcessingError():
-            return Broken(Trouble.CUT, f"the response was cut off or garbled: {text}")
+            return TransportFailure(FailureKind.CUT, f"the response was cut off or garbled: {text}")
         case _:
-            return Broken(Trouble.LOST, f"the connection was lost: {text}")
+            return TransportFailure(FailureKind.LOST, f"the connection was lost: {text}")

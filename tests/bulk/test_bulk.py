@@ -25,18 +25,18 @@ from harness_async import (
     ServerError,
 )
 from harness_async.bulk.run import BulkRun
-from harness_async.http.rate_limit import Throttle
+from harness_async.http.rate_limit import RateLimiter
 from harness_async.testing import Body, CutBody, FakeHarness, Reset, SignInPage, Status, TooManyRequests
 
 
 def connect(fake: FakeHarness, **options: object) -> HarnessClient:
     """Make a client that waits for nothing."""
-    throttle = Throttle(None, cooldowns=(0.01,), outage_pauses=(0.01,))
+    limiter = RateLimiter(None, cooldowns=(0.01,), outage_pauses=(0.01,))
     retry = RetryPolicy(initial_backoff=0.001, max_backoff=0.002)
     return HarnessClient(
         fake.api_key,
         base_url=fake.url,
-        pacer=RatePacer(throttle=throttle),
+        pacer=RatePacer(limiter=limiter),
         retry=retry,
         **options,  # type: ignore[arg-type]
     )

@@ -84,7 +84,7 @@ class World:
                 "projects": refs,
                 "bottleneck": lambda: "latency",
                 "unlisted": {},
-                "rate": lambda: self.pacer.throttle.rate(0.0) if self.pacer.throttle.limit else None,
+                "rate": lambda: self.pacer.limiter.rate(0.0) if self.pacer.limiter.limit else None,
                 **options,
             }
         )
@@ -109,7 +109,7 @@ class Source:
         slot = await world.pacer.acquire()
         world.log.append((asyncio.get_running_loop().time(), self.project, number))
         await asyncio.sleep(world.latency(self.project, number))
-        world.pacer.accepted(slot)
+        world.pacer.record_success(slot)
         if self.project in world.failing:
             raise world.failing[self.project]
         end = None if bounds is None else bounds[1]

@@ -12,13 +12,13 @@ import pytest
 
 from harness_async import Pacer, RateLimit, RatePacer
 from harness_async.http.rate_limit import (
-    ARRIVAL_SPREAD,
     COOLDOWNS,
+    NETWORK_JITTER,
     OUTAGE_FAILURES,
     OUTAGE_PAUSES,
-    Pace,
-    Slot,
-    Throttle,
+    Permit,
+    RateLimiter,
+    RateSchedule,
 )
 from harness_async.testing import Bucket, FixedWindow, SlidingCounter, SlidingWindow
 from tests.support.virtual import BusyLoop, run
@@ -39,8 +39,8 @@ class NoJitter:
         return 0.0
 
 
-def throttle(requests: int = 1000, per: float = 60.0) -> Throttle:
-    return Throttle(RateLimit(requests, per), rng=NoJitter())
+def limiter(requests: int = 1000, per: float = 60.0) -> RateLimiter:
+    return RateLimiter(RateLimit(requests, per), rng=NoJitter())
 
 
 # -- many tasks, in virtual time -----------------------------------------------------------------------------------
@@ -63,7 +63,7 @@ class Crowd:
     def __init__(self, server: Server, pacer: RatePacer, seed: int, seconds: float) -> None:
         self.server, self.pacer, self.seconds = server, pacer, seconds
         self.rng = random.Random(seed)
-        self.accepted = self.refused = 0
+        self.record_success = self.record_throttled = 0
         self.log: list[tuple[float, str]] = []
 
     async def work(self) -> None:
@@ -75,13 +75,13 @@ class Crowd:
             await asyncio.sleep(0.03 + self.rng.expovariate(50))
             if self.server.allow(loop.time()):
                 await asyncio.sleep(0.2 + self.rng.expovariate(10))
-                self.accepted += 1
-                self.pacer.accepted(slot)
+                self.record_success += 1
+                self.pacer.record_success(slot)
             else:
                 await asyncio.sleep(0.05)
-                self.refused += 1
+                self.record_throttled += 1
                 self.log.append((loop.time(), "refused"))
-                self.pacer.refused(slot, None)
+                self.pacer.record_throttled(slot, None)
 
     async def run(self, workers: int = 32) -> None:
         async with asyncio.TaskGroup() as group:
@@ -90,7 +90,7 @@ class Crowd:
 
 
 def crowd(server: Server, limit: int, *, seed: int = 1, minutes: float = 20.0) -> Crowd:
-    pacer = RatePacer(throttle=Throttle(RateLimit(limit), rng=random.Random(seed)))
+    pacer = RatePacer(limiter=RateLimiter(RateLimit(limit), rng=random.Random(seed)))
     made = Crowd(server, pacer, seed, minutes * 60)
     run(made.run())
     return made
@@ -102,8 +102,8 @@ def test_a_known_limit_is_used_to_99_percent_without_a_refusal(kind: str, limit:
     """However the server counts, saturated workers get 99 % of the limit and are never refused."""
     server = SERVERS[kind](limit, random.Random(7))
     got = crowd(server, limit)
-    assert got.refused == 0
-    assert got.accepted >= share * limit * 20
+    assert got.record_throttled == 0
+    assert got.record_success >= share * limit * 20
 
 
 @pytest.mark.parametrize("kind", ["fixed window", "sliding window", "sliding counter"])
@@ -111,8 +111,8 @@ def test_a_known_limit_is_used_to_99_percent_without_a_refusal(kind: str, limit:
 def test_an_unknown_limit_is_found(kind: str, seed: int) -> None:
     """Believing 1000 where 400 are allowed costs at most a tenth of them and 60 refusals an hour."""
     got = crowd(SERVERS[kind](400, random.Random(seed)), 1000, seed=seed, minutes=60)
-    assert got.accepted >= 0.9 * 400 * 60
-    assert got.refused <= 60
+    assert got.record_success >= 0.9 * 400 * 60
+    assert got.record_throttled <= 60
 
 
 def test_nothing_is_sent_between_a_refusal_and_the_probe() -> None:
@@ -144,8 +144,8 @@ def test_a_restarted_process_is_not_refused() -> None:
         return total
 
     got = run(restart(FixedWindow(1000, phase=13.0)))
-    assert got.refused == 0
-    assert got.accepted > 0.95 * 1000 * 3
+    assert got.record_throttled == 0
+    assert got.record_success > 0.95 * 1000 * 3
 
 
 def test_a_busy_loop_loses_no_slots() -> None:
@@ -162,7 +162,7 @@ def test_a_busy_loop_loses_no_slots() -> None:
     async def work(pacer: RatePacer) -> None:
         nonlocal sent
         while True:
-            pacer.accepted(await pacer.acquire())
+            pacer.record_success(await pacer.acquire())
             sent += 1
             await asyncio.sleep(0.05)
 
@@ -182,7 +182,7 @@ def test_a_busy_loop_loses_no_slots() -> None:
         elapsed = loop.run_until_complete(main())
     finally:
         loop.close()
-    assert sent >= 0.99 * Pace.of(limit).rate * elapsed
+    assert sent >= 0.99 * RateSchedule.of(limit).rate * elapsed
 
 
 def test_a_long_stall_does_not_end_in_a_burst() -> None:
@@ -208,7 +208,7 @@ def test_a_long_stall_does_not_end_in_a_burst() -> None:
     finally:
         loop.close()
     resumed = next(at for at in sent if at > 10)
-    allowed = ARRIVAL_SPREAD * 1000 / 60 + 5 + 1
+    allowed = NETWORK_JITTER * 1000 / 60 + 5 + 1
     assert sum(resumed <= at < resumed + 0.001 for at in sent) <= allowed
 
 
@@ -216,11 +216,11 @@ def test_first_come_first_served() -> None:
     """Tasks leave in the order in which they asked, across a closing of the gate too."""
 
     async def main() -> list[int]:
-        pacer = RatePacer(throttle=throttle(600))
+        pacer = RatePacer(limiter=limiter(600))
         order: list[int] = []
 
         async def one(number: int) -> None:
-            pacer.accepted(await pacer.acquire())
+            pacer.record_success(await pacer.acquire())
             order.append(number)
 
         tasks = [asyncio.create_task(one(number)) for number in range(50)]
@@ -247,9 +247,9 @@ def test_cancelled_waiters_take_no_slot(seed: int) -> None:
             slot = await pacer.acquire()
             passed += 1
             if rng.random() < 0.1:
-                pacer.refused(slot, None)
+                pacer.record_throttled(slot, None)
             else:
-                pacer.accepted(slot)
+                pacer.record_success(slot)
 
         tasks: list[asyncio.Task[None]] = []
         for _ in range(2000):
@@ -264,7 +264,7 @@ def test_cancelled_waiters_take_no_slot(seed: int) -> None:
         waiting = pacer.waiting
         await asyncio.sleep(120)
         began = loop.time()
-        pacer.accepted(await pacer.acquire())
+        pacer.record_success(await pacer.acquire())
         return waiting, loop.time() - began, passed
 
     waiting, wait, passed = run(main())
@@ -278,7 +278,7 @@ def test_30_seconds_of_outage_waste_few_requests() -> None:
 
     async def main() -> tuple[int, int]:
         loop = asyncio.get_running_loop()
-        pacer = RatePacer(throttle=Throttle(RateLimit(1000), rng=random.Random(3)))
+        pacer = RatePacer(limiter=RateLimiter(RateLimit(1000), rng=random.Random(3)))
         rng = random.Random(3)
         done = wasted = 0
         jobs = iter(range(3000))
@@ -292,11 +292,11 @@ def test_30_seconds_of_outage_waste_few_requests() -> None:
                     await asyncio.sleep(0.2 + rng.expovariate(10))
                     if 60 <= loop.time() < 90:
                         wasted += 1
-                        pacer.failed(slot)
+                        pacer.record_failure(slot)
                         await asyncio.sleep(rng.random() * min(20.0, 0.5 * 2**retry))
                         retry += 1
                     else:
-                        pacer.accepted(slot)
+                        pacer.record_success(slot)
                         done += 1
                         break
 
@@ -333,8 +333,8 @@ def test_a_pacer_of_the_callers_is_asked_for_each_send_and_told_of_refusals() ->
     async def main() -> Shared:
         shared = Shared()
         pacer = RatePacer(inner=shared)
-        slots: list[Slot] = [await pacer.acquire() for _ in range(3)]
-        pacer.refused(slots[0], 7.0)
+        slots: list[Permit] = [await pacer.acquire() for _ in range(3)]
+        pacer.record_throttled(slots[0], 7.0)
         await asyncio.sleep(0.1)
         return shared
 
@@ -352,11 +352,11 @@ def test_two_crowds_on_one_pacer_share_its_budget() -> None:
         crowds = [Crowd(server, pacer, seed, 600.0) for seed in (1, 2)]
         work: list[Coroutine[Any, Any, None]] = [one.run(16) for one in crowds]
         await asyncio.gather(*work)
-        return sum(one.accepted for one in crowds), sum(one.refused for one in crowds)
+        return sum(one.record_success for one in crowds), sum(one.record_throttled for one in crowds)
 
-    accepted, refused = run(main())
-    assert refused == 0
-    assert accepted >= 0.98 * 4000
+    record_success, record_throttled = run(main())
+    assert record_throttled == 0
+    assert record_success >= 0.98 * 4000
 
 
 class Tickets:
@@ -382,19 +382,19 @@ def test_a_request_in_the_callers_pacer_does_not_leave_through_a_closed_gate() -
 
     async def main() -> tuple[list[tuple[float, bool]], Tickets]:
         loop, tickets = asyncio.get_running_loop(), Tickets()
-        pacer = RatePacer(inner=tickets, throttle=Throttle(None, rng=NoJitter()))
+        pacer = RatePacer(inner=tickets, limiter=RateLimiter(None, rng=NoJitter()))
         left: list[tuple[float, bool]] = []
 
         async def one() -> None:
             slot = await pacer.acquire()
             left.append((loop.time() - began, slot.probe))
-            pacer.accepted(slot)
+            pacer.record_success(slot)
 
         first = await pacer.acquire()
         began = loop.time()
         tasks = [asyncio.create_task(one()) for _ in range(2)]
         await asyncio.sleep(1)
-        pacer.refused(first, 20.0)
+        pacer.record_throttled(first, 20.0)
         await asyncio.gather(*tasks)
         return left, tickets
 
@@ -410,22 +410,22 @@ def test_whatever_closes_the_gate_holds_those_in_the_callers_pacer(what: str) ->
 
     async def main() -> float:
         loop = asyncio.get_running_loop()
-        pacer = RatePacer(inner=Tickets(), throttle=Throttle(None, rng=NoJitter()))
+        pacer = RatePacer(inner=Tickets(), limiter=RateLimiter(None, rng=NoJitter()))
         slots = await asyncio.gather(*(pacer.acquire() for _ in range(OUTAGE_FAILURES)))
         began = loop.time()
         if what == "longer pause for the probe":
-            pacer.refused(slots[0], None)
+            pacer.record_throttled(slots[0], None)
             began += COOLDOWNS[0]
         task = asyncio.create_task(pacer.acquire())
         await asyncio.sleep(began + 1 - loop.time())
         match what:
             case "outage":
                 for slot in slots:
-                    pacer.failed(slot)
+                    pacer.record_failure(slot)
             case "pause":
                 pacer.pause(OUTAGE_PAUSES[0])
             case _:
-                pacer.refused(slots[1], OUTAGE_PAUSES[0])
+                pacer.record_throttled(slots[1], OUTAGE_PAUSES[0])
         slot = await task
         assert slot.probe is (what != "pause")
         return loop.time() - began
@@ -446,19 +446,19 @@ def test_who_was_taken_out_of_the_callers_pacer_keeps_the_place() -> None:
                 await super().acquire()
 
     async def main() -> list[int]:
-        pacer = RatePacer(inner=Turnstile(), throttle=Throttle(None, rng=NoJitter()))
+        pacer = RatePacer(inner=Turnstile(), limiter=RateLimiter(None, rng=NoJitter()))
         order: list[int] = []
 
         async def one(number: int) -> None:
             slot = await pacer.acquire()
             order.append(number)
-            pacer.accepted(slot)
+            pacer.record_success(slot)
 
         first = await pacer.acquire()
         tasks = []
         for number in range(10):
             if number == 5:
-                pacer.refused(first, None)
+                pacer.record_throttled(first, None)
             tasks.append(asyncio.create_task(one(number)))
             await asyncio.sleep(0.01)
         await asyncio.gather(*tasks)
@@ -471,12 +471,12 @@ def test_a_closing_and_a_cancellation_at_once_cancel() -> None:
     """A caller that gives up in the moment in which the gate closes is let go, and blocks nobody."""
 
     async def main() -> int:
-        pacer = RatePacer(inner=Tickets(), throttle=Throttle(None, rng=NoJitter()))
+        pacer = RatePacer(inner=Tickets(), limiter=RateLimiter(None, rng=NoJitter()))
         first = await pacer.acquire()
         tasks = [asyncio.create_task(pacer.acquire()) for _ in range(4)]
         await asyncio.sleep(1)
         tasks[0].cancel()
-        pacer.refused(first, None)
+        pacer.record_throttled(first, None)
         tasks[1].cancel()
         await asyncio.sleep(COOLDOWNS[0] + 1)  # the probe waits in the caller's pacer now
         tasks[2].cancel()
@@ -500,12 +500,12 @@ def test_a_callers_pacer_that_cannot_be_interrupted_opens_no_gate() -> None:
 
     async def main() -> tuple[float, bool]:
         loop = asyncio.get_running_loop()
-        pacer = RatePacer(inner=Stubborn(), throttle=Throttle(None, rng=NoJitter()))
+        pacer = RatePacer(inner=Stubborn(), limiter=RateLimiter(None, rng=NoJitter()))
         first = await pacer.acquire()
         began = loop.time()
         task = asyncio.create_task(pacer.acquire())
         await asyncio.sleep(1)
-        pacer.refused(first, None)
+        pacer.record_throttled(first, None)
         slot = await task
         return loop.time() - began, slot.probe
 
@@ -517,15 +517,15 @@ def test_a_callers_pacer_that_cannot_be_interrupted_opens_no_gate() -> None:
 def test_an_error_of_the_callers_pacer_is_the_callers() -> None:
     """What a caller's pacer raises comes out as it is, a cancellation of its own making too, and costs no slot."""
 
-    class Broken(Tickets):
+    class TransportFailure(Tickets):
         error: BaseException = OSError("the store is gone")
 
         async def acquire(self) -> None:
             raise self.error
 
     async def main() -> None:
-        inner = Broken()
-        pacer = RatePacer(inner=inner, throttle=Throttle(None, rng=NoJitter()))
+        inner = TransportFailure()
+        pacer = RatePacer(inner=inner, limiter=RateLimiter(None, rng=NoJitter()))
         with pytest.raises(OSError, match="the store is gone"):
             await pacer.acquire()
         inner.error = asyncio.CancelledError()
@@ -541,16 +541,16 @@ def test_a_slot_given_in_the_turn_in_which_the_gate_closes_is_not_used() -> None
 
     async def main() -> tuple[float, bool]:
         loop = asyncio.get_running_loop()
-        pacer = RatePacer(throttle=throttle(60))
+        pacer = RatePacer(limiter=limiter(60))
         first = await pacer.acquire()
         task = asyncio.create_task(pacer.acquire())
         await asyncio.sleep(0)
-        due = pacer.throttle.due(loop.time())
-        assert due is not None
+        next_slot_at = pacer.limiter.next_slot_at(loop.time())
+        assert next_slot_at is not None
         # Called behind the timer of the pacer, in the same turn of the loop, and before the task wakes.
-        loop.call_at(due, pacer.refused, first, None)
+        loop.call_at(next_slot_at, pacer.record_throttled, first, None)
         slot = await task
-        return loop.time() - due, slot.probe
+        return loop.time() - next_slot_at, slot.probe
 
     wait, probe = run(main())
     assert probe

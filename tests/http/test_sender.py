@@ -549,9 +549,9 @@ async def test_retry_statuses_of_ones_own(fake: FakeHarness, connect: Connect) -
         await client.organizations.get("nobody")
     assert len(caught.value.attempts) == 3
     fake.faults.add(Status(503))
-    with pytest.raises(ServerError) as failed:
+    with pytest.raises(ServerError) as record_failure:
         await client.organizations.get("default")
-    assert len(failed.value.attempts) == 1
+    assert len(record_failure.value.attempts) == 1
 
 
 @pytest.mark.parametrize("moment", ["after_effect", "after_head"])
@@ -571,12 +571,12 @@ async def test_delete_that_finds_nothing_after_a_failure(fake: FakeHarness, clie
 
 async def test_delete_that_never_went_out_finds_nothing(fake: FakeHarness, connect: Connect) -> None:
     """Where nothing was sent nothing can have been deleted: a 404 afterwards is an error."""
-    refused = True
+    record_throttled = True
 
     async def fail(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-        nonlocal refused
-        if refused:
-            refused = False
+        nonlocal record_throttled
+        if record_throttled:
+            record_throttled = False
             raise aiohttp.ConnectionTimeoutError("made up")
         return await handler(request)
 
@@ -610,9 +610,9 @@ async def test_retry_after_of_a_refusal_by_rate(fake: FakeHarness, connect: Conn
     client = connect(on_event=events.append)
     await asyncio.gather(client.organizations.get("default"), client.organizations.get("labs"))
     assert sum(isinstance(event, GateClosed) for event in events) == 1
-    refused, *later = arrivals
+    record_throttled, *later = arrivals
     assert len(later) == 2
-    assert max(later) - refused >= float(seconds)
+    assert max(later) - record_throttled >= float(seconds)
 
 
 @pytest.mark.parametrize(
@@ -863,8 +863,8 @@ async def test_a_backoff_is_told_once(fake: FakeHarness, client: HarnessClient) 
     """A backoff belongs to the attempt it came before, not to the one that aiohttp sends at once thereafter too."""
     fake.faults.add(Status(503, headers={"Retry-After": "0.2"}), times=1)
     fake.faults.add(Reset("before"), times=1)
-    failed, lost, answered = (await client.request("GET", "/v1/orgs")).attempts
-    assert (failed.status, lost.status, answered.status) == (503, None, 200)
+    record_failure, lost, answered = (await client.request("GET", "/v1/orgs")).attempts
+    assert (record_failure.status, lost.status, answered.status) == (503, None, 200)
     assert lost.waited >= 0.2
     assert answered.waited < 0.2
 
@@ -907,11 +907,11 @@ async def test_events_of_a_retry(fake: FakeHarness, connect: Connect) -> None:
     fake.faults.add(Status(503, message="down", headers={"X-Request-Id": "r-1"}), times=1)
     await connect(on_event=events.append).organizations.get("default")
     assert kinds(events) == ["RequestSent", "ResponseReceived", "RetryPlanned", "RequestSent", "ResponseReceived"]
-    failed, planned, again = events[1], events[2], events[3]
-    assert isinstance(failed, ResponseReceived)
+    record_failure, planned, again = events[1], events[2], events[3]
+    assert isinstance(record_failure, ResponseReceived)
     assert isinstance(planned, RetryPlanned)
     assert isinstance(again, RequestSent)
-    assert (failed.status, failed.correlation_id) == (503, "r-1")
+    assert (record_failure.status, record_failure.correlation_id) == (503, "r-1")
     assert (planned.method, planned.attempt) == ("GET", 1)
     assert "down" in planned.reason
     assert 0 <= planned.wait <= 0.002

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 import harness_async
 from harness_async import HarnessClient, Pacer, RateLimit, RatePacer, Timeouts
-from harness_async.http.rate_limit import ARRIVAL_SPREAD, Pace, Throttle
+from harness_async.http.rate_limit import NETWORK_JITTER, RateLimiter, RateSchedule
 from harness_async.testing import Bucket, FakeHarness, FixedWindow, SlidingCounter, SlidingWindow, TooManyRequests
 from tests.support.virtual import JumpingLoop, run_jumping
 
@@ -101,8 +101,8 @@ def most_in_a_window(moments: list[float], length: float) -> int:
 def test_the_paces_of_a_split_add_up_to_the_limit_at_most(limit: int, processes: int, per: float) -> None:
     """What a window can see of N processes with an Nth of the limit each is the limit at most, spread included."""
     processes = min(processes, limit // 2)
-    pace = Pace.of(RateLimit(limit // processes, per))
-    assert processes * (pace.rate * (per + ARRIVAL_SPREAD) + pace.burst) <= limit * (1 + 1e-9)
+    pace = RateSchedule.of(RateLimit(limit // processes, per))
+    assert processes * (pace.rate * (per + NETWORK_JITTER) + pace.burst) <= limit * (1 + 1e-9)
 
 
 @given(
@@ -117,17 +117,17 @@ def test_no_window_sees_more_than_the_limit_of_a_split(
 ) -> None:
     """Whatever each of N processes asks for and when, no window, nor one longer by the spread, counts too many."""
     processes = min(processes, limit)
-    machines = [Throttle(RateLimit(limit // processes, per)) for _ in range(processes)]
+    machines = [RateLimiter(RateLimit(limit // processes, per)) for _ in range(processes)]
     now, taken = 0.0, list[float]()
     for index, gap, count in demand:
         now += gap
         machine = machines[index % processes]
         for _ in range(count):
-            due = machine.due(now)
-            assert due is not None
-            machine.take(due)
-            taken.append(due)
-    assert most_in_a_window(taken, per + 0.999 * ARRIVAL_SPREAD) <= limit
+            next_slot_at = machine.next_slot_at(now)
+            assert next_slot_at is not None
+            machine.take(next_slot_at)
+            taken.append(next_slot_at)
+    assert most_in_a_window(taken, per + 0.999 * NETWORK_JITTER) <= limit
 
 
 def servers(limit: int) -> dict[str, Server]:
@@ -153,7 +153,7 @@ async def saturate(pacers: list[RatePacer], seconds: float) -> list[float]:
             slot = await pacer.acquire()
             arrivals.append(loop.time() + 0.03 + rng.expovariate(50))
             await asyncio.sleep(0.3)
-            pacer.accepted(slot)
+            pacer.record_success(slot)
 
     starts = [(pacer, rng.uniform(0, 1)) for pacer in pacers for _ in range(1 + 32 // len(pacers))]
     await asyncio.gather(*(work(pacer, start) for pacer, start in starts))
@@ -186,7 +186,7 @@ def test_the_example_has_the_pace_of_our_own(requests: int, per: float) -> None:
     space = SimpleNamespace()
     for name, formula in lines:
         setattr(space, name, eval(formula, {"self": space, "limit": RateLimit(requests, per), "max": max}))  # noqa: S307
-    pace = Pace.of(RateLimit(requests, per))
+    pace = RateSchedule.of(RateLimit(requests, per))
     assert space._burst == pace.burst
     assert space._spacing == pytest.approx(1 / pace.rate)
 
@@ -213,7 +213,7 @@ def test_pacers_on_one_store_share_the_limit_and_lose_none_of_it(
 
     left = run(main())
     moments = [at for _, _, at in left]
-    pace = Pace.of(limit)
+    pace = RateSchedule.of(limit)
     assert most_in_a_window(moments, limit.per) <= limit.requests
     assert moments[-1] - moments[0] == pytest.approx((count - pace.burst) / pace.rate, abs=0.01)
     for pacer in range(3):
@@ -244,8 +244,8 @@ def test_after_a_quiet_spell_only_a_burst_leaves_at_once(shared: ModuleType, tmp
         return left
 
     left = run(main())
-    assert sum(at < 0.02 for at in left) == Pace.of(RateLimit(1000)).burst
-    assert left[-1] == pytest.approx(15 / Pace.of(RateLimit(1000)).rate, abs=0.01)
+    assert sum(at < 0.02 for at in left) == RateSchedule.of(RateLimit(1000)).burst
+    assert left[-1] == pytest.approx(15 / RateSchedule.of(RateLimit(1000)).rate, abs=0.01)
 
 
 def test_who_gives_up_in_the_example_costs_one_slot_at_most(shared: ModuleType, tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_who_gives_up_in_the_example_costs_one_slot_at_most(shared: ModuleType, 
 
     elapsed, cancelled, passed = run(main())
     assert cancelled > 50
-    rate = Pace.of(limit).rate
+    rate = RateSchedule.of(limit).rate
     # A cancelled task can only have taken a slot if it was at the head of its queue.
     assert (passed + 1) / rate <= elapsed + 0.01 <= (passed + cancelled + 2) / rate
 
@@ -297,7 +297,7 @@ def test_a_pause_stops_every_pacer_of_the_store(shared: ModuleType, tmp_path: Pa
         return [at for at in left if at < 20], [at for at in left if at >= 20]
 
     before, after = run(main())
-    spacing = 1 / Pace.of(RateLimit(1000)).rate
+    spacing = 1 / RateSchedule.of(RateLimit(1000)).rate
     assert sum(at > 1.004 for at in before) <= 2, "one slot in hand for each"
     assert max(before) <= 1 + 3 * spacing
     assert min(after) >= 1 + 3 + 20
@@ -368,7 +368,7 @@ def test_real_processes_get_different_slots(tmp_path: Path) -> None:
         moments += [float(line) for line in output.split()]
     moments.sort()
     assert len(moments) == 90
-    spacing = 1 / Pace.of(RateLimit(190, 1.0)).rate
+    spacing = 1 / RateSchedule.of(RateLimit(190, 1.0)).rate
     assert min(later - earlier for earlier, later in itertools.pairwise(moments)) >= spacing - 1e-6
 
 
@@ -423,7 +423,7 @@ def test_clients_on_one_store_are_not_refused(
             assert len(fake.requests) == 125
             return loop.time() - began
 
-    assert run(main()) == pytest.approx(124 / Pace.of(limit).rate, rel=0.01)
+    assert run(main()) == pytest.approx(124 / RateSchedule.of(limit).rate, rel=0.01)
 
 
 def test_a_refusal_of_one_client_stops_the_other(shared: ModuleType, tmp_path: Path) -> None:
@@ -441,10 +441,10 @@ def test_a_refusal_of_one_client_stops_the_other(shared: ModuleType, tmp_path: P
             assert len(arrivals) == 121
             return arrivals[50], arrivals[51:]
 
-    refused, after = run(main())
-    early = [at for at in after if at < refused + 30]
+    record_throttled, after = run(main())
+    early = [at for at in after if at < record_throttled + 30]
     assert len(early) <= 2, "what was under way, and the slot in the other's hand"
-    assert all(at <= refused + 0.2 for at in early)
+    assert all(at <= record_throttled + 0.2 for at in early)
 
 
 async def test_an_error_of_the_store_is_the_calls(fake: FakeHarness, connect: Connect) -> None:

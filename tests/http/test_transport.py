@@ -30,7 +30,7 @@ from harness_async import (
     TransportError,
     UnexpectedResponseError,
 )
-from harness_async.http.retry import Trouble
+from harness_async.http.retry import FailureKind
 from harness_async.http.transport import USER_AGENT, Transport, translate
 from harness_async.testing import Body, CompressedZeros, Delay, FakeHarness, Reset, SlowBody, run_in_thread
 from tests.support.connections import connections_in_use, http_session, is_idle
@@ -317,58 +317,61 @@ REQUEST = Mock(spec=aiohttp.RequestInfo, real_url=URL("https://h.example/"))
     [
         pytest.param(
             aiohttp.ClientConnectorCertificateError(CONNECTION, ssl.CertificateError("self-signed")),
-            Trouble.UNUSABLE,
+            FailureKind.UNUSABLE,
             False,
             id="certificate",
         ),
         pytest.param(
-            aiohttp.ClientConnectorSSLError(CONNECTION, OSError(1, "handshake")), Trouble.UNUSABLE, False, id="tls"
+            aiohttp.ClientConnectorSSLError(CONNECTION, OSError(1, "handshake")), FailureKind.UNUSABLE, False, id="tls"
         ),
         pytest.param(
-            aiohttp.ServerFingerprintMismatch(b"a", b"b", "h.example", 443), Trouble.UNUSABLE, False, id="fingerprint"
+            aiohttp.ServerFingerprintMismatch(b"a", b"b", "h.example", 443),
+            FailureKind.UNUSABLE,
+            False,
+            id="fingerprint",
         ),
-        pytest.param(aiohttp.InvalidURL("http://["), Trouble.UNUSABLE, False, id="bad-url"),
-        pytest.param(aiohttp.ClientHttpProxyError(REQUEST, ()), Trouble.UNUSABLE, False, id="proxy"),
+        pytest.param(aiohttp.InvalidURL("http://["), FailureKind.UNUSABLE, False, id="bad-url"),
+        pytest.param(aiohttp.ClientHttpProxyError(REQUEST, ()), FailureKind.UNUSABLE, False, id="proxy"),
         pytest.param(
             aiohttp.ClientConnectorDNSError(CONNECTION, socket.gaierror(socket.EAI_NONAME, "unknown")),
-            Trouble.UNUSABLE,
+            FailureKind.UNUSABLE,
             False,
             id="unknown-host",
         ),
         pytest.param(
             aiohttp.ClientConnectorDNSError(CONNECTION, socket.gaierror(socket.EAI_AGAIN, "later")),
-            Trouble.NOT_SENT,
+            FailureKind.NOT_SENT,
             False,
             id="dns-for-now",
         ),
         pytest.param(
             aiohttp.ClientConnectorError(CONNECTION, ConnectionRefusedError(111, "refused")),
-            Trouble.NOT_SENT,
+            FailureKind.NOT_SENT,
             False,
             id="refused",
         ),
         pytest.param(
             aiohttp.ClientProxyConnectionError(CONNECTION, ConnectionRefusedError(111, "refused")),
-            Trouble.NOT_SENT,
+            FailureKind.NOT_SENT,
             False,
             id="proxy-refused",
         ),
-        pytest.param(aiohttp.ConnectionTimeoutError("late"), Trouble.NOT_SENT, True, id="connect-timeout"),
-        pytest.param(aiohttp.SocketTimeoutError("late"), Trouble.READ_TIMEOUT, True, id="read-timeout"),
-        pytest.param(aiohttp.ServerTimeoutError("late"), Trouble.READ_TIMEOUT, True, id="server-timeout"),
-        pytest.param(TimeoutError(), Trouble.READ_TIMEOUT, True, id="timeout"),
-        pytest.param(aiohttp.ServerDisconnectedError(), Trouble.LOST, False, id="disconnected"),
-        pytest.param(aiohttp.ClientOSError(104, "reset"), Trouble.LOST, False, id="reset"),
-        pytest.param(ConnectionResetError(104, "reset"), Trouble.LOST, False, id="reset-plain"),
-        pytest.param(OSError(5, "I/O"), Trouble.LOST, False, id="os-error"),
-        pytest.param(aiohttp.ClientPayloadError("cut"), Trouble.CUT, False, id="cut"),
-        pytest.param(aiohttp.ClientResponseError(REQUEST, (), message="garbled"), Trouble.CUT, False, id="garbled"),
+        pytest.param(aiohttp.ConnectionTimeoutError("late"), FailureKind.NOT_SENT, True, id="connect-timeout"),
+        pytest.param(aiohttp.SocketTimeoutError("late"), FailureKind.READ_TIMEOUT, True, id="read-timeout"),
+        pytest.param(aiohttp.ServerTimeoutError("late"), FailureKind.READ_TIMEOUT, True, id="server-timeout"),
+        pytest.param(TimeoutError(), FailureKind.READ_TIMEOUT, True, id="timeout"),
+        pytest.param(aiohttp.ServerDisconnectedError(), FailureKind.LOST, False, id="disconnected"),
+        pytest.param(aiohttp.ClientOSError(104, "reset"), FailureKind.LOST, False, id="reset"),
+        pytest.param(ConnectionResetError(104, "reset"), FailureKind.LOST, False, id="reset-plain"),
+        pytest.param(OSError(5, "I/O"), FailureKind.LOST, False, id="os-error"),
+        pytest.param(aiohttp.ClientPayloadError("cut"), FailureKind.CUT, False, id="cut"),
+        pytest.param(aiohttp.ClientResponseError(REQUEST, (), message="garbled"), FailureKind.CUT, False, id="garbled"),
     ],
 )
-def test_translation(error: Exception, trouble: Trouble, timed_out: bool) -> None:
+def test_translation(error: Exception, kind: FailureKind, timed_out: bool) -> None:
     """Each error of aiohttp's says one thing about the request: was it sent, may it help to try again."""
     broken = translate(error)
-    assert (broken.trouble, broken.timed_out) == (trouble, timed_out)
+    assert (broken.kind, broken.timed_out) == (kind, timed_out)
     assert str(broken)
 
 

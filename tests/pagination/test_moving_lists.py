@@ -142,7 +142,7 @@ class Reading(RuleBasedStateMachine):
             assert self.server.requests < 20 * (len(self.server.rows) + 20)
 
     @invariant()
-    def verdict(self) -> None:
+    def action(self) -> None:
         """I1, I3, I4, I5."""
         if not hasattr(self, "machine") or not self.machine.done or self.open:
             return
@@ -180,7 +180,7 @@ class Reading(RuleBasedStateMachine):
             self.bounded()
         if hasattr(self, "machine") and not self.given_up:
             assert self.machine.done
-            self.verdict()
+            self.action()
             self.nothing_twice()
 
 
