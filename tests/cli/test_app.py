@@ -24,12 +24,13 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from harness_async import Execution, HarnessClient, PageRead, Progress, RateLimit, RetryPlanned
-from harness_async.cli import app, run
-from harness_async.cli.arguments import RowFormat, parse_time
-from harness_async.cli.connecting import DEMO_PROJECT, Patience
-from harness_async.cli.report import ProgressView, clock
-from harness_async.cli.rows import RowWriter, choose_format, encoder, to_json
-from harness_async.cli.view import plain
+from harness_async.cli import run
+from harness_async.cli.app import app
+from harness_async.cli.connection import DEMO_PROJECT, Patience
+from harness_async.cli.console import plain
+from harness_async.cli.options import RowFormat, parse_time
+from harness_async.cli.progress import ProgressView, clock
+from harness_async.cli.writers import RowWriter, choose_format, encoder, to_json
 from harness_async.testing import Delay, FakeHarness, SignInPage, Status, run_in_thread
 
 NAMES = [
@@ -244,7 +245,7 @@ def test_requests_per_minute_sets_the_pace(server: FakeHarness, monkeypatch: pyt
             seen.append(options["rate_limit"])
             super().__init__(**options)
 
-    monkeypatch.setattr("harness_async.cli.connecting.HarnessClient", Client)
+    monkeypatch.setattr("harness_async.cli.connection.HarnessClient", Client)
     invoke("export", "--requests-per-minute", "6000")
     CliRunner().invoke(app, ["export"])
     assert seen == [RateLimit(6000, 60.0), RateLimit(400, 60.0)]
@@ -408,7 +409,7 @@ def test_the_demo_exports_every_row_of_its_server_once(bare: None, monkeypatch: 
         return servers[-1]
 
     monkeypatch.setattr(FakeHarness, "seeded", classmethod(keep))
-    monkeypatch.setattr("harness_async.cli.connecting._DEMO_LATENCY", 0.0)
+    monkeypatch.setattr("harness_async.cli.connection._DEMO_LATENCY", 0.0)
     result = invoke("export", "--demo", "--format", "csv")
     assert result.exit_code == 0
     assert "Demo:" in result.stderr
@@ -717,7 +718,7 @@ def test_the_rate_is_that_of_the_last_seconds() -> None:
 
 def test_a_narrow_terminal_gets_two_lines_a_row(server: FakeHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is cut: the ids come whole on a line of their own."""
-    monkeypatch.setattr("harness_async.cli.view.stdout", lambda: Console(width=70))
+    monkeypatch.setattr("harness_async.cli.console.stdout", lambda: Console(width=70))
     row = server.executions("default", "network")[0]
     lines = invoke("executions", "default/network").stdout.splitlines()
     assert len(lines) == 6

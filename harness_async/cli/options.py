@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeAlias
 import typer
 from attrs import frozen
 
-from harness_async.cli.connecting import DEMO_PROJECT
+from harness_async.cli.connection import DEMO_PROJECT
 from harness_async.outcomes import ProjectRef
 
 

@@ -20,8 +20,8 @@ import pytest
 from rich.console import Console
 
 from harness_async import BulkReport, Progress, ProjectOutcome, ProjectRef
-from harness_async.cli.report import Closing, Ending, LiveLines, ProgressView, about, print_closing
-from harness_async.cli.view import advise
+from harness_async.cli.console import advise
+from harness_async.cli.progress import Closing, Ending, LiveLines, ProgressView, about, print_closing
 from harness_async.errors import (
     DeadlineExceededError,
     DecodeError,
@@ -306,7 +306,7 @@ _CHILD = """
 import sys
 from rich.console import Console
 from rich.text import Text
-from harness_async.cli.report import LiveLines
+from harness_async.cli.progress import LiveLines
 console = Console(stderr=True)
 with LiveLines(console) as lines:
     for word in sys.stdin:

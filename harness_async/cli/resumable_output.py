@@ -17,9 +17,9 @@ from typing import Any, BinaryIO
 
 from attrs import define, field
 
-from harness_async.cli.arguments import RowFormat
-from harness_async.cli.connecting import CommandError
-from harness_async.cli.rows import encoder
+from harness_async.cli.connection import CommandError
+from harness_async.cli.options import RowFormat
+from harness_async.cli.writers import encoder
 from harness_async.executions import Execution
 from harness_async.outcomes import ProjectOutcome, ProjectRef
 

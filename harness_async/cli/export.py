@@ -14,12 +14,12 @@ from rich.console import Console
 
 from harness_async.bulk import BulkRun
 from harness_async.checkpoint import begun
-from harness_async.cli.arguments import Filters, RowFormat
-from harness_async.cli.connecting import COMPLETE, INCOMPLETE, CommandError, Connection, Patience, checked, connect
-from harness_async.cli.durable import DurableOutput
-from harness_async.cli.report import Closing, Ending, ProgressView, may_show_progress, print_closing
-from harness_async.cli.rows import RowWriter, encoder, open_output
-from harness_async.cli.view import plain, print_note, show, stderr, stdout
+from harness_async.cli.connection import COMPLETE, INCOMPLETE, CommandError, Connection, Patience, checked, connect
+from harness_async.cli.console import plain, print_note, show, stderr, stdout
+from harness_async.cli.options import Filters, RowFormat
+from harness_async.cli.progress import Closing, Ending, ProgressView, may_show_progress, print_closing
+from harness_async.cli.resumable_output import DurableOutput
+from harness_async.cli.writers import RowWriter, encoder, open_output
 from harness_async.client import HarnessClient
 from harness_async.config import RateLimit
 from harness_async.errors import AuthenticationError, CheckpointError, HarnessError

@@ -19,7 +19,7 @@ from rich.segment import ControlType
 from rich.table import Table
 from rich.text import Text
 
-from harness_async.cli.view import advise, count, plain, show
+from harness_async.cli.console import advise, count, plain, show
 from harness_async.errors import HarnessError
 from harness_async.outcomes import BulkReport, OutcomeStatus, Progress, ProjectOutcome, reason
 from harness_async.stats import Stats

@@ -15,10 +15,10 @@ from typing import IO
 
 from attrs import frozen
 
-from harness_async.cli.arguments import RowFormat
-from harness_async.cli.connecting import COMPLETE, INCOMPLETE, CommandError, Connection, checked, connect
-from harness_async.cli.rows import encoder
-from harness_async.cli.view import stderr
+from harness_async.cli.connection import COMPLETE, INCOMPLETE, CommandError, Connection, checked, connect
+from harness_async.cli.console import stderr
+from harness_async.cli.options import RowFormat
+from harness_async.cli.writers import encoder
 from harness_async.config import RateLimit
 from harness_async.sync import SyncState
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from harness_async.cli import app
-from harness_async.cli.durable import DurableOutput
+from harness_async.cli.app import app
+from harness_async.cli.resumable_output import DurableOutput
 from harness_async.testing import FakeHarness
 from harness_async.testing.threads import run_in_thread
 from tests.kill_exports import main as kill_exports
@@ -110,7 +110,7 @@ async def test_what_is_wrong_with_the_files_is_said(
 def test_rows_of_a_large_project_wait_on_disk(tmp_path: Path) -> None:
     """Rows that wait for the end of their project cost memory up to a bound, then a temporary file."""
     from harness_async import Execution, ProjectOutcome, ProjectRef
-    from harness_async.cli.arguments import RowFormat
+    from harness_async.cli.options import RowFormat
 
     output = DurableOutput(tmp_path / "rows", RowFormat.JSONL)
     output.begin({})

@@ -18,8 +18,8 @@ from typing import Any, BinaryIO
 
 from attrs import fields
 
-from harness_async.cli.arguments import RowFormat
-from harness_async.cli.connecting import CommandError
+from harness_async.cli.connection import CommandError
+from harness_async.cli.options import RowFormat
 from harness_async.converters import unstructure
 from harness_async.executions import Execution
 

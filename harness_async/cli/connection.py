@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import typer
 from attrs import define, field, frozen
 
-from harness_async.cli.view import advise, print_error, print_note
+from harness_async.cli.console import advise, print_error, print_note
 from harness_async.client import HarnessClient
 from harness_async.config import KEY_VARIABLES, RateLimit
 from harness_async.errors import AuthenticationError, BudgetError, CheckpointError, ConfigurationError, HarnessError

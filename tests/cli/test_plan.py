@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from harness_async.cli import app
+from harness_async.cli.app import app
 from harness_async.testing import FakeHarness
 from harness_async.testing.threads import run_in_thread
 

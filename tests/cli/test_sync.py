@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from harness_async.cli import app
+from harness_async.cli.app import app
 from harness_async.testing import FakeHarness, Status
 from harness_async.testing.threads import run_in_thread
 
