@@ -16,9 +16,25 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from harness_async.cli.connection import COMPLETE, INTERRUPTED, PIPE_CLOSED, Connection, checked, connect, run_job
-from harness_async.cli.console import count, plain, print_error, print_members, print_note, print_rows, styled_status
-from harness_async.cli.export import ExportJob, export_rows
+from harness_async.cli.connection import (
+    COMPLETE,
+    INTERRUPTED,
+    STDOUT_CLOSED,
+    Connection,
+    connect,
+    run_command,
+    usage_errors,
+)
+from harness_async.cli.console import (
+    format_count,
+    print_error,
+    print_fields,
+    print_note,
+    print_table,
+    sanitize,
+    status_text,
+)
+from harness_async.cli.export import ExportSpec, export_rows
 from harness_async.cli.options import (
     AccountOption,
     BaseUrlOption,
@@ -35,8 +51,8 @@ from harness_async.cli.options import (
     ViewFormat,
     WorkspaceOption,
 )
-from harness_async.cli.sync import SyncJob, sync_rows
-from harness_async.cli.writers import choose_format, give_up_stdout, iso, make_row, print_json
+from harness_async.cli.sync import SyncSpec, sync_rows
+from harness_async.cli.writers import choose_format, discard_stdout, execution_row, format_time, print_json
 from harness_async.config import RateLimit
 from harness_async.converters import unstructure
 from harness_async.executions import Execution
@@ -76,8 +92,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
             path = getattr(getattr(error, "ctx", None), "command_path", "harness-async")
             print_error(format_message(), f"See {path} --help.")
         code = int(getattr(error, "exit_code", 2))
-    if code == PIPE_CLOSED:
-        give_up_stdout()
+    if code == STDOUT_CLOSED:
+        discard_stdout()
     return int(code or COMPLETE)
 
 
@@ -130,7 +146,7 @@ def export(
     Without --org and --project: of every project that the key can see; with both: of all that are named. Rows come
     as they arrive, those of different projects mixed. What fails is named at the end, and the exit code is 1.
     """
-    job = ExportJob(
+    job = ExportSpec(
         orgs=org or (),
         projects=project or (),
         filters=Filters(status=status or None, workspace=workspace, start_time=since, end_time=until),
@@ -146,7 +162,7 @@ def export(
     if checkpoint is not None and demo:
         raise typer.BadParameter("--checkpoint goes with no --demo: the made-up account is gone when the run ends")
     rate_limit = None if requests_per_minute is None else RateLimit(requests_per_minute, 60.0)
-    run_job(export_rows(job, Connection(account=account, base_url=base_url, demo=demo), rate_limit))
+    run_command(export_rows(job, Connection(account=account, base_url=base_url, demo=demo), rate_limit))
 
 
 @app.command()
@@ -177,9 +193,9 @@ def sync(
     Rows are upserts: one that is known comes again when its status has changed. Both files are replaced whole, the
     rows before the state.
     """
-    job = SyncJob(state=state, output=output, form=choose_format(form, str(output)), quiet=quiet)
+    job = SyncSpec(state=state, output=output, form=choose_format(form, str(output)), quiet=quiet)
     rate_limit = None if requests_per_minute is None else RateLimit(requests_per_minute, 60.0)
-    run_job(sync_rows(job, Connection(account=account, base_url=base_url, demo=demo), rate_limit))
+    run_command(sync_rows(job, Connection(account=account, base_url=base_url, demo=demo), rate_limit))
 
 
 @app.command()
@@ -192,7 +208,7 @@ def projects(
     demo: DemoOption = False,
 ) -> None:
     """List the projects that the key can see."""
-    run_job(_projects(org, form, Connection(account=account, base_url=base_url, demo=demo)))
+    run_command(_projects(org, form, Connection(account=account, base_url=base_url, demo=demo)))
 
 
 async def _projects(orgs: Sequence[str] | None, form: ViewFormat, connection: Connection) -> int:
@@ -202,12 +218,17 @@ async def _projects(orgs: Sequence[str] | None, form: ViewFormat, connection: Co
         print_json(unstructure(project) for project in found)
         return COMPLETE
     rows = [
-        [plain(project.org), plain(project.identifier), plain(project.name), plain(", ".join(project.modules))]
+        [
+            sanitize(project.org),
+            sanitize(project.identifier),
+            sanitize(project.name),
+            sanitize(", ".join(project.modules)),
+        ]
         for project in found
     ]
     if rows:
-        print_rows(("org", "project", "name", "modules"), rows, details=2)
-    print_note(f"{count(len(rows), 'project')}.")
+        print_table(("org", "project", "name", "modules"), rows, details=2)
+    print_note(f"{format_count(len(rows), 'project')}.")
     return COMPLETE
 
 
@@ -231,23 +252,23 @@ def executions(
     were asked for, it is the API that chose which; --since makes sure of the newest.
     """
     filters = Filters(status=status or None, workspace=workspace, start_time=since, end_time=until)
-    run_job(_executions(project, limit, filters, form, Connection(account=account, base_url=base_url, demo=demo)))
+    run_command(_executions(project, limit, filters, form, Connection(account=account, base_url=base_url, demo=demo)))
 
 
 async def _executions(
     project: ProjectRef, limit: int, filters: Filters, form: ViewFormat, connection: Connection
 ) -> int:
     async with connect(connection) as client:
-        with checked():
+        with usage_errors():
             pager = client.executions.list(project.org, project.project, limit=limit, **filters.arguments())
         async with aclosing(pager.pages()) as pages:
             page = await anext(pages)
     newest = sorted(page.items, key=lambda execution: execution.created, reverse=True)
     if form is ViewFormat.JSONL:
-        print_json(make_row(execution) for execution in newest)
+        print_json(execution_row(execution) for execution in newest)
         return COMPLETE
     if newest:
-        print_rows(
+        print_table(
             ("created", "status", "workspace", "pipeline", "execution", "stage"),
             [_execution_cells(execution) for execution in newest],
             details=2,
@@ -258,10 +279,10 @@ async def _executions(
 
 def _execution_cells(execution: Execution) -> list[Text]:
     return [
-        plain(iso(execution.created_at, "seconds") or execution.created),
-        styled_status(execution.status),
-        *map(plain, (execution.workspace, execution.pipeline)),
-        *map(plain, (execution.pipeline_execution_id, execution.pipeline_stage_id)),
+        sanitize(format_time(execution.created_at, "seconds") or execution.created),
+        status_text(execution.status),
+        *map(sanitize, (execution.workspace, execution.pipeline)),
+        *map(sanitize, (execution.pipeline_execution_id, execution.pipeline_stage_id)),
     ]
 
 
@@ -270,7 +291,7 @@ def _describe_page(page: Page[Execution], limit: int) -> str:
     if not shown:
         return "No executions match."
     if page.total_items == shown or shown < limit:
-        return f"All {count(shown, 'execution')}."
+        return f"All {format_count(shown, 'execution')}."
     of = "" if page.total_items is None else f" of {page.total_items:,}"
     return f"{shown:,}{of}: those that the API listed first, in an order it does not document."
 
@@ -290,17 +311,17 @@ def get(
 
     The ids are the last two columns of the command `executions`; they may begin with a dash.
     """
-    run_job(_get(project, execution, stage, form, Connection(account=account, base_url=base_url, demo=demo)))
+    run_command(_get(project, execution, stage, form, Connection(account=account, base_url=base_url, demo=demo)))
 
 
 async def _get(project: ProjectRef, execution: str, stage: str, form: ViewFormat, connection: Connection) -> int:
     async with connect(connection) as client:
-        with checked():
+        with usage_errors():
             found = await client.executions.get(project.org, project.project, execution, stage)
-    row = make_row(found)
+    row = execution_row(found)
     if form is ViewFormat.JSONL:
         print_json([row])
     else:
-        cells = {name: plain("" if value is None else value) for name, value in row.items()}
-        print_members(list({**cells, "status": styled_status(found.status)}.items()))
+        cells = {name: sanitize("" if value is None else value) for name, value in row.items()}
+        print_fields(list({**cells, "status": status_text(found.status)}.items()))
     return COMPLETE

@@ -12,15 +12,15 @@ from typing import Any, NoReturn
 import typer
 from attrs import define, field, frozen
 
-from harness_async.cli.console import advise, print_error, print_note
+from harness_async.cli.console import hint_for, print_error, print_note
 from harness_async.client import HarnessClient
 from harness_async.config import KEY_VARIABLES, RateLimit
 from harness_async.errors import AuthenticationError, BudgetError, CheckpointError, ConfigurationError, HarnessError
 from harness_async.events import Event, PageRead, RetryPlanned
 
-COMPLETE, INCOMPLETE, USAGE, REFUSED = range(4)
+COMPLETE, INCOMPLETE, USAGE, KEY_REJECTED = range(4)
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
-PIPE_CLOSED = 141  # 128 + SIGPIPE: what the rest of a pipeline expects of a program whose reader went away
+STDOUT_CLOSED = 141  # 128 + SIGPIPE: what the rest of a pipeline expects of a program whose reader went away
 TERMINATED = 143  # 128 + SIGTERM
 
 DEMO_PROJECT = "infrastructure/observability"
@@ -52,7 +52,7 @@ class CommandError(Exception):
 
 
 @contextmanager
-def checked() -> Iterator[None]:
+def usage_errors() -> Iterator[None]:
     """Turn what the library says of a bad argument into an error of usage."""
     try:
         yield
@@ -61,17 +61,17 @@ def checked() -> Iterator[None]:
 
 
 @define
-class Patience:
+class RetryNotifier:
     """Why nothing comes at this moment: the library goes on trying for minutes, and people want to know why."""
 
-    aloud: bool = True
+    prints_note: bool = True
     """Whether to say so in a note, once; else somebody looks at `reason`."""
 
     reason: str = ""
     _failures: int = field(default=0, init=False)
     _said: bool = field(default=False, init=False)
 
-    def listen(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         """Take what the client does; a single failure is nothing to speak of."""
         if isinstance(event, PageRead):
             self.reason, self._failures = "", 0
@@ -82,7 +82,7 @@ class Patience:
                 self._say()
 
     def _say(self) -> None:
-        if self.aloud and not self._said:
+        if self.prints_note and not self._said:
             self._said = True
             print_note(f"Waiting, and trying again: {self.reason}. Ctrl-C ends it.")
 
@@ -92,7 +92,7 @@ async def connect(
     connection: Connection,
     rate_limit: RateLimit | None = None,
     *,
-    patience: Patience | None = None,
+    patience: RetryNotifier | None = None,
     quiet: bool = False,
 ) -> AsyncIterator[HarnessClient]:
     """Open a client of the account, or of the demo's."""
@@ -108,7 +108,7 @@ async def connect(
         account_id=connection.account,
         base_url=connection.base_url,
         rate_limit=rate_limit or RateLimit(),
-        on_event=(patience or Patience()).listen,
+        on_event=(patience or RetryNotifier()).on_event,
     ) as client:
         yield client
 
@@ -133,7 +133,7 @@ async def _connect_demo(
         yield client
 
 
-def run_job(job: Coroutine[Any, Any, int]) -> NoReturn:
+def run_command(job: Coroutine[Any, Any, int]) -> NoReturn:
     """Run a command's work to its end, whichever it is, and exit with the code for that."""
     try:
         code = asyncio.run(_guard(job))
@@ -156,16 +156,16 @@ async def _guard(job: Coroutine[Any, Any, int]) -> int:
         print_error(str(error), error.advice)
         return error.code
     except (BudgetError, ConfigurationError) as error:
-        print_error(_in_options(str(error)), advise(error) if isinstance(error, BudgetError) else "")
+        print_error(_in_options(str(error)), hint_for(error) if isinstance(error, BudgetError) else "")
         return USAGE
     except CheckpointError as error:
         print_error(str(error))
         return USAGE
     except HarnessError as error:
-        print_error(str(error), advise(error))
-        return REFUSED if isinstance(error, AuthenticationError) else INCOMPLETE
+        print_error(str(error), hint_for(error))
+        return KEY_REJECTED if isinstance(error, AuthenticationError) else INCOMPLETE
     except BrokenPipeError:
-        return PIPE_CLOSED
+        return STDOUT_CLOSED
 
 
 _OPTIONS = (

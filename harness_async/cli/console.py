@@ -39,23 +39,23 @@ _BLANKS = re.compile(r"(?: |\x1b\[[0-9;]*m)+$")
 _STATUS_STYLES = {"success": "green", "failure": "red", "none": "dim"}
 
 
-def plain(text: object, style: str = "") -> Text:
+def sanitize(text: object, style: str = "") -> Text:
     """Make text of what somebody else wrote: no markup, and no escape sequences for the terminal to obey."""
     shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(text))
     return Text(shown, style=style, overflow="fold")
 
 
-def styled_status(status: str) -> Text:
+def status_text(status: str) -> Text:
     """Make the text of an execution's status."""
-    return plain(status, _STATUS_STYLES.get(status, ""))
+    return sanitize(status, _STATUS_STYLES.get(status, ""))
 
 
-def stdout() -> Console:
+def stdout_console() -> Console:
     """Make the console of the results."""
     return _make_console(sys.stdout, stderr=False)
 
 
-def stderr() -> Console:
+def stderr_console() -> Console:
     """Make the console of everything that is no result."""
     return _make_console(sys.stderr, stderr=True)
 
@@ -67,7 +67,7 @@ def _make_console(stream: TextIO, *, stderr: bool) -> Console:
     return console
 
 
-def show(console: Console, what: RenderableType) -> None:
+def print_trimmed(console: Console, what: RenderableType) -> None:
     """Print something, without the blanks that fill up the lines of a table: a narrower terminal would wrap them."""
     if console.legacy_windows:  # draws by other means than text
         console.print(what)
@@ -81,18 +81,18 @@ def show(console: Console, what: RenderableType) -> None:
 
 def print_error(message: str, advice: str = "") -> None:
     """Say what went wrong, and on a second line what to do about it."""
-    console = stderr()
-    console.print(Text.assemble(("Error: ", "bold red"), plain(message)))
+    console = stderr_console()
+    console.print(Text.assemble(("Error: ", "bold red"), sanitize(message)))
     if advice:
-        show(console, Padding(plain(advice), (0, 0, 0, len("Error: "))))
+        print_trimmed(console, Padding(sanitize(advice), (0, 0, 0, len("Error: "))))
 
 
 def print_note(message: str) -> None:
     """Say something by the way."""
-    stderr().print(plain(message, "dim"))
+    stderr_console().print(sanitize(message, "dim"))
 
 
-def print_rows(headers: Sequence[str], rows: Sequence[Sequence[Text]], details: int) -> None:
+def print_table(headers: Sequence[str], rows: Sequence[Sequence[Text]], details: int) -> None:
     """Print a table; where it is too wide for the terminal, two lines for each row, the last columns in the second.
 
     Args:
@@ -100,7 +100,7 @@ def print_rows(headers: Sequence[str], rows: Sequence[Sequence[Text]], details: 
         rows: The cells.
         details: How many columns go to the second line.
     """
-    console = stdout()
+    console = stdout_console()
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for header in headers:
         table.add_column(header, no_wrap=True, overflow="fold")
@@ -108,10 +108,10 @@ def print_rows(headers: Sequence[str], rows: Sequence[Sequence[Text]], details: 
         table.add_row(*row)
     wide = console.options.update(max_width=_UNBOUNDED)
     if Measurement.get(console, wide, table).maximum <= console.width:
-        show(console, table)
+        print_trimmed(console, table)
         return
     for row in rows:
-        show(console, _card(row, details))
+        print_trimmed(console, _card(row, details))
 
 
 def _card(row: Sequence[Text], details: int) -> Group:
@@ -120,17 +120,17 @@ def _card(row: Sequence[Text], details: int) -> Group:
     return Group(first, Padding(second, (0, 0, 0, 2)))
 
 
-def print_members(members: Sequence[tuple[str, Text]]) -> None:
+def print_fields(members: Sequence[tuple[str, Text]]) -> None:
     """Print names and values, one a line."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in members:
         table.add_row(name, value)
-    show(stdout(), table)
+    print_trimmed(stdout_console(), table)
 
 
-def count(number: int, noun: str) -> str:
+def format_count(number: int, noun: str) -> str:
     """Write a number of things: 1 project, 2,000 projects."""
     return f"{number:,} {noun if number == 1 else f'{noun}s'}"
 
@@ -156,7 +156,7 @@ _ADVICE: tuple[tuple[type[HarnessError], str], ...] = (
 """What to do about an error: the first class that fits."""
 
 
-def advise(error: HarnessError) -> str:
+def hint_for(error: HarnessError) -> str:
     """Say what to do about an error."""
     if isinstance(error, APIStatusError) and error.status in _PASSING:
         return "It does not work at this moment: run again later."

@@ -14,12 +14,20 @@ from rich.console import Console
 
 from harness_async.bulk import BulkRun
 from harness_async.checkpoint import begun
-from harness_async.cli.connection import COMPLETE, INCOMPLETE, CommandError, Connection, Patience, checked, connect
-from harness_async.cli.console import plain, print_note, show, stderr, stdout
+from harness_async.cli.connection import (
+    COMPLETE,
+    INCOMPLETE,
+    CommandError,
+    Connection,
+    RetryNotifier,
+    connect,
+    usage_errors,
+)
+from harness_async.cli.console import print_note, print_trimmed, sanitize, stderr_console, stdout_console
 from harness_async.cli.options import Filters, RowFormat
-from harness_async.cli.progress import Closing, Ending, ProgressView, may_show_progress, print_closing
-from harness_async.cli.resumable_output import DurableOutput
-from harness_async.cli.writers import RowWriter, encoder, open_output
+from harness_async.cli.progress import ExportStatus, ExportSummary, ProgressDisplay, may_show_progress, print_summary
+from harness_async.cli.resumable_output import ResumableOutput
+from harness_async.cli.writers import RowWriter, create_encoder, open_output
 from harness_async.client import HarnessClient
 from harness_async.config import RateLimit
 from harness_async.errors import AuthenticationError, CheckpointError, HarnessError
@@ -28,7 +36,7 @@ from harness_async.outcomes import Plan, Progress, ProjectLike, ProjectRef, Proj
 
 
 @frozen(kw_only=True)
-class ExportJob:
+class ExportSpec:
     """What an export is to do."""
 
     orgs: Sequence[str]
@@ -44,14 +52,14 @@ class ExportJob:
     quiet: bool
 
 
-async def export_rows(job: ExportJob, connection: Connection, rate_limit: RateLimit | None) -> int:
+async def export_rows(job: ExportSpec, connection: Connection, rate_limit: RateLimit | None) -> int:
     """Write what the job asks for, and return the exit code."""
     unlisted: dict[str, HarnessError] = {}
-    patience = Patience(aloud=False)
+    patience = RetryNotifier(prints_note=False)
     # A plan alone must not begin a run: what comes after it would be left out of the run that is done later.
     checkpoint = job.checkpoint if not job.plan_only or (job.checkpoint and job.checkpoint.exists()) else None
     async with connect(connection, rate_limit, patience=patience, quiet=job.quiet) as client:
-        with checked():
+        with usage_errors():
             now = (None if checkpoint is None else begun(checkpoint)) or datetime.now(UTC)
             run = client.executions.bulk(
                 _choose(client, job, unlisted),
@@ -67,7 +75,7 @@ async def export_rows(job: ExportJob, connection: Connection, rate_limit: RateLi
         if job.max_requests is not None:
             await view.plan()
         if job.checkpoint is not None and job.output is not None:
-            with closing(DurableOutput(Path(job.output), job.form)) as durable:
+            with closing(ResumableOutput(Path(job.output), job.form)) as durable:
                 return await _Export(job, client, run, durable, unlisted, view).write(None)
         # After everything that may be wrong with the options: an old file is not emptied for a slip of the pen.
         with open_output(job.output) as stream:
@@ -78,16 +86,16 @@ async def export_rows(job: ExportJob, connection: Connection, rate_limit: RateLi
 class _View:
     """The progress of a run, where it is to be seen."""
 
-    _job: ExportJob
+    _job: ExportSpec
     _client: HarnessClient
     _run: BulkRun[Execution]
-    _patience: Patience
-    console: Console = field(factory=stderr, init=False)
+    _patience: RetryNotifier
+    console: Console = field(factory=stderr_console, init=False)
 
     async def keep_up(self, rows: BinaryIO | None) -> None:
         """Show how far the run is until cancelled; `rows` is where its rows go."""
         if not self._job.quiet and may_show_progress(self.console, rows):
-            view = ProgressView(self.console, self._look, lambda: self._patience.reason, lambda: self._run.failures)
+            view = ProgressDisplay(self.console, self._look, lambda: self._patience.reason, lambda: self._run.failures)
             await view.keep_up()
 
     def _look(self) -> Progress:
@@ -107,13 +115,13 @@ class _View:
 def _print_plan(plan: Plan, unlisted: Mapping[str, HarnessError]) -> int:
     """Print the plan, and return the exit code."""
     for line in str(plan).splitlines():
-        show(stdout(), plain(line))
+        print_trimmed(stdout_console(), sanitize(line))
     for org, error in unlisted.items():
         print_note(f"{org}/*: projects not listed: {reason(error)}")
     return INCOMPLETE if plan.failed or unlisted else COMPLETE
 
 
-def _choose(client: HarnessClient, job: ExportJob, unlisted: dict[str, HarnessError]) -> Projects | None:
+def _choose(client: HarnessClient, job: ExportSpec, unlisted: dict[str, HarnessError]) -> Projects | None:
     """Give the projects that were asked for; an organization that cannot be listed does not end the rest."""
     if not job.orgs:
         return job.projects or None
@@ -136,10 +144,10 @@ def _choose(client: HarnessClient, job: ExportJob, unlisted: dict[str, HarnessEr
 
 @define
 class _Export:
-    _job: ExportJob
+    _job: ExportSpec
     _client: HarnessClient
     _run: BulkRun[Execution]
-    _writer: RowWriter | DurableOutput
+    _writer: RowWriter | ResumableOutput
     _unlisted: dict[str, HarnessError]
     _view: _View
 
@@ -169,10 +177,10 @@ class _Export:
     async def _pump(self, stream: BinaryIO | None) -> None:
         """Take rows and hand them to the writer, with the view at work beside it."""
         try:
-            if isinstance(self._writer, DurableOutput):
+            if isinstance(self._writer, ResumableOutput):
                 self._run.commit = self._writer.commit
             async with self._run, asyncio.TaskGroup() as group:
-                if isinstance(self._writer, DurableOutput):
+                if isinstance(self._writer, ResumableOutput):
                     await self._pump_whole_projects(group, self._writer)
                 elif stream is not None:
                     await self._pump_rows(group, self._writer, stream)
@@ -180,7 +188,7 @@ class _Export:
             raise errors.exceptions[0] from None
 
     async def _pump_rows(self, group: asyncio.TaskGroup, writer: RowWriter, stream: BinaryIO) -> None:
-        head, encode = encoder(self._job.form)
+        head, encode = create_encoder(self._job.form)
         stream.write(head)
         group.create_task(writer.run())
         view = group.create_task(self._view.keep_up(stream))
@@ -189,19 +197,19 @@ class _Export:
         writer.finish()
         view.cancel()
 
-    async def _pump_whole_projects(self, group: asyncio.TaskGroup, output: DurableOutput) -> None:
-        _, encode = encoder(self._job.form)
+    async def _pump_whole_projects(self, group: asyncio.TaskGroup, output: ResumableOutput) -> None:
+        _, encode = create_encoder(self._job.form)
         output.begin(self._run.resumed)
         view = group.create_task(self._view.keep_up(None))
         async for execution in self._run:
             output.put(execution, encode(execution))
         view.cancel()
 
-    def _close(self, ending: Ending) -> None:
+    def _close(self, ending: ExportStatus) -> None:
         if self._job.quiet and ending == "complete":
             return
         report = self._run.report
-        closing = Closing(
+        closing = ExportSummary(
             report=report,
             stats=self._client.stats,
             rows=self._writer.rows,
@@ -210,4 +218,4 @@ class _Export:
             checkpoint=self._job.checkpoint,
             unlisted={**report.unlisted, **self._unlisted},
         )
-        print_closing(self._view.console, closing)
+        print_summary(self._view.console, closing)

@@ -53,7 +53,7 @@ def parse_time(text: str, now: datetime | None = None) -> datetime:
 
 
 @frozen
-class Moment:
+class TimeOption:
     """A time as it was written: an age is counted back from a now that a resumed run sets to when it began."""
 
     text: str
@@ -63,12 +63,12 @@ class Moment:
         return parse_time(self.text, now)
 
 
-def _moment(text: str) -> Moment:
+def _moment(text: str) -> TimeOption:
     try:
         parse_time(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    return Moment(text)
+    return TimeOption(text)
 
 
 def _project(text: str) -> ProjectRef:
@@ -84,8 +84,8 @@ class Filters:
 
     status: Sequence[str] | None
     workspace: str | None
-    start_time: Moment | None
-    end_time: Moment | None
+    start_time: TimeOption | None
+    end_time: TimeOption | None
 
     def arguments(self, now: datetime | None = None) -> dict[str, Any]:
         """Give them as keyword arguments of `executions.list` and `bulk`."""
@@ -121,7 +121,7 @@ WorkspaceOption: TypeAlias = Annotated[
     str | None, typer.Option("--workspace", metavar="ID", help="Only those of this workspace.")
 ]
 SinceOption: TypeAlias = Annotated[
-    Moment | None,
+    TimeOption | None,
     typer.Option(
         "--since",
         metavar="TIME",
@@ -131,7 +131,7 @@ SinceOption: TypeAlias = Annotated[
     ),
 ]
 UntilOption: TypeAlias = Annotated[
-    Moment | None,
+    TimeOption | None,
     typer.Option("--until", metavar="TIME", parser=_moment, help="Only those created up to then; written as --since."),
 ]
 FormatOption: TypeAlias = Annotated[

@@ -19,7 +19,7 @@ from rich.segment import ControlType
 from rich.table import Table
 from rich.text import Text
 
-from harness_async.cli.console import advise, count, plain, show
+from harness_async.cli.console import format_count, hint_for, print_trimmed, sanitize
 from harness_async.errors import HarnessError
 from harness_async.outcomes import BulkReport, OutcomeStatus, Progress, ProjectOutcome, reason
 from harness_async.stats import Stats
@@ -56,9 +56,9 @@ _ERASE, _HIDE, _SHOW, _CUT, _WRAP = "\r\x1b[J", "\x1b[?25l", "\x1b[?25h", "\x1b[
 _SHOWN = 20
 """Projects named for each reason of failure; the rest are counted."""
 
-Ending = Literal["complete", "incomplete", "interrupted", "stopped"]
+ExportStatus = Literal["complete", "incomplete", "interrupted", "stopped"]
 
-_TITLES: Mapping[Ending, tuple[str, str]] = {
+_TITLES: Mapping[ExportStatus, tuple[str, str]] = {
     "complete": ("Export complete", "bold green"),
     "incomplete": ("Export incomplete", "bold yellow"),
     "interrupted": ("Export interrupted", "bold yellow"),
@@ -73,19 +73,19 @@ _COUNTED: Mapping[OutcomeStatus, tuple[str, str]] = {
 }
 
 
-def clock(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Write a duration as 0:07, 12:34 or 1:02:03."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def about(seconds: float) -> str:
+def format_estimate(seconds: float) -> str:
     """Write an estimate, the longer the coarser: 0:07, 3:20, 12:30, 1:07 h."""
     step = _step(seconds)
     rounded = round(seconds / step) * step
     if rounded < _HOUR:
-        return clock(rounded)
+        return format_duration(rounded)
     hours, minutes = divmod(round(rounded / _MINUTE), 60)
     return f"{hours}:{minutes:02} h"
 
@@ -136,7 +136,7 @@ class LiveLines:
 
 
 @define
-class ProgressView:
+class ProgressDisplay:
     """The lines that show how far a run is, drawn anew ten times a second from its own event loop."""
 
     console: Console
@@ -181,7 +181,7 @@ class ProgressView:
             self._head(progress, width, failed if width >= _MIDDLING else 0),
             *self._figures(progress, width),
             *(failures if width < _MIDDLING else []),
-            *([_line(plain(f"trying again: {trouble}", "yellow"))] if trouble else []),
+            *([_line(sanitize(f"trying again: {trouble}", "yellow"))] if trouble else []),
         )
 
     def _head(self, progress: Progress, width: int, failed: int) -> RenderableType:
@@ -214,7 +214,7 @@ class ProgressView:
         return head
 
     def _figures(self, progress: Progress, width: int) -> list[Text]:
-        figures = [count(progress.rows, "row"), f"{self._rate(progress):,.0f} requests/min"]
+        figures = [format_count(progress.rows, "row"), f"{self._rate(progress):,.0f} requests/min"]
         time, limit = self._time(progress), self._limit(progress)
         if width >= _WIDE:
             lines = [[*figures, time, limit]]
@@ -225,11 +225,11 @@ class ProgressView:
     def _time(self, progress: Progress) -> str:
         """Tell how long the rest takes; an end once told stands while the estimates agree, so that it counts down."""
         if progress.eta is None:
-            return f"{clock(progress.elapsed)} so far"
+            return f"{format_duration(progress.elapsed)} so far"
         end = progress.elapsed + progress.eta
         if self._end is None or abs(end - self._end) > max(_step(progress.eta), progress.eta * _AGREEMENT):
             self._end = end
-        return f"about {about(max(0.0, self._end - progress.elapsed))} left"
+        return f"about {format_estimate(max(0.0, self._end - progress.elapsed))} left"
 
     def _rate(self, progress: Progress) -> float:
         """Take the requests per minute of the window."""
@@ -253,7 +253,7 @@ def _line(text: Text) -> Text:
 def _failure(outcome: ProjectOutcome) -> Text:
     label, style = _COUNTED[outcome.status]
     why = "" if outcome.error is None else reason(outcome.error)
-    return _line(Text.assemble((label, style), "  ", plain(outcome.project), "  ", plain(why, "dim")))
+    return _line(Text.assemble((label, style), "  ", sanitize(outcome.project), "  ", sanitize(why, "dim")))
 
 
 def may_show_progress(console: Console, rows: BinaryIO | None) -> bool:
@@ -264,7 +264,7 @@ def may_show_progress(console: Console, rows: BinaryIO | None) -> bool:
 
 
 @frozen(kw_only=True)
-class Closing:
+class ExportSummary:
     """What is known at the end of an export."""
 
     report: BulkReport
@@ -273,7 +273,7 @@ class Closing:
     """Written, which after an interruption may be fewer than were taken."""
 
     target: str
-    ending: Ending
+    ending: ExportStatus
     unlisted: Mapping[str, HarnessError]
     """Organizations whose projects could not be listed."""
 
@@ -281,19 +281,19 @@ class Closing:
     """What lets the same command go on from here; not there where nothing was begun."""
 
 
-def print_closing(console: Console, closing: Closing) -> None:
+def print_summary(console: Console, closing: ExportSummary) -> None:
     """Print the closing table, and what failed with what to do about it."""
     title, style = _TITLES[closing.ending]
     if closing.ending == "interrupted" and console.file.isatty():
         # Over the "^C" that the terminal has put there.
         console.control(Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2)))
     console.print(Text(title, style=style))
-    show(console, Padding(_figures(closing), (0, 0, 0, 2)))
+    print_trimmed(console, Padding(_figures(closing), (0, 0, 0, 2)))
     for (label, advice), names in _group_failures(closing).items():
         console.print()
         console.print(Text.assemble((f"{label} ({len(names)})", "bold"), f"  {advice}"))
         for name, why in names[:_SHOWN]:
-            show(console, Padding(Text.assemble(plain(name), "  ", plain(why, "dim")), (0, 0, 0, 2)))
+            print_trimmed(console, Padding(Text.assemble(sanitize(name), "  ", sanitize(why, "dim")), (0, 0, 0, 2)))
         if len(names) > _SHOWN:
             console.print(f"  and {len(names) - _SHOWN:,} more", style="dim")
     if step := _continue(closing):
@@ -301,7 +301,7 @@ def print_closing(console: Console, closing: Closing) -> None:
         console.print(step)
 
 
-def _continue(closing: Closing) -> str:
+def _continue(closing: ExportSummary) -> str:
     """Say what running again would do, or what would let it do less."""
     interrupted = closing.ending == "interrupted"
     if closing.ending == "complete" or not (interrupted or closing.checkpoint or closing.report.complete):
@@ -322,7 +322,7 @@ def _noun(number: int, noun: str) -> str:
     return noun if number == 1 else f"{noun}s"
 
 
-def _figures(closing: Closing) -> Table:
+def _figures(closing: ExportSummary) -> Table:
     outcomes = Counter(outcome.status for outcome in closing.report.outcomes.values())
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column()
@@ -339,24 +339,26 @@ def _figures(closing: Closing) -> Table:
         table.add_row("projects", "0")
     stats = closing.stats
     extras = ((stats.retries, "repeated"), (stats.throttled, "throttled"))
-    table.add_row("rows", f"{closing.rows:,}", plain(closing.target))
+    table.add_row("rows", f"{closing.rows:,}", sanitize(closing.target))
     table.add_row(
         "requests", f"{stats.requests:,}", ", ".join(f"{number:,} {word}" for number, word in extras if number)
     )
     seconds = closing.report.elapsed
-    table.add_row("time", f"{seconds:.1f}" if seconds < _MINUTE else clock(seconds), "s" if seconds < _MINUTE else "")
+    table.add_row(
+        "time", f"{seconds:.1f}" if seconds < _MINUTE else format_duration(seconds), "s" if seconds < _MINUTE else ""
+    )
     return table
 
 
-def _group_failures(closing: Closing) -> dict[tuple[str, str], list[tuple[str, str]]]:
+def _group_failures(closing: ExportSummary) -> dict[tuple[str, str], list[tuple[str, str]]]:
     """Put together what failed in the same way and wants the same step, the worst first."""
     groups: dict[tuple[str, str], list[tuple[str, str]]] = {}
     order = {status: place for place, status in enumerate(_COUNTED)}
     outcomes: list[ProjectOutcome] = sorted(closing.report.outcomes.values(), key=lambda each: order[each.status])
     for outcome in outcomes:
         if outcome.error is not None:
-            key = (_COUNTED[outcome.status][0].capitalize(), advise(outcome.error))
+            key = (_COUNTED[outcome.status][0].capitalize(), hint_for(outcome.error))
             groups.setdefault(key, []).append((str(outcome.project), reason(outcome.error)))
     for org, error in closing.unlisted.items():
-        groups.setdefault(("Not listed", advise(error)), []).append((f"{org}/*", reason(error)))
+        groups.setdefault(("Not listed", hint_for(error)), []).append((f"{org}/*", reason(error)))
     return groups

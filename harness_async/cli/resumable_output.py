@@ -19,7 +19,7 @@ from attrs import define, field
 
 from harness_async.cli.connection import CommandError
 from harness_async.cli.options import RowFormat
-from harness_async.cli.writers import encoder
+from harness_async.cli.writers import create_encoder
 from harness_async.executions import Execution
 from harness_async.outcomes import ProjectOutcome, ProjectRef
 
@@ -28,7 +28,7 @@ _SPOOL_BYTES = 256 * 1024
 
 
 @define
-class DurableOutput:
+class ResumableOutput:
     """The output file and the rows that wait for it. For one task; `commit` runs in a thread while that task waits."""
 
     path: Path
@@ -48,7 +48,7 @@ class DurableOutput:
         Raises:
             CommandError: The file is not the one that the checkpoint speaks of, or cannot be written.
         """
-        head, _ = encoder(self.form)
+        head, _ = create_encoder(self.form)
         length, form = int(resumed.get("length", 0)), resumed.get("format", self.form.value)
         if form != self.form.value:
             raise CommandError(f"The checkpoint belongs to an export as {form}.", f"Add --format {form}.")

@@ -15,16 +15,16 @@ from typing import IO
 
 from attrs import frozen
 
-from harness_async.cli.connection import COMPLETE, INCOMPLETE, CommandError, Connection, checked, connect
-from harness_async.cli.console import stderr
+from harness_async.cli.connection import COMPLETE, INCOMPLETE, CommandError, Connection, connect, usage_errors
+from harness_async.cli.console import stderr_console
 from harness_async.cli.options import RowFormat
-from harness_async.cli.writers import encoder
+from harness_async.cli.writers import create_encoder
 from harness_async.config import RateLimit
 from harness_async.sync import SyncState
 
 
 @frozen(kw_only=True)
-class SyncJob:
+class SyncSpec:
     """What a sync is to do."""
 
     state: Path
@@ -48,7 +48,7 @@ def read_state(path: Path) -> SyncState | None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
+def replace_file(path: Path) -> Iterator[IO[bytes]]:
     """Open a file that takes the place of another when it is whole and on disk; an error leaves the old one."""
     try:
         stream = tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False)  # noqa: SIM115
@@ -65,23 +65,23 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
-async def sync_rows(job: SyncJob, connection: Connection, rate_limit: RateLimit | None) -> int:
+async def sync_rows(job: SyncSpec, connection: Connection, rate_limit: RateLimit | None) -> int:
     """Write what is new, then the state; return the exit code."""
     before = read_state(job.state)
-    head, encode = encoder(job.form)
+    head, encode = create_encoder(job.form)
     async with connect(connection, rate_limit, quiet=job.quiet) as client:
-        with checked():
+        with usage_errors():
             run = client.executions.sync(before)
-        with replacing(job.output) as stream:
+        with replace_file(job.output) as stream:
             stream.write(head)
             async with run:
                 async for execution in run:
                     stream.write(encode(execution))
-    with replacing(job.state) as stream:
+    with replace_file(job.state) as stream:
         stream.write(run.state.to_json().encode())
     report = run.report
     if not job.quiet or report.failed or report.unlisted:
-        console = stderr()
+        console = stderr_console()
         console.print(str(report), markup=False, highlight=False)
         for word, refs in (("new", run.appeared if before else ()), ("gone", run.vanished)):
             if refs:

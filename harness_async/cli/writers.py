@@ -32,17 +32,17 @@ _PIPE_BYTES = 4096
 _FILE_BYTES = 65536
 
 
-def iso(time: datetime | None, precision: str = "milliseconds") -> str | None:
+def format_time(time: datetime | None, precision: str = "milliseconds") -> str | None:
     """Write a UTC time in ISO 8601, with Z."""
     return None if time is None else time.isoformat(timespec=precision).replace("+00:00", "Z")
 
 
-def make_row(execution: Execution) -> dict[str, Any]:
+def execution_row(execution: Execution) -> dict[str, Any]:
     """Make the row of an execution: its members as on the wire, and when it was created for people."""
-    return {**unstructure(execution), "created_at": iso(execution.created_at)}
+    return {**unstructure(execution), "created_at": format_time(execution.created_at)}
 
 
-def to_json(row: dict[str, Any]) -> bytes:
+def json_line(row: dict[str, Any]) -> bytes:
     """Make one line of JSON.
 
     A lone surrogate, which UTF-8 cannot carry, comes out as the escape that JSON has for it.
@@ -52,7 +52,7 @@ def to_json(row: dict[str, Any]) -> bytes:
 
 def print_json(rows: Iterable[dict[str, Any]]) -> None:
     """Print one object a line."""
-    sys.stdout.buffer.write(b"".join(map(to_json, rows)))
+    sys.stdout.buffer.write(b"".join(map(json_line, rows)))
     sys.stdout.flush()
 
 
@@ -81,13 +81,13 @@ def choose_format(given: RowFormat | None, path: str | None) -> RowFormat:
     return RowFormat.CSV if path is not None and path.lower().endswith(".csv") else RowFormat.JSONL
 
 
-def encoder(form: RowFormat) -> tuple[bytes, Callable[[Execution], bytes]]:
+def create_encoder(form: RowFormat) -> tuple[bytes, Callable[[Execution], bytes]]:
     """Give the head of a file in that format, and what makes a row of an execution."""
     if form is RowFormat.JSONL:
-        return b"", lambda execution: to_json(make_row(execution))
+        return b"", lambda execution: json_line(execution_row(execution))
     write = _csv_writer()
     head = write([*(field.name for field in fields(Execution)), "created_at"])
-    return head, lambda execution: write(make_row(execution).values())
+    return head, lambda execution: write(execution_row(execution).values())
 
 
 @contextmanager
@@ -111,7 +111,7 @@ def open_output(path: str | None) -> Iterator[BinaryIO]:
         yield stream
 
 
-def give_up_stdout() -> None:
+def discard_stdout() -> None:
     """Point standard output to nowhere: its reader is gone, and Python would complain about that at exit."""
     with Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())

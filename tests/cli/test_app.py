@@ -26,11 +26,11 @@ from typer.testing import CliRunner, Result
 from harness_async import Execution, HarnessClient, PageRead, Progress, RateLimit, RetryPlanned
 from harness_async.cli import run
 from harness_async.cli.app import app
-from harness_async.cli.connection import DEMO_PROJECT, Patience
-from harness_async.cli.console import plain
+from harness_async.cli.connection import DEMO_PROJECT, RetryNotifier
+from harness_async.cli.console import sanitize
 from harness_async.cli.options import RowFormat, parse_time
-from harness_async.cli.progress import ProgressView, clock
-from harness_async.cli.writers import RowWriter, choose_format, encoder, to_json
+from harness_async.cli.progress import ProgressDisplay, format_duration
+from harness_async.cli.writers import RowWriter, choose_format, create_encoder, json_line
 from harness_async.testing import Delay, FakeHarness, SignInPage, Status, run_in_thread
 
 NAMES = [
@@ -513,19 +513,19 @@ def test_other_failures_are_exit_code_one(server: FakeHarness, fault: Any, advic
 
 def test_a_wait_is_explained_once(capsys: pytest.CaptureFixture[str]) -> None:
     """The library tries for minutes: whoever waits is told why, in one note and in the progress."""
-    patience, silent = Patience(), Patience(aloud=False)
+    patience, silent = RetryNotifier(), RetryNotifier(prints_note=False)
     failure = RetryPlanned(method="GET", url="https://x", attempt=1, reason="refused (GET https://x)", wait=1.0)
     for heard in (patience, silent):
-        heard.listen(failure)
+        heard.on_event(failure)
         assert heard.reason == ""
-        heard.listen(failure)
-        heard.listen(evolve(failure, reason="status 503"))
+        heard.on_event(failure)
+        heard.on_event(evolve(failure, reason="status 503"))
         assert str(heard.reason) == "status 503"
     console = Console(file=io.StringIO(), width=100)
-    console.print(ProgressView(console, progress, lambda: silent.reason).render(progress()))
+    console.print(ProgressDisplay(console, progress, lambda: silent.reason).render(progress()))
     assert "\ntrying again: status 503\n" in console.file.getvalue()  # type: ignore[attr-defined]
     assert capsys.readouterr().err == "Waiting, and trying again: refused. Ctrl-C ends it.\n"
-    silent.listen(PageRead(url="https://x", page=1, rows=0, total_items=None))
+    silent.on_event(PageRead(url="https://x", page=1, rows=0, total_items=None))
     assert not silent.reason
 
 
@@ -661,24 +661,24 @@ def test_the_format_follows_the_name_unless_given() -> None:
 def test_odd_rows_stay_readable() -> None:
     """Times beyond the calendar are null, text stays text, and what UTF-8 cannot carry is escaped."""
     odd = Execution(org="ö", project="p", pipeline_execution_id="\ud800", pipeline_stage_id="s", created=10**18)
-    _, encode = encoder(RowFormat.JSONL)
+    _, encode = create_encoder(RowFormat.JSONL)
     line = encode(odd)
     assert "ö".encode() in line
     row = json.loads(line)
     assert (row["created"], row["created_at"], row["pipeline_execution_id"]) == (10**18, None, "\ud800")
-    _, encode = encoder(RowFormat.CSV)
+    _, encode = create_encoder(RowFormat.CSV)
     assert encode(odd).endswith(b",1000000000000000000,\n")
-    assert to_json({"a": "x\ny"}).count(b"\n") == 1
+    assert json_line({"a": "x\ny"}).count(b"\n") == 1
 
 
 def test_text_of_others_cannot_steer_the_terminal() -> None:
     """Escape sequences and markup are shown, not obeyed."""
-    assert plain("\x1b[2J[red]a\u202eb").plain == "\\x1b[2J[red]a\\u202eb"
+    assert sanitize("\x1b[2J[red]a\u202eb").plain == "\\x1b[2J[red]a\\u202eb"
 
 
 def test_clock() -> None:
     """Minutes, and hours where there are any."""
-    assert [clock(7.4), clock(754), clock(3723)] == ["0:07", "12:34", "1:02:03"]
+    assert [format_duration(7.4), format_duration(754), format_duration(3723)] == ["0:07", "12:34", "1:02:03"]
 
 
 # -- the look of progress and tables -----------------------------------------------------------------------------
@@ -694,7 +694,7 @@ def progress(**changes: Any) -> Progress:
 def test_progress_fits_the_terminal(width: int, lines: int) -> None:
     """As many lines at every moment, none wider than the terminal, nothing cut off from 40 columns on."""
     console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
-    view = ProgressView(console, progress, str)
+    view = ProgressDisplay(console, progress, str)
     for moment in (progress(projects_total=None, eta=None), progress(), progress(limited_by="consumer")):
         with console.capture() as captured:
             console.print(view.render(moment))
@@ -706,7 +706,7 @@ def test_progress_fits_the_terminal(width: int, lines: int) -> None:
 
 def test_the_rate_is_that_of_the_last_seconds() -> None:
     """A pause shows soon: after a window without requests the rate is nought."""
-    view = ProgressView(Console(file=io.StringIO(), width=100), progress, str)
+    view = ProgressDisplay(Console(file=io.StringIO(), width=100), progress, str)
     view.render(progress(elapsed=0.5, requests=4))
     assert view._rate(progress(elapsed=0.5, requests=4)) == 240
     view.render(progress(elapsed=30.0, requests=200))
@@ -718,7 +718,7 @@ def test_the_rate_is_that_of_the_last_seconds() -> None:
 
 def test_a_narrow_terminal_gets_two_lines_a_row(server: FakeHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is cut: the ids come whole on a line of their own."""
-    monkeypatch.setattr("harness_async.cli.console.stdout", lambda: Console(width=70))
+    monkeypatch.setattr("harness_async.cli.console.stdout_console", lambda: Console(width=70))
     row = server.executions("default", "network")[0]
     lines = invoke("executions", "default/network").stdout.splitlines()
     assert len(lines) == 6

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from harness_async.cli.app import app
-from harness_async.cli.resumable_output import DurableOutput
+from harness_async.cli.resumable_output import ResumableOutput
 from harness_async.testing import FakeHarness
 from harness_async.testing.threads import run_in_thread
 from tests.kill_exports import main as kill_exports
@@ -112,7 +112,7 @@ def test_rows_of_a_large_project_wait_on_disk(tmp_path: Path) -> None:
     from harness_async import Execution, ProjectOutcome, ProjectRef
     from harness_async.cli.options import RowFormat
 
-    output = DurableOutput(tmp_path / "rows", RowFormat.JSONL)
+    output = ResumableOutput(tmp_path / "rows", RowFormat.JSONL)
     output.begin({})
     row = Execution(org="o", project="p", pipeline_execution_id="e", pipeline_stage_id="s")
     for _ in range(3000):

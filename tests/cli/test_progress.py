@@ -20,8 +20,15 @@ import pytest
 from rich.console import Console
 
 from harness_async import BulkReport, Progress, ProjectOutcome, ProjectRef
-from harness_async.cli.console import advise
-from harness_async.cli.progress import Closing, Ending, LiveLines, ProgressView, about, print_closing
+from harness_async.cli.console import hint_for
+from harness_async.cli.progress import (
+    ExportStatus,
+    ExportSummary,
+    LiveLines,
+    ProgressDisplay,
+    format_estimate,
+    print_summary,
+)
 from harness_async.errors import (
     DeadlineExceededError,
     DecodeError,
@@ -236,7 +243,7 @@ def make_console(terminal: Terminal) -> Console:
     return Console(file=terminal, width=terminal.columns, height=terminal.rows, force_terminal=True, highlight=False)
 
 
-def render(view: ProgressView, moment: Progress) -> list[str]:
+def render(view: ProgressDisplay, moment: Progress) -> list[str]:
     """Give the lines of a moment without their styles."""
     with view.console.capture() as captured:
         view.console.print(view.render(moment))
@@ -256,7 +263,7 @@ def test_a_resize_leaves_nothing_behind(*, reflow: bool, before: int, late: bool
     history = ["$ export"] * before
     terminal.write("".join(f"{line}\n" for line in history))
     failures: list[ProjectOutcome] = []
-    view = ProgressView(console, progress, lambda: "status 503", lambda: failures)
+    view = ProgressDisplay(console, progress, lambda: "status 503", lambda: failures)
     with LiveLines(console) as lines:
         assert not terminal.cursor
         for width in (100, 60, 20, 30, 100, 44, 120, 10, 80):
@@ -279,7 +286,7 @@ def test_failures_stay_above_the_lines(*, reflow: bool) -> None:
     terminal = Terminal(100, reflow=reflow, rows=8)
     console = make_console(terminal)
     failures: list[ProjectOutcome] = []
-    view = ProgressView(console, progress, str, lambda: failures)
+    view = ProgressDisplay(console, progress, str, lambda: failures)
     with LiveLines(console) as lines:
         for number, width in enumerate((100, 60, 76, 70, 65)):
             terminal.resize(width)
@@ -294,7 +301,7 @@ def test_a_terminal_of_few_rows_gets_as_many_lines() -> None:
     """What does not fit would scroll, and stay."""
     terminal = Terminal(30, rows=2)
     console = make_console(terminal)
-    view = ProgressView(console, progress, str)
+    view = ProgressDisplay(console, progress, str)
     with LiveLines(console) as lines:
         for _ in range(3):
             lines.draw(view.render(progress()))
@@ -345,7 +352,7 @@ def test_the_lines_fit_with_failures_too(width: int) -> None:
     """As many at every moment as the width allows, none wider than the terminal; the failures are counted in them."""
     console = Console(file=io.StringIO(), width=width, force_terminal=True)
     failures: list[ProjectOutcome] = []
-    view = ProgressView(console, progress, str, lambda: failures)
+    view = ProgressDisplay(console, progress, str, lambda: failures)
     shown = render(view, progress())
     assert "failed" not in "".join(shown)
     failures.extend(map(fail, range(1200)))
@@ -359,18 +366,18 @@ def test_the_lines_fit_with_failures_too(width: int) -> None:
 
 def test_the_bar_keeps_its_length_and_gives_way() -> None:
     """It does not move while the projects get more, and where there is no room there are only the figures."""
-    view = ProgressView(
+    view = ProgressDisplay(
         Console(file=io.StringIO(), width=60, force_terminal=True, color_system="standard"), progress, str
     )
     heads = [render(view, progress(projects_done=done))[0] for done in (0, 12, 999, 4000)]
     assert [len(head) - len(head.lstrip("━╺╸")) for head in heads] == [60 - len(" 4,000/4,000 projects")] * 4
-    view = ProgressView(Console(file=io.StringIO(), width=23), progress, str)
+    view = ProgressDisplay(Console(file=io.StringIO(), width=23), progress, str)
     assert render(view, progress())[0].strip() == "12/4,000 projects"
 
 
 def test_the_first_pages_of_a_plan_are_counted() -> None:
     """Until all were looked at or one is done it is those looked at that show how far the run is."""
-    view = ProgressView(Console(file=io.StringIO(), width=80), progress, str)
+    view = ProgressDisplay(Console(file=io.StringIO(), width=80), progress, str)
     heads = [
         render(view, progress(projects_done=done, projects_planned=planned))[0].lstrip("━╺╸ ")
         for done, planned in ((3, 0), (3, 70), (3, 3996), (3, 3997), (4, 3997))
@@ -388,7 +395,7 @@ def test_the_first_pages_of_a_plan_are_counted() -> None:
 def test_failures_are_told_up_to_a_number() -> None:
     """Ten of them once each, then one line that the rest are counted."""
     failures = [fail(0)]
-    view = ProgressView(Console(file=io.StringIO(), width=80), progress, str, lambda: failures)
+    view = ProgressDisplay(Console(file=io.StringIO(), width=80), progress, str, lambda: failures)
     assert list(map(str, view.news())) == ["denied  default/project_0  403 missing permission"]
     assert view.news() == []
     failures.extend(map(fail, range(1, 9)))
@@ -400,7 +407,7 @@ def test_failures_are_told_up_to_a_number() -> None:
     assert list(map(str, view.news())) == ["more failures are counted below and explained at the end"]
     failures.extend(map(fail, range(11, 10_000)))
     assert view.news() == []
-    at_once = ProgressView(view.console, progress, str, lambda: failures)
+    at_once = ProgressDisplay(view.console, progress, str, lambda: failures)
     assert len(at_once.news()) == 11
     assert at_once.news() == []
 
@@ -416,7 +423,7 @@ def test_failures_are_told_up_to_a_number() -> None:
 )
 def test_a_failure_is_one_line_in_its_colour(outcome: ProjectOutcome, text: str, style: str) -> None:
     """With the status and the reason; what the server says cannot steer the terminal, and what is too long is cut."""
-    (line,) = ProgressView(Console(), progress, str, lambda: [outcome]).news()
+    (line,) = ProgressDisplay(Console(), progress, str, lambda: [outcome]).news()
     assert line.plain == text
     assert line.spans[0].style == style
     terminal = Terminal(20)
@@ -442,12 +449,12 @@ def test_a_failure_is_one_line_in_its_colour(outcome: ProjectOutcome, text: str,
 )
 def test_the_longer_an_estimate_the_coarser(seconds: float, text: str) -> None:
     """Seconds below a minute, then five and thirty of them, from an hour on minutes."""
-    assert about(seconds) == text
+    assert format_estimate(seconds) == text
 
 
 def test_the_time_left_counts_down_and_does_not_jump() -> None:
     """Estimates that differ a little do not move the end; one that differs much does."""
-    view = ProgressView(Console(file=io.StringIO(), width=100), progress, str)
+    view = ProgressDisplay(Console(file=io.StringIO(), width=100), progress, str)
 
     def shown(elapsed: float, eta: float | None) -> str:
         return view._time(progress(elapsed=elapsed, eta=eta))
@@ -468,15 +475,17 @@ ASKED = "What failed is asked for again, what is complete is not."
 
 
 def closing_of(
-    ending: Ending, outcomes: Sequence[ProjectOutcome] = (), checkpoint: Path | None = None, target: str = ""
+    ending: ExportStatus, outcomes: Sequence[ProjectOutcome] = (), checkpoint: Path | None = None, target: str = ""
 ) -> list[str]:
     report = BulkReport(
         outcomes={outcome.project: outcome for outcome in outcomes}, rows=0, requests=0, duplicates=0, elapsed=0.0
     )
     console = Console(file=io.StringIO(), width=200)
-    print_closing(
+    print_summary(
         console,
-        Closing(report=report, stats=Stats(), rows=0, target=target, ending=ending, unlisted={}, checkpoint=checkpoint),
+        ExportSummary(
+            report=report, stats=Stats(), rows=0, target=target, ending=ending, unlisted={}, checkpoint=checkpoint
+        ),
     )
     return console.file.getvalue().splitlines()  # type: ignore[attr-defined, no-any-return]
 
@@ -496,7 +505,7 @@ COMPLETE = ProjectOutcome(project=ProjectRef("default", "network"), status="comp
     ids=["interrupted", "with failures", "incomplete", "stopped", "complete"],
 )
 def test_with_a_checkpoint_the_closing_says_how_to_go_on(
-    tmp_path: Path, ending: Ending, outcomes: list[ProjectOutcome], step: str | None
+    tmp_path: Path, ending: ExportStatus, outcomes: list[ProjectOutcome], step: str | None
 ) -> None:
     """Run the same command again, and what that asks for; not where there is nothing to go on from."""
     path = tmp_path / "run"
@@ -519,7 +528,7 @@ def test_with_a_checkpoint_the_closing_says_how_to_go_on(
     ids=["interrupted", "stopped", "incomplete", "nothing complete", "nothing done", "complete"],
 )
 def test_without_a_checkpoint_the_closing_says_what_would_let_a_run_go_on(
-    ending: Ending, outcomes: list[ProjectOutcome], step: str | None
+    ending: ExportStatus, outcomes: list[ProjectOutcome], step: str | None
 ) -> None:
     """The options that are missing, where there was anything to lose."""
     for target, options in (("", "--output FILE and --checkpoint FILE"), ("in rows", "--checkpoint FILE")):
@@ -534,8 +543,8 @@ def test_the_echo_of_ctrl_c_is_erased_on_a_terminal_only(*, terminal: bool) -> N
     screen.isatty = lambda: terminal  # type: ignore[method-assign]
     screen.write("^C")
     report = BulkReport(outcomes={}, rows=0, requests=0, duplicates=0, elapsed=0.0)
-    closing = Closing(report=report, stats=Stats(), rows=0, target="", ending="interrupted", unlisted={})
-    print_closing(make_console(screen), closing)
+    closing = ExportSummary(report=report, stats=Stats(), rows=0, target="", ending="interrupted", unlisted={})
+    print_summary(make_console(screen), closing)
     assert screen.text[0] == ("Export interrupted" if terminal else "^CExport interrupted")
 
 
@@ -562,9 +571,9 @@ def test_the_echo_of_ctrl_c_is_erased_on_a_terminal_only(*, terminal: bool) -> N
 )
 def test_every_failure_has_its_next_step(error: HarnessError, step: str) -> None:
     """In the closing table, in the head of its group; what passes by itself is not blamed on the options."""
-    assert step in advise(error)
+    assert step in hint_for(error)
     lines = closing_of("incomplete", [fail(1, "failed", error)])
-    assert f"Failed (1)  {advise(error)}" in lines
+    assert f"Failed (1)  {hint_for(error)}" in lines
 
 
 # -- an export on a terminal -------------------------------------------------------------------------------------
