@@ -1,25 +1,27 @@
-"""The command line: arguments, printing, exit codes; the work is the library's.
+"""The typer application: commands, their options, and `run`.
 
-Exit codes: 0 complete, 1 something failed, 2 usage or configuration, 3 the key was refused, 130 interrupted,
-141 the reader of standard output went away, 143 terminated.
+Exit codes: 0 complete, 1 something failed, 2 usage or configuration error, 3 key rejected, 130 interrupted,
+141 stdout closed by its reader, 143 terminated.
 """
 
 from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol, runtime_checkable
 
 import typer
 from rich.text import Text
 
+from harness_async import Execution, Page, ProjectRef, RateLimit
 from harness_async.cli.connection import (
     COMPLETE,
     INTERRUPTED,
     STDOUT_CLOSED,
+    USAGE,
     Connection,
     connect,
     run_command,
@@ -40,61 +42,73 @@ from harness_async.cli.options import (
     BaseUrlOption,
     DemoOption,
     Filters,
-    FormatOption,
     OrgsOption,
     ProjectArgument,
     ProjectsOption,
-    RowFormat,
+    RequestsPerMinuteOption,
+    RowFormatOption,
     SinceOption,
     StatusOption,
     UntilOption,
     ViewFormat,
+    ViewFormatOption,
     WorkspaceOption,
 )
 from harness_async.cli.sync import SyncSpec, sync_rows
-from harness_async.cli.writers import choose_format, discard_stdout, execution_row, format_time, print_json
-from harness_async.config import RateLimit
-from harness_async.converters import unstructure
-from harness_async.executions import Execution
-from harness_async.outcomes import ProjectRef
-from harness_async.pagination import Page
+from harness_async.cli.writers import (
+    choose_format,
+    discard_stdout,
+    execution_row,
+    format_time,
+    print_json_lines,
+    project_row,
+)
 
 app: typer.Typer = typer.Typer(
     name="harness-async",
-    help="Executions of the Harness platform, in bulk.\n\n"
-    "The key comes from HARNESS_PLATFORM_API_KEY or HARNESS_API_KEY. There is no option for it: what stands on a "
-    "command line shows in process lists and shell histories.",
-    epilog="Exit codes: 0 complete, 1 something failed, 2 usage or configuration, 3 the key was refused, "
+    help="Export executions of the Harness platform in bulk.\n\n"
+    "The API key is read from HARNESS_PLATFORM_API_KEY or HARNESS_API_KEY. There is no option for it, because command "
+    "lines are visible in process lists and shell histories.",
+    epilog="Exit codes: 0 complete, 1 something failed, 2 usage or configuration error, 3 key rejected, "
     "130 interrupted.",
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",  # joins the lines of docstrings, which "rich" would break where the source does
-    no_args_is_help=True,
+    rich_markup_mode="markdown",  # "rich" keeps the line breaks of docstrings
 )
 
 
+@runtime_checkable
+class _UsageError(Protocol):
+    """The public attributes of a usage error.
+
+    No public class covers them in all supported versions: before typer 0.26 the errors are click's, later typer's own
+    copies in a private package. `typer.TyperException` exists since 0.28 and has no `ctx`.
+    """
+
+    ctx: typer.Context | None
+    exit_code: int
+
+    def format_message(self) -> str: ...
+
+
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code; what it is told wrongly is an error of two lines."""
+    """Run a command and return its exit code. Without arguments, print the help and return 2."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a table must not fail for the encoding of a terminal
+        sys.stdout.reconfigure(errors="backslashreplace")  # a limited encoding must not make a table fail
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = app(arguments, prog_name="harness-async", standalone_mode=False)
-    except typer.Abort:  # Ctrl-C, in older versions of typer
+        code = app(arguments or ["--help"], prog_name="harness-async", standalone_mode=False)
+    except typer.Abort:  # Ctrl-C, before typer 0.26
         code = INTERRUPTED
     except Exception as error:
-        # typer bundles click since 0.26 and used a separate one before: the errors of usage have no public class.
-        format_message: Callable[[], str] | None = getattr(error, "format_message", None)
-        if format_message is None:
+        if not isinstance(error, _UsageError):
             raise
-        if type(error).__name__ == "NoArgsIsHelpError":
-            sys.stderr.write(format_message() + "\n")
-        else:
-            path = getattr(getattr(error, "ctx", None), "command_path", "harness-async")
-            print_error(format_message(), f"See {path} --help.")
-        code = int(getattr(error, "exit_code", 2))
+        command = "harness-async" if error.ctx is None else error.ctx.command_path
+        print_error(error.format_message(), f"See {command} --help.")
+        code = error.exit_code
     if code == STDOUT_CLOSED:
         discard_stdout()
-    return int(code or COMPLETE)
+    return int(code or COMPLETE) if arguments else USAGE
 
 
 @app.command()
@@ -106,12 +120,9 @@ def export(
     workspace: WorkspaceOption = None,
     since: SinceOption = None,
     until: UntilOption = None,
-    form: Annotated[
-        RowFormat | None,
-        typer.Option("--format", help="JSON or CSV, a row a line; else by the name of the file, else jsonl."),
-    ] = None,
+    row_format: RowFormatOption = None,
     output: Annotated[
-        str | None, typer.Option("--output", metavar="FILE", help="Write there, over what is there; else to stdout.")
+        str | None, typer.Option("--output", metavar="FILE", help="Output file (overwritten). Default: stdout.")
     ] = None,
     checkpoint: Annotated[
         Path | None,
@@ -119,50 +130,45 @@ def export(
             "--checkpoint",
             metavar="FILE",
             dir_okay=False,
-            help="Keep there what is finished: started again with the same arguments, a run that was killed goes on "
-            "where it stopped. Needs --output; rows of a project are written when it is complete.",
+            help="Record completed projects in this file, so that the same command resumes an interrupted export. "
+            "Requires --output. The rows of a project are written when it is complete.",
         ),
     ] = None,
-    requests_per_minute: Annotated[
-        int | None,
-        typer.Option(
-            "--requests-per-minute", metavar="N", min=1, help="Send no more than that; else 400 (--demo: no limit)."
-        ),
-    ] = None,
+    requests_per_minute: RequestsPerMinuteOption = None,
     max_requests: Annotated[
         int | None,
-        typer.Option("--max-requests", metavar="N", min=0, help="Write nothing if it would take more requests."),
+        typer.Option(
+            "--max-requests", metavar="N", min=0, help="Fail without writing rows if more requests are needed."
+        ),
     ] = None,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Only say what it would take: a request for each project, and no rows.")
+        bool, typer.Option("--plan", help="Print an estimate and exit. Sends one request for each project.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, and no closing table unless it failed.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Hide the progress, and the summary unless something failed.")
+    ] = False,
     account: AccountOption = None,
     base_url: BaseUrlOption = None,
     demo: DemoOption = False,
 ) -> None:
-    """Write the executions of many projects to a file or stdout, one row a line.
+    """Write the executions of many projects to a file or stdout, one row per line.
 
-    Without --org and --project: of every project that the key can see; with both: of all that are named. Rows come
-    as they arrive, those of different projects mixed. What fails is named at the end, and the exit code is 1.
+    Without --org and --project, every project that the key can read is exported; with both, all that are named. Rows
+    of different projects are interleaved. Failures are listed at the end, and the exit code is then 1.
     """
-    job = ExportSpec(
+    spec = ExportSpec(
         orgs=org or (),
         projects=project or (),
         filters=Filters(status=status or None, workspace=workspace, start_time=since, end_time=until),
-        form=choose_format(form, output),
-        output=output,
+        row_format=choose_format(row_format, output),
+        output=None if output == "-" else output,
         checkpoint=checkpoint,
         max_requests=max_requests,
         plan_only=plan,
         quiet=quiet,
     )
-    if checkpoint is not None and output in {None, "-"}:
-        raise typer.BadParameter("--checkpoint needs --output FILE: what went to stdout cannot be taken back")
-    if checkpoint is not None and demo:
-        raise typer.BadParameter("--checkpoint goes with no --demo: the made-up account is gone when the run ends")
-    rate_limit = None if requests_per_minute is None else RateLimit(requests_per_minute, 60.0)
-    run_command(export_rows(job, Connection(account=account, base_url=base_url, demo=demo), rate_limit))
+    connection = Connection(account=account, base_url=base_url, demo=demo)
+    run_command(export_rows(spec, connection, _rate_limit(requests_per_minute)))
 
 
 @app.command()
@@ -170,61 +176,57 @@ def sync(
     *,
     state: Annotated[
         Path,
-        typer.Option("--state", metavar="FILE", dir_okay=False, help="How far the last sync came; made if missing."),
+        typer.Option(
+            "--state", metavar="FILE", dir_okay=False, help="State of the previous sync. Created if it does not exist."
+        ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", metavar="FILE", dir_okay=False, help="Write there, in place of what is there.")
+        Path, typer.Option("--output", metavar="FILE", dir_okay=False, help="Output file (overwritten).")
     ],
-    form: Annotated[
-        RowFormat | None,
-        typer.Option("--format", help="JSON or CSV, a row a line; else by the name of the file, else jsonl."),
-    ] = None,
-    requests_per_minute: Annotated[
-        int | None,
-        typer.Option("--requests-per-minute", metavar="N", min=1, help="Send no more than that; else 400."),
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No closing table unless it failed.")] = False,
+    row_format: RowFormatOption = None,
+    requests_per_minute: RequestsPerMinuteOption = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Hide the report unless something failed.")] = False,
     account: AccountOption = None,
     base_url: BaseUrlOption = None,
     demo: DemoOption = False,
 ) -> None:
-    """Write what is new since the last sync, and outcomes that came since, of all projects.
+    """Write the executions of all projects that are new or were unfinished at the previous sync.
 
-    Rows are upserts: one that is known comes again when its status has changed. Both files are replaced whole, the
-    rows before the state.
+    Rows are upserts: an execution appears again when its status changes. Both files are replaced atomically, the
+    output before the state.
     """
-    job = SyncSpec(state=state, output=output, form=choose_format(form, str(output)), quiet=quiet)
-    rate_limit = None if requests_per_minute is None else RateLimit(requests_per_minute, 60.0)
-    run_command(sync_rows(job, Connection(account=account, base_url=base_url, demo=demo), rate_limit))
+    spec = SyncSpec(state=state, output=output, row_format=choose_format(row_format, str(output)), quiet=quiet)
+    connection = Connection(account=account, base_url=base_url, demo=demo)
+    run_command(sync_rows(spec, connection, _rate_limit(requests_per_minute)))
+
+
+def _rate_limit(requests_per_minute: int | None) -> RateLimit | None:
+    return None if requests_per_minute is None else RateLimit(requests_per_minute, 60.0)
 
 
 @app.command()
 def projects(
     *,
     org: OrgsOption = None,
-    form: FormatOption = ViewFormat.TABLE,
+    view_format: ViewFormatOption = ViewFormat.TABLE,
     account: AccountOption = None,
     base_url: BaseUrlOption = None,
     demo: DemoOption = False,
 ) -> None:
-    """List the projects that the key can see."""
-    run_command(_projects(org, form, Connection(account=account, base_url=base_url, demo=demo)))
+    """List the projects that the key can read."""
+    run_command(_list_projects(org, view_format, Connection(account=account, base_url=base_url, demo=demo)))
 
 
-async def _projects(orgs: Sequence[str] | None, form: ViewFormat, connection: Connection) -> int:
+async def _list_projects(orgs: Sequence[str] | None, view_format: ViewFormat, connection: Connection) -> int:
     async with connect(connection) as client:
         found = await client.projects.list_all(orgs=orgs or None).collect()
-    if form is ViewFormat.JSONL:
-        print_json(unstructure(project) for project in found)
+    if view_format is ViewFormat.JSONL:
+        print_json_lines(map(project_row, found))
         return COMPLETE
     rows = [
-        [
-            sanitize(project.org),
-            sanitize(project.identifier),
-            sanitize(project.name),
-            sanitize(", ".join(project.modules)),
-        ]
+        [sanitize(project.org), sanitize(project.identifier), sanitize(project.name), sanitize(modules)]
         for project in found
+        for modules in [", ".join(project.modules)]
     ]
     if rows:
         print_table(("org", "project", "name", "modules"), rows, details=2)
@@ -236,27 +238,30 @@ async def _projects(orgs: Sequence[str] | None, form: ViewFormat, connection: Co
 def executions(
     *,
     project: ProjectArgument,
-    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=100, help="How many to ask for.")] = 20,
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=1, max=100, help="Number of executions to request.")
+    ] = 20,
     status: StatusOption = None,
     workspace: WorkspaceOption = None,
     since: SinceOption = None,
     until: UntilOption = None,
-    form: FormatOption = ViewFormat.TABLE,
+    view_format: ViewFormatOption = ViewFormat.TABLE,
     account: AccountOption = None,
     base_url: BaseUrlOption = None,
     demo: DemoOption = False,
 ) -> None:
     """Show the newest executions of one project.
 
-    One page of the API's list, the newest on top. The order of that list is not documented: where there are more than
-    were asked for, it is the API that chose which; --since makes sure of the newest.
+    Requests one page and sorts it, newest first. The order of the API is not documented: if the project has more
+    executions than --limit, use --since to be certain to see the newest.
     """
     filters = Filters(status=status or None, workspace=workspace, start_time=since, end_time=until)
-    run_command(_executions(project, limit, filters, form, Connection(account=account, base_url=base_url, demo=demo)))
+    connection = Connection(account=account, base_url=base_url, demo=demo)
+    run_command(_show_executions(project, limit, filters, view_format, connection))
 
 
-async def _executions(
-    project: ProjectRef, limit: int, filters: Filters, form: ViewFormat, connection: Connection
+async def _show_executions(
+    project: ProjectRef, limit: int, filters: Filters, view_format: ViewFormat, connection: Connection
 ) -> int:
     async with connect(connection) as client:
         with usage_errors():
@@ -264,8 +269,8 @@ async def _executions(
         async with aclosing(pager.pages()) as pages:
             page = await anext(pages)
     newest = sorted(page.items, key=lambda execution: execution.created, reverse=True)
-    if form is ViewFormat.JSONL:
-        print_json(execution_row(execution) for execution in newest)
+    if view_format is ViewFormat.JSONL:
+        print_json_lines(map(execution_row, newest))
         return COMPLETE
     if newest:
         print_table(
@@ -292,36 +297,39 @@ def _describe_page(page: Page[Execution], limit: int) -> str:
         return "No executions match."
     if page.total_items == shown or shown < limit:
         return f"All {format_count(shown, 'execution')}."
-    of = "" if page.total_items is None else f" of {page.total_items:,}"
-    return f"{shown:,}{of}: those that the API listed first, in an order it does not document."
+    total = "" if page.total_items is None else f" of {page.total_items:,}"
+    return f"{shown:,}{total}: the first in the order of the API, which is not documented."
 
 
-@app.command(context_settings={"ignore_unknown_options": True})  # ids may begin with a dash
+@app.command(context_settings={"ignore_unknown_options": True})  # IDs may start with a dash
 def get(
     *,
     project: ProjectArgument,
-    execution: Annotated[str, typer.Argument(metavar="EXECUTION", help="The id of the pipeline's execution.")],
-    stage: Annotated[str, typer.Argument(metavar="STAGE", help="The id of the pipeline's stage.")],
-    form: FormatOption = ViewFormat.TABLE,
+    execution: Annotated[str, typer.Argument(metavar="EXECUTION", help="Pipeline execution ID.")],
+    stage: Annotated[str, typer.Argument(metavar="STAGE", help="Pipeline stage ID.")],
+    view_format: ViewFormatOption = ViewFormat.TABLE,
     account: AccountOption = None,
     base_url: BaseUrlOption = None,
     demo: DemoOption = False,
 ) -> None:
     """Show one execution.
 
-    The ids are the last two columns of the command `executions`; they may begin with a dash.
+    The IDs are the last two columns of `harness-async executions`. They may start with a dash.
     """
-    run_command(_get(project, execution, stage, form, Connection(account=account, base_url=base_url, demo=demo)))
+    connection = Connection(account=account, base_url=base_url, demo=demo)
+    run_command(_show_execution(project, execution, stage, view_format, connection))
 
 
-async def _get(project: ProjectRef, execution: str, stage: str, form: ViewFormat, connection: Connection) -> int:
+async def _show_execution(
+    project: ProjectRef, execution: str, stage: str, view_format: ViewFormat, connection: Connection
+) -> int:
     async with connect(connection) as client:
         with usage_errors():
             found = await client.executions.get(project.org, project.project, execution, stage)
     row = execution_row(found)
-    if form is ViewFormat.JSONL:
-        print_json([row])
-    else:
-        cells = {name: sanitize("" if value is None else value) for name, value in row.items()}
-        print_fields(list({**cells, "status": status_text(found.status)}.items()))
+    if view_format is ViewFormat.JSONL:
+        print_json_lines([row])
+        return COMPLETE
+    cells = {name: sanitize("" if value is None else value) for name, value in row.items()}
+    print_fields({**cells, "status": status_text(found.status)})
     return COMPLETE

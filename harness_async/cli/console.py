@@ -1,11 +1,11 @@
-"""What people read: tables on standard output; errors and notes on standard error."""
+"""Printing: results to stdout; errors and notes to stderr."""
 
 from __future__ import annotations
 
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -14,7 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from harness_async.errors import (
+from harness_async import (
     APIStatusError,
     AuthenticationError,
     BudgetError,
@@ -30,75 +30,89 @@ from harness_async.errors import (
     UnexpectedResponseError,
 )
 
-_UNBOUNDED = 10_000
-"""Columns of what is no terminal: a table in a file is not folded."""
+_UNLIMITED_WIDTH = 10_000
+"""Columns of a file or pipe, where lines are not wrapped."""
 
-_BLANKS = re.compile(r"(?: |\x1b\[[0-9;]*m)+$")
-"""Blanks at the end of a line, and the styles among them, which must stay."""
+_TRAILING_BLANKS = re.compile(r"(?: |\x1b\[[0-9;]*m)+$")
+"""Blanks at the end of a line, and the style sequences among them."""
 
 _STATUS_STYLES = {"success": "green", "failure": "red", "none": "dim"}
 
 
 def sanitize(text: object, style: str = "") -> Text:
-    """Make text of what somebody else wrote: no markup, and no escape sequences for the terminal to obey."""
+    """Return text of an outside source without markup, with control characters escaped."""
     shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(text))
     return Text(shown, style=style, overflow="fold")
 
 
 def status_text(status: str) -> Text:
-    """Make the text of an execution's status."""
+    """Return the status of an execution in its color."""
     return sanitize(status, _STATUS_STYLES.get(status, ""))
 
 
+def format_count(number: int, noun: str) -> str:
+    """Format a number of things: 1 project, 2,000 projects."""
+    return f"{number:,} {pluralize(number, noun)}"
+
+
+def pluralize(number: int, noun: str) -> str:
+    """Return the noun in the form for this number."""
+    return noun if number == 1 else f"{noun}s"
+
+
 def stdout_console() -> Console:
-    """Make the console of the results."""
-    return _make_console(sys.stdout, stderr=False)
+    """Create the console of results."""
+    return _create_console(sys.stdout, stderr=False)
 
 
 def stderr_console() -> Console:
-    """Make the console of everything that is no result."""
-    return _make_console(sys.stderr, stderr=True)
+    """Create the console of errors, notes, progress and summaries."""
+    return _create_console(sys.stderr, stderr=True)
 
 
-def _make_console(stream: TextIO, *, stderr: bool) -> Console:
-    console = Console(stderr=stderr, highlight=False, width=None if stream.isatty() else _UNBOUNDED)
-    if stream.isatty() and console.is_dumb_terminal:  # of which rich takes every one to have 80 columns
-        console.size = os.get_terminal_size(stream.fileno())
+def _create_console(stream: TextIO, *, stderr: bool) -> Console:
+    console = Console(stderr=stderr, highlight=False, width=None if stream.isatty() else _UNLIMITED_WIDTH)
+    if stream.isatty() and console.is_dumb_terminal:  # rich assumes 80 columns
+        size = os.get_terminal_size(stream.fileno())
+        if size.columns:  # 0 if the terminal does not know
+            console.size = size
     return console
 
 
-def print_trimmed(console: Console, what: RenderableType) -> None:
-    """Print something, without the blanks that fill up the lines of a table: a narrower terminal would wrap them."""
-    if console.legacy_windows:  # draws by other means than text
-        console.print(what)
+def print_trimmed(console: Console, renderable: RenderableType) -> None:
+    """Print without the trailing blanks of table cells, which would wrap when the terminal becomes narrower."""
+    if console.legacy_windows:  # not written as text
+        console.print(renderable)
         return
-    with console.capture() as captured:
-        console.print(what)
-    lines = (_BLANKS.sub(lambda found: found.group().replace(" ", ""), line) for line in captured.get().splitlines())
+    with console.capture() as capture:
+        console.print(renderable)
+    lines = (
+        _TRAILING_BLANKS.sub(lambda found: found.group().replace(" ", ""), line) for line in capture.get().splitlines()
+    )
     console.file.write("".join(f"{line}\n" for line in lines))
     console.file.flush()
 
 
-def print_error(message: str, advice: str = "") -> None:
-    """Say what went wrong, and on a second line what to do about it."""
+def print_error(message: str, hint: str = "") -> None:
+    """Print an error, and on a second line a hint at the fix."""
     console = stderr_console()
     console.print(Text.assemble(("Error: ", "bold red"), sanitize(message)))
-    if advice:
-        print_trimmed(console, Padding(sanitize(advice), (0, 0, 0, len("Error: "))))
+    if hint:
+        print_trimmed(console, Padding(sanitize(hint), (0, 0, 0, len("Error: "))))
 
 
 def print_note(message: str) -> None:
-    """Say something by the way."""
+    """Print a note to stderr."""
     stderr_console().print(sanitize(message, "dim"))
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[Text]], details: int) -> None:
-    """Print a table; where it is too wide for the terminal, two lines for each row, the last columns in the second.
+    """Print a table to stdout, or two lines per row if the terminal is too narrow for it.
 
     Args:
-        headers: The heads of the columns.
+        headers: The column headers.
         rows: The cells.
-        details: How many columns go to the second line.
+        details: The number of columns that move to the second line.
     """
     console = stdout_console()
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
@@ -106,58 +120,53 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[Text]], details:
         table.add_column(header, no_wrap=True, overflow="fold")
     for row in rows:
         table.add_row(*row)
-    wide = console.options.update(max_width=_UNBOUNDED)
-    if Measurement.get(console, wide, table).maximum <= console.width:
+    unlimited = console.options.update(max_width=_UNLIMITED_WIDTH)
+    if Measurement.get(console, unlimited, table).maximum <= console.width:
         print_trimmed(console, table)
         return
     for row in rows:
-        print_trimmed(console, _card(row, details))
+        print_trimmed(console, _two_lines(row, details))
 
 
-def _card(row: Sequence[Text], details: int) -> Group:
+def _two_lines(row: Sequence[Text], details: int) -> Group:
     first, second = (Text("  ").join(cells) for cells in (row[:-details], row[-details:]))
     second.style = "dim"
     return Group(first, Padding(second, (0, 0, 0, 2)))
 
 
-def print_fields(members: Sequence[tuple[str, Text]]) -> None:
-    """Print names and values, one a line."""
+def print_fields(fields: Mapping[str, Text]) -> None:
+    """Print names and values to stdout, one per line."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in members:
+    for name, value in fields.items():
         table.add_row(name, value)
     print_trimmed(stdout_console(), table)
 
 
-def format_count(number: int, noun: str) -> str:
-    """Write a number of things: 1 project, 2,000 projects."""
-    return f"{number:,} {noun if number == 1 else f'{noun}s'}"
+_TEMPORARY_STATUSES = frozenset({408, 409, 423, 425, 499})
+"""Client errors that do not depend on the request: timeout, conflict, locked, too early, client closed request."""
 
-
-_PASSING = frozenset({408, 409, 423, 425, 499})
-"""Statuses of a client's error that say nothing against the request: too slow, in conflict, locked, too early, cut."""
-
-_ADVICE: tuple[tuple[type[HarnessError], str], ...] = (
-    (AuthenticationError, "The key was not accepted: is it whole, not expired, and of this account?"),
-    (PermissionDeniedError, "The key may not read this: ask for the permission to view it."),
-    (NotFoundError, "Check the names: 'harness-async projects' lists what the key can see."),
-    (RateLimitError, "Too many requests: run again later, or with a lower --requests-per-minute."),
-    (ServerError, "The server is in trouble: run again later."),
-    (APIStatusError, "The API does not take this request: check the options."),
-    (DeadlineExceededError, "The server is slow or in trouble: run again later."),
-    (RequestTimeoutError, "No answer in time: run again later; if that does not help, check the network."),
-    (TransportError, "No answer: check the network and the address (HARNESS_BASE_URL), then run again."),
-    (DecodeError, "The answer does not fit this version: look for a newer harness-async."),
-    (BudgetError, "Allow more requests, or ask for less: with --org, --project or --since."),
-    (UnexpectedResponseError, "Is the address that of the Harness API, with no proxy or sign-in page before it?"),
+_HINTS: tuple[tuple[type[HarnessError], str], ...] = (
+    (AuthenticationError, "The key was rejected. Check that it is complete, not expired, and of this account."),
+    (PermissionDeniedError, "The key may not read this. Request the view permission."),
+    (NotFoundError, "Check the names. List the projects that the key can read with 'harness-async projects'."),
+    (RateLimitError, "Too many requests. Run again later, or with a lower --requests-per-minute."),
+    (ServerError, "The server failed. Run again later."),
+    (APIStatusError, "The API rejected the request. Check the options."),
+    (DeadlineExceededError, "The server is slow or failing. Run again later."),
+    (RequestTimeoutError, "No response in time. Run again later; if it fails again, check the network."),
+    (TransportError, "No response. Check the network and the server URL (HARNESS_BASE_URL), then run again."),
+    (DecodeError, "The response does not match this version. Install a newer harness-async."),
+    (BudgetError, "Increase --max-requests, or select less with --org, --project or --since."),
+    (UnexpectedResponseError, "Check that the URL is that of the Harness API, not of a proxy or a sign-in page."),
     (HarnessError, "Run again."),
 )
-"""What to do about an error: the first class that fits."""
+"""Hints by error class. The first that matches is used."""
 
 
 def hint_for(error: HarnessError) -> str:
-    """Say what to do about an error."""
-    if isinstance(error, APIStatusError) and error.status in _PASSING:
-        return "It does not work at this moment: run again later."
-    return next(advice for kind, advice in _ADVICE if isinstance(error, kind))
+    """Return a hint at the fix of an error."""
+    if isinstance(error, APIStatusError) and error.status in _TEMPORARY_STATUSES:
+        return "The condition is temporary. Run again later."
+    return next(hint for kind, hint in _HINTS if isinstance(error, kind))

@@ -1,10 +1,10 @@
-"""The work of `export`: a bulk run on one side, a file on the other, and a view of how far it is."""
+"""The command `export`: a bulk run, its output, and its progress."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, closing, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -12,7 +12,19 @@ from typing import BinaryIO
 from attrs import define, evolve, field, frozen
 from rich.console import Console
 
-from harness_async.bulk import BulkRun
+from harness_async import (
+    AuthenticationError,
+    BulkRun,
+    CheckpointError,
+    Execution,
+    HarnessClient,
+    HarnessError,
+    Plan,
+    Progress,
+    Project,
+    ProjectRef,
+    RateLimit,
+)
 from harness_async.checkpoint import begun
 from harness_async.cli.connection import (
     COMPLETE,
@@ -23,28 +35,30 @@ from harness_async.cli.connection import (
     connect,
     usage_errors,
 )
-from harness_async.cli.console import print_note, print_trimmed, sanitize, stderr_console, stdout_console
+from harness_async.cli.console import stderr_console
 from harness_async.cli.options import Filters, RowFormat
-from harness_async.cli.progress import ExportStatus, ExportSummary, ProgressDisplay, may_show_progress, print_summary
+from harness_async.cli.progress import (
+    ExportStatus,
+    ExportSummary,
+    ProgressDisplay,
+    may_show_progress,
+    print_plan,
+    print_summary,
+)
 from harness_async.cli.resumable_output import ResumableOutput
 from harness_async.cli.writers import RowWriter, create_encoder, open_output
-from harness_async.client import HarnessClient
-from harness_async.config import RateLimit
-from harness_async.errors import AuthenticationError, CheckpointError, HarnessError
-from harness_async.executions import Execution
-from harness_async.outcomes import Plan, Progress, ProjectLike, ProjectRef, Projects, reason
 
 
 @frozen(kw_only=True)
 class ExportSpec:
-    """What an export is to do."""
+    """The options of an export."""
 
     orgs: Sequence[str]
     projects: Sequence[ProjectRef]
     filters: Filters
-    form: RowFormat
+    row_format: RowFormat
     output: str | None
-    """None or "-" is standard output."""
+    """None is stdout."""
 
     checkpoint: Path | None = None
     max_requests: int | None = None
@@ -52,79 +66,173 @@ class ExportSpec:
     quiet: bool
 
 
-async def export_rows(job: ExportSpec, connection: Connection, rate_limit: RateLimit | None) -> int:
-    """Write what the job asks for, and return the exit code."""
-    unlisted: dict[str, HarnessError] = {}
-    patience = RetryNotifier(prints_note=False)
-    # A plan alone must not begin a run: what comes after it would be left out of the run that is done later.
-    checkpoint = job.checkpoint if not job.plan_only or (job.checkpoint and job.checkpoint.exists()) else None
-    async with connect(connection, rate_limit, patience=patience, quiet=job.quiet) as client:
-        with usage_errors():
-            now = (None if checkpoint is None else begun(checkpoint)) or datetime.now(UTC)
-            run = client.executions.bulk(
-                _choose(client, job, unlisted),
-                checkpoint=checkpoint,
-                max_requests=job.max_requests,
-                **job.filters.arguments(now),
-            )
-        if checkpoint is not None:
-            run.begun = now
-        view = _View(job, client, run, patience)
-        if job.plan_only:
-            return _print_plan(await view.plan(), {**run.report.unlisted, **unlisted})
-        if job.max_requests is not None:
-            await view.plan()
-        if job.checkpoint is not None and job.output is not None:
-            with closing(ResumableOutput(Path(job.output), job.form)) as durable:
-                return await _Export(job, client, run, durable, unlisted, view).write(None)
-        # After everything that may be wrong with the options: an old file is not emptied for a slip of the pen.
-        with open_output(job.output) as stream:
-            return await _Export(job, client, run, RowWriter(stream), unlisted, view).write(stream)
+async def export_rows(spec: ExportSpec, connection: Connection, rate_limit: RateLimit | None) -> int:
+    """Write the selected rows, or print the plan. Return the exit code."""
+    if spec.checkpoint is not None and spec.output is None:
+        raise CommandError(
+            "--checkpoint requires --output FILE.", "Rows written to stdout cannot be replaced when an export resumes."
+        )
+    if spec.checkpoint is not None and connection.demo:
+        raise CommandError(
+            "--checkpoint cannot be combined with --demo.",
+            "The demo server ends with the command: remove --checkpoint.",
+        )
+    notifier = RetryNotifier(prints_note=False)
+    async with connect(connection, rate_limit, notifier=notifier, quiet=spec.quiet) as client:
+        export = _Export.create(spec, client, notifier)
+        if spec.plan_only:
+            return await export.show_plan()
+        return await export.write()
 
 
 @define
-class _View:
-    """The progress of a run, where it is to be seen."""
+class _Export:
+    """An export: the bulk run on one side, the output file and the progress display on the other."""
 
-    _job: ExportSpec
-    _client: HarnessClient
-    _run: BulkRun[Execution]
-    _patience: RetryNotifier
+    spec: ExportSpec
+    client: HarnessClient
+    notifier: RetryNotifier
+    run: BulkRun[Execution]
+    resumable: ResumableOutput | None
+    """The output of an export with a checkpoint."""
+
+    unlisted: dict[str, HarnessError]
+    """Organizations of `--org` whose projects could not be listed."""
+
     console: Console = field(factory=stderr_console, init=False)
 
-    async def keep_up(self, rows: BinaryIO | None) -> None:
-        """Show how far the run is until cancelled; `rows` is where its rows go."""
-        if not self._job.quiet and may_show_progress(self.console, rows):
-            view = ProgressDisplay(self.console, self._look, lambda: self._patience.reason, lambda: self._run.failures)
-            await view.keep_up()
+    @classmethod
+    def create(cls, spec: ExportSpec, client: HarnessClient, notifier: RetryNotifier) -> _Export:
+        """Create the run of an export. Nothing is opened or requested.
 
-    def _look(self) -> Progress:
-        # The client counts every request, the run only those of its projects.
-        return evolve(self._run.progress, requests=self._client.stats.requests)
+        Raises:
+            CommandError: An option has an invalid value.
+        """
+        # A plan must not create a checkpoint, which would fix the end of the time range of the export that follows.
+        checkpoint = spec.checkpoint if not spec.plan_only or (spec.checkpoint and spec.checkpoint.exists()) else None
+        # Ages such as 7d are subtracted from the start of the run, which for a resumed run is its first start.
+        started_at = (None if checkpoint is None else begun(checkpoint)) or datetime.now(UTC)
+        unlisted: dict[str, HarnessError] = {}
+        with usage_errors():
+            run = client.executions.bulk(
+                _select_projects(client, spec, unlisted),
+                checkpoint=checkpoint,
+                max_requests=spec.max_requests,
+                **spec.filters.arguments(started_at),
+            )
+        resumable = None
+        if checkpoint is not None and spec.output is not None:
+            resumable = ResumableOutput(Path(spec.output), spec.row_format)
+            run.begun = started_at
+            run.commit = resumable.commit
+        return cls(spec, client, notifier, run, resumable, unlisted)
 
-    async def plan(self) -> Plan:
-        """Plan the run, with its progress."""
-        watch = asyncio.create_task(self.keep_up(None))
+    async def show_plan(self) -> int:
+        """Print the plan. Return the exit code."""
+        plan = await self._plan()
+        unlisted = {**self.run.report.unlisted, **self.unlisted}
+        print_plan(plan, unlisted)
+        return INCOMPLETE if plan.failed or unlisted else COMPLETE
+
+    async def write(self) -> int:
+        """Write all rows and print the summary, also after an error. Return the exit code."""
+        if self.spec.max_requests is not None:
+            await self._plan()  # before the output is opened, which empties the file
+        if self.resumable is not None:
+            with closing(self.resumable):
+                return await self._write_and_summarize(self.resumable, None)
+        with open_output(self.spec.output) as stream:
+            return await self._write_and_summarize(RowWriter(stream), stream)
+
+    async def _plan(self) -> Plan:
+        async with self._progress_display(None):
+            return await self.run.plan()
+
+    async def _write_and_summarize(self, writer: RowWriter | ResumableOutput, stream: BinaryIO | None) -> int:
         try:
-            return await self._run.plan()
-        finally:
-            watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
+            async with self.run, self._progress_display(stream):
+                if isinstance(writer, ResumableOutput):
+                    await self._write_projects(writer)
+                elif stream is not None:
+                    await self._write_rows(writer, stream)
+        except asyncio.CancelledError:
+            self._print_summary("interrupted", writer.rows)
+            raise
+        except CheckpointError:  # before the first request
+            raise
+        except HarnessError:
+            self._print_summary("stopped", writer.rows)
+            raise
+        except BrokenPipeError:  # the reader of stdout needs no summary
+            raise
+        except OSError as error:
+            self._print_summary("stopped", writer.rows)
+            output = self.spec.output or "standard output"
+            raise CommandError(f"Cannot write {output}: {error.strerror}.", code=INCOMPLETE) from error
+        report = self.run.report
+        failed = bool(report.failed or report.unlisted or self.unlisted)
+        self._print_summary("incomplete" if failed else "complete", writer.rows)
+        return INCOMPLETE if failed else COMPLETE
+
+    async def _write_rows(self, writer: RowWriter, stream: BinaryIO) -> None:
+        header, encode = create_encoder(self.spec.row_format)
+        stream.write(header)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(writer.run())
+                async for execution in self.run:
+                    await writer.put(encode(execution))
+                writer.finish()
+        except BaseExceptionGroup as group_error:
+            error = group_error.exceptions[0]
+            raise error from error.__cause__
+
+    async def _write_projects(self, output: ResumableOutput) -> None:
+        _, encode = create_encoder(self.spec.row_format)
+        output.open(self.run.resumed)
+        async for execution in self.run:
+            output.put(execution, encode(execution))
+
+    def _progress_display(self, stream: BinaryIO | None) -> AbstractAsyncContextManager[object]:
+        """Show the progress during a block. `stream` receives the rows."""
+        if self.spec.quiet or not may_show_progress(self.console, stream):
+            return nullcontext()
+        return ProgressDisplay(
+            self.console,
+            get_progress=self._progress,
+            get_failures=lambda: self.run.failures,
+            get_retry_reason=lambda: self.notifier.reason,
+        )
+
+    def _progress(self) -> Progress:
+        # The client counts all requests, the run only those of its projects.
+        return evolve(self.run.progress, requests=self.client.stats.requests)
+
+    def _print_summary(self, status: ExportStatus, rows: int) -> None:
+        if self.spec.quiet and status == "complete":
+            return
+        report = self.run.report
+        summary = ExportSummary(
+            status=status,
+            report=report,
+            stats=self.client.stats,
+            rows=rows,
+            output=self.spec.output,
+            checkpoint=self.spec.checkpoint,
+            unlisted={**report.unlisted, **self.unlisted},
+        )
+        print_summary(self.console, summary)
 
 
-def _print_plan(plan: Plan, unlisted: Mapping[str, HarnessError]) -> int:
-    """Print the plan, and return the exit code."""
-    for line in str(plan).splitlines():
-        print_trimmed(stdout_console(), sanitize(line))
-    for org, error in unlisted.items():
-        print_note(f"{org}/*: projects not listed: {reason(error)}")
-    return INCOMPLETE if plan.failed or unlisted else COMPLETE
+def _select_projects(
+    client: HarnessClient, spec: ExportSpec, unlisted: dict[str, HarnessError]
+) -> Sequence[ProjectRef] | AsyncIterator[ProjectRef | Project] | None:
+    """Return the projects of `--project` and `--org`, or None for all.
 
-
-def _choose(client: HarnessClient, job: ExportSpec, unlisted: dict[str, HarnessError]) -> Projects | None:
-    """Give the projects that were asked for; an organization that cannot be listed does not end the rest."""
-    if not job.orgs:
-        return job.projects or None
+    An organization that cannot be listed is added to `unlisted`, except if the key is rejected.
+    """
+    if not spec.orgs:
+        return spec.projects or None
 
     def skip(org: str, error: HarnessError) -> bool:
         if isinstance(error, AuthenticationError):
@@ -132,90 +240,11 @@ def _choose(client: HarnessClient, job: ExportSpec, unlisted: dict[str, HarnessE
         unlisted[org] = error
         return True
 
-    async def chain() -> AsyncIterator[ProjectLike]:
-        for project in job.projects:
-            yield project
-        async with client.projects.walk_all(list(dict.fromkeys(job.orgs)), skip).walk() as walk:
-            async for found in walk:
-                yield found
+    async def iterate() -> AsyncIterator[ProjectRef | Project]:
+        for ref in spec.projects:
+            yield ref
+        async with client.projects.walk_all(list(dict.fromkeys(spec.orgs)), skip).walk() as walk:
+            async for project in walk:
+                yield project
 
-    return chain()
-
-
-@define
-class _Export:
-    _job: ExportSpec
-    _client: HarnessClient
-    _run: BulkRun[Execution]
-    _writer: RowWriter | ResumableOutput
-    _unlisted: dict[str, HarnessError]
-    _view: _View
-
-    async def write(self, stream: BinaryIO | None) -> int:
-        """Write all rows and close with the table, however it ends."""
-        try:
-            await self._pump(stream)
-        except asyncio.CancelledError:
-            self._close("interrupted")
-            raise
-        except CheckpointError:  # nothing was begun
-            raise
-        except HarnessError:
-            self._close("stopped")
-            raise
-        except BrokenPipeError:  # whoever closed the pipe has what they wanted
-            raise
-        except OSError as error:
-            self._close("stopped")
-            where = self._job.output or "standard output"
-            raise CommandError(f"Cannot write {where}: {error.strerror}.", code=INCOMPLETE) from error
-        report = self._run.report
-        failed = bool(report.failed or report.unlisted or self._unlisted)
-        self._close("incomplete" if failed else "complete")
-        return INCOMPLETE if failed else COMPLETE
-
-    async def _pump(self, stream: BinaryIO | None) -> None:
-        """Take rows and hand them to the writer, with the view at work beside it."""
-        try:
-            if isinstance(self._writer, ResumableOutput):
-                self._run.commit = self._writer.commit
-            async with self._run, asyncio.TaskGroup() as group:
-                if isinstance(self._writer, ResumableOutput):
-                    await self._pump_whole_projects(group, self._writer)
-                elif stream is not None:
-                    await self._pump_rows(group, self._writer, stream)
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
-
-    async def _pump_rows(self, group: asyncio.TaskGroup, writer: RowWriter, stream: BinaryIO) -> None:
-        head, encode = create_encoder(self._job.form)
-        stream.write(head)
-        group.create_task(writer.run())
-        view = group.create_task(self._view.keep_up(stream))
-        async for execution in self._run:
-            await writer.put(encode(execution))
-        writer.finish()
-        view.cancel()
-
-    async def _pump_whole_projects(self, group: asyncio.TaskGroup, output: ResumableOutput) -> None:
-        _, encode = create_encoder(self._job.form)
-        output.begin(self._run.resumed)
-        view = group.create_task(self._view.keep_up(None))
-        async for execution in self._run:
-            output.put(execution, encode(execution))
-        view.cancel()
-
-    def _close(self, ending: ExportStatus) -> None:
-        if self._job.quiet and ending == "complete":
-            return
-        report = self._run.report
-        closing = ExportSummary(
-            report=report,
-            stats=self._client.stats,
-            rows=self._writer.rows,
-            target="" if self._job.output in {None, "-"} else f"in {self._job.output}",
-            ending=ending,
-            checkpoint=self._job.checkpoint,
-            unlisted={**report.unlisted, **self._unlisted},
-        )
-        print_summary(self._view.console, closing)
+    return iterate()

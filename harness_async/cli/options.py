@@ -1,4 +1,4 @@
-"""What may stand on the command line: the options that commands share, and how their texts are read."""
+"""Options shared by several commands, and their parsing."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Annotated, Any, TypeAlias
 import typer
 from attrs import frozen
 
+from harness_async import ProjectRef
 from harness_async.cli.connection import DEMO_PROJECT
-from harness_async.outcomes import ProjectRef
 
 
 class RowFormat(StrEnum):
-    """How `export` writes rows."""
+    """File format of `export` and `sync`."""
 
     JSONL = "jsonl"
     CSV = "csv"
 
 
 class ViewFormat(StrEnum):
-    """How the other commands show what they found."""
+    """Output format of the other commands."""
 
     TABLE = "table"
     JSONL = "jsonl"
@@ -34,10 +34,10 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def parse_time(text: str, now: datetime | None = None) -> datetime:
-    """Read a time in ISO 8601, UTC where it names no zone, or an age such as `7d`, counted back from now.
+    """Parse a time in ISO 8601, in UTC if it has no zone, or an age such as `7d`, subtracted from `now`.
 
     Raises:
-        ValueError: It is neither.
+        ValueError: The text is neither.
     """
     try:
         if age := _AGE.fullmatch(text.strip()):
@@ -47,23 +47,23 @@ def parse_time(text: str, now: datetime | None = None) -> datetime:
         return time.astimezone(UTC)
     except (ValueError, OverflowError):
         raise ValueError(
-            f"{text!r} is no time: write 2025-01-31, 2025-01-31T18:00Z or 2025-01-31T18:00+01:00, "
-            "or an age such as 30m, 12h, 7d, 2w"
+            f"not a time: {text!r} (use ISO 8601 such as 2025-01-31 or 2025-01-31T18:00+01:00, "
+            "or an age such as 30m, 12h, 7d, 2w)"
         ) from None
 
 
 @frozen
 class TimeOption:
-    """A time as it was written: an age is counted back from a now that a resumed run sets to when it began."""
+    """A time as written on the command line. An age is resolved later, so that a resumed run uses its first start."""
 
     text: str
 
-    def at(self, now: datetime | None) -> datetime:
-        """Give the time itself."""
+    def resolve(self, now: datetime | None) -> datetime:
+        """Return the time, with an age subtracted from `now` (default: the current time)."""
         return parse_time(self.text, now)
 
 
-def _moment(text: str) -> TimeOption:
+def _parse_time_option(text: str) -> TimeOption:
     try:
         parse_time(text)
     except ValueError as error:
@@ -71,16 +71,16 @@ def _moment(text: str) -> TimeOption:
     return TimeOption(text)
 
 
-def _project(text: str) -> ProjectRef:
+def _parse_project(text: str) -> ProjectRef:
     try:
         return ProjectRef.parse(text)
     except ValueError as error:
-        raise typer.BadParameter(f"{error}; `harness-async projects` lists them") from error
+        raise typer.BadParameter(f"{error} (list them with harness-async projects)") from error
 
 
 @frozen(kw_only=True)
 class Filters:
-    """Which executions are wanted, under the names that the library takes."""
+    """Filters of an execution list, named as in the library."""
 
     status: Sequence[str] | None
     workspace: str | None
@@ -88,12 +88,12 @@ class Filters:
     end_time: TimeOption | None
 
     def arguments(self, now: datetime | None = None) -> dict[str, Any]:
-        """Give them as keyword arguments of `executions.list` and `bulk`."""
+        """Return keyword arguments for `executions.list` and `executions.bulk`."""
         return {
             "status": self.status,
             "workspace": self.workspace,
-            "start_time": None if self.start_time is None else self.start_time.at(now),
-            "end_time": None if self.end_time is None else self.end_time.at(now),
+            "start_time": None if self.start_time is None else self.start_time.resolve(now),
+            "end_time": None if self.end_time is None else self.end_time.resolve(now),
         }
 
 
@@ -101,52 +101,69 @@ ProjectArgument: TypeAlias = Annotated[
     ProjectRef,
     typer.Argument(
         metavar="ORG/PROJECT",
-        parser=_project,
-        help=f"The project, such as default/payments. With --demo, for example {DEMO_PROJECT}.",
+        parser=_parse_project,
+        help=f"Project, such as default/payments. With --demo, for example {DEMO_PROJECT}.",
     ),
 ]
 ProjectsOption: TypeAlias = Annotated[
     list[ProjectRef] | None,
-    typer.Option("--project", metavar="ORG/PROJECT", parser=_project, help="This project. May be repeated."),
+    typer.Option("--project", metavar="ORG/PROJECT", parser=_parse_project, help="Include this project. Repeatable."),
 ]
 OrgsOption: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--org", metavar="ORG", help="All projects of this organization. May be repeated."),
+    typer.Option("--org", metavar="ORG", help="Include all projects of this organization. Repeatable."),
 ]
 StatusOption: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--status", metavar="STATUS", help="Only these: none, success, failure. May be repeated."),
+    typer.Option("--status", metavar="STATUS", help="Include only this status: none, success or failure. Repeatable."),
 ]
 WorkspaceOption: TypeAlias = Annotated[
-    str | None, typer.Option("--workspace", metavar="ID", help="Only those of this workspace.")
+    str | None, typer.Option("--workspace", metavar="ID", help="Include only this workspace.")
 ]
 SinceOption: TypeAlias = Annotated[
     TimeOption | None,
     typer.Option(
         "--since",
         metavar="TIME",
-        parser=_moment,
-        help="Only those created from then on: a time in ISO 8601 (without a zone it is UTC, a date alone is its "
-        "midnight), or an age such as 30m, 12h, 7d, 2w.",
+        parser=_parse_time_option,
+        help="Include only executions created at or after this time: ISO 8601 (UTC if it has no zone, midnight if it "
+        "is a date), or an age such as 30m, 12h, 7d, 2w.",
     ),
 ]
 UntilOption: TypeAlias = Annotated[
     TimeOption | None,
-    typer.Option("--until", metavar="TIME", parser=_moment, help="Only those created up to then; written as --since."),
+    typer.Option(
+        "--until",
+        metavar="TIME",
+        parser=_parse_time_option,
+        help="Include only executions created up to this time, written as for --since.",
+    ),
 ]
-FormatOption: TypeAlias = Annotated[
-    ViewFormat, typer.Option("--format", help="A table for people, or one JSON object a line.")
+RowFormatOption: TypeAlias = Annotated[
+    RowFormat | None,
+    typer.Option("--format", help="File format. Default: csv if the name of the output ends in .csv, else jsonl."),
+]
+ViewFormatOption: TypeAlias = Annotated[
+    ViewFormat, typer.Option("--format", help="A table, or one JSON object per line.")
+]
+RequestsPerMinuteOption: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        "--requests-per-minute", metavar="N", min=1, help="Request rate limit. Default: 400 (with --demo: none)."
+    ),
 ]
 AccountOption: TypeAlias = Annotated[
     str | None,
-    typer.Option("--account", metavar="ID", help="The account; else HARNESS_ACCOUNT_ID, else the one in the key."),
+    typer.Option("--account", metavar="ID", help="Account ID. Default: HARNESS_ACCOUNT_ID, else the one in the key."),
 ]
 BaseUrlOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        "--base-url", metavar="URL", help="The host; else HARNESS_BASE_URL, HARNESS_ENDPOINT, https://app.harness.io."
+        "--base-url",
+        metavar="URL",
+        help="Server URL. Default: HARNESS_BASE_URL, HARNESS_ENDPOINT, or https://app.harness.io.",
     ),
 ]
 DemoOption: TypeAlias = Annotated[
-    bool, typer.Option("--demo", help="Use a made-up account served on this machine: no key, nothing leaves it.")
+    bool, typer.Option("--demo", help="Use generated data of a server in this process. Needs no key and no network.")
 ]

@@ -1,4 +1,4 @@
-"""The progress of an export while it runs, and its closing table."""
+"""The progress display of an export, its plan, and its summary."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Literal, Self
@@ -13,48 +14,52 @@ from typing import BinaryIO, Literal, Self
 from attrs import define, field, frozen
 from rich.console import Console, Group, RenderableType
 from rich.control import Control
+from rich.live import Live
 from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.segment import ControlType
 from rich.table import Table
 from rich.text import Text
 
-from harness_async.cli.console import format_count, hint_for, print_trimmed, sanitize
-from harness_async.errors import HarnessError
-from harness_async.outcomes import BulkReport, OutcomeStatus, Progress, ProjectOutcome, reason
-from harness_async.stats import Stats
+from harness_async import BulkReport, HarnessError, Plan, Progress, ProjectOutcome, Stats
+from harness_async.cli.console import (
+    format_count,
+    hint_for,
+    pluralize,
+    print_note,
+    print_trimmed,
+    sanitize,
+    stdout_console,
+)
+from harness_async.outcomes import reason
 
-_REFRESH = 0.1
-"""Seconds between two looks at the run."""
+_REFRESH_INTERVAL = 0.1
+"""Seconds between two refreshes."""
 
-_WINDOW = 15.0
-"""Seconds over which the rate is taken: long enough to be calm, short enough to show a cooldown."""
+_RATE_WINDOW = 15.0
+"""Seconds over which the request rate is measured: long enough to be steady, short enough to show a pause."""
 
-_MOOD = 2.0
-"""Seconds over which what limits the run is taken: it may change with every request."""
+_LIMIT_WINDOW = 2.0
+"""Seconds over which `Progress.limited_by` is aggregated. It can change with every request."""
 
-_WIDE, _MIDDLING = 80, 44
-"""Columns from which the figures fit on one line, and on two; they never change lines while one looks."""
+_ONE_LINE_WIDTH = 80
+"""Columns from which all figures fit on one line. Narrower terminals get two lines."""
 
-_SHORTEST, _LONGEST = 4, 48
-"""Columns of the bar; where there is no room for the shortest there is none."""
+_MIN_BAR_WIDTH, _MAX_BAR_WIDTH = 4, 60
 
-_TOLD = 10
-"""Failures told as they come; ten thousand would scroll everything else away, so the rest are counted."""
+_MAX_PRINTED_FAILURES = 10
+"""Failures printed above the display. More are counted, so that they do not scroll everything else away."""
+
+_MAX_LISTED_FAILURES = 20
+"""Projects that the summary lists for each kind of failure. More are counted."""
 
 _MINUTE, _HOUR = 60, 3600
 
-_STEPS = ((_MINUTE, 1), (600, 5), (_HOUR, 30))
-"""Below how many seconds an estimate is told in which steps; above, in minutes."""
+_ESTIMATE_STEPS = ((_MINUTE, 1), (10 * _MINUTE, 5), (_HOUR, 30))
+"""Estimates below the first number of seconds are rounded to the second. Longer ones are rounded to minutes."""
 
-_AGREEMENT = 0.05
-"""Share by which a new estimate may differ from the one told and still count as the same."""
-
-# To the start of the line and away with all that follows; the cursor off and on; overlong lines cut and wrapped.
-_ERASE, _HIDE, _SHOW, _CUT, _WRAP = "\r\x1b[J", "\x1b[?25l", "\x1b[?25h", "\x1b[?7l", "\x1b[?7h"
-
-_SHOWN = 20
-"""Projects named for each reason of failure; the rest are counted."""
+_ESTIMATE_TOLERANCE = 0.05
+"""Relative change of an estimate that does not change the displayed one."""
 
 ExportStatus = Literal["complete", "incomplete", "interrupted", "stopped"]
 
@@ -64,25 +69,26 @@ _TITLES: Mapping[ExportStatus, tuple[str, str]] = {
     "interrupted": ("Export interrupted", "bold yellow"),
     "stopped": ("Export stopped", "bold red"),
 }
-_COUNTED: Mapping[OutcomeStatus, tuple[str, str]] = {
+_OUTCOME_LABELS: Mapping[str, tuple[str, str]] = {
     "complete": ("complete", ""),
     "failed": ("failed", "red"),
     "denied": ("denied", "yellow"),
     "not_found": ("not found", "yellow"),
     "pending": ("not finished", "yellow"),
 }
+"""Labels and styles of `ProjectOutcome.status`, in the order of the summary."""
 
 
 def format_duration(seconds: float) -> str:
-    """Write a duration as 0:07, 12:34 or 1:02:03."""
+    """Format a duration: 0:07, 12:34, 1:02:03."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def format_estimate(seconds: float) -> str:
-    """Write an estimate, the longer the coarser: 0:07, 3:20, 12:30, 1:07 h."""
-    step = _step(seconds)
+    """Format an estimated duration, longer ones with less precision: 0:07, 3:20, 12:30, 1:07 h."""
+    step = _estimate_step(seconds)
     rounded = round(seconds / step) * step
     if rounded < _HOUR:
         return format_duration(rounded)
@@ -90,275 +96,260 @@ def format_estimate(seconds: float) -> str:
     return f"{hours}:{minutes:02} h"
 
 
-def _step(seconds: float) -> int:
-    return next((step for below, step in _STEPS if seconds < below), _MINUTE)
+def _estimate_step(seconds: float) -> int:
+    return next((step for limit, step in _ESTIMATE_STEPS if seconds < limit), _MINUTE)
 
 
-@define
-class LiveLines:
-    """Lines at the end of a terminal's text that are drawn anew in their place, and are gone at the end.
-
-    Between two drawings the cursor waits at the start of the first line. Terminals that change their width wrap old
-    lines anew or cut them, each its own way, but all keep the cursor where it is in the text: so everything old comes
-    behind it, and nobody has to know how many rows that is by now. (Rich's `Live` leaves the cursor behind the last
-    line and goes up by the rows of before.)
-    """
-
-    console: Console
-
-    def __enter__(self) -> Self:
-        self._write(_HIDE)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._write(_ERASE, _SHOW)
-
-    def draw(self, lines: RenderableType, above: Sequence[RenderableType] = ()) -> None:
-        """Draw the lines in place of the last ones, and above them what is to stay."""
-        # More lines than rows would scroll, and the first one be out of reach.
-        rows = self._render(lines)[: self.console.height]
-        stay = [row for each in above for row in self._render(each)]
-        # In one write, for no half of it to show. Cut, not wrapped: the terminal may be narrower by now than it was
-        # when it was asked, and a line must be a row for the way back up.
-        up = f"\x1b[{len(rows) - 1}A" if len(rows) > 1 else ""
-        self._write(_ERASE, _CUT, "\n".join([*stay, *rows]), _WRAP, "\r", up)
-
-    def _render(self, what: RenderableType) -> list[str]:
-        with self.console.capture() as captured:
-            self.console.print(Group(what))  # of a text alone, `print` makes another that may be wrapped
-        return captured.get().removesuffix("\n").split("\n")
-
-    def _write(self, *texts: str) -> None:
-        self.console.file.write("".join(texts))
-        self.console.file.flush()
+def may_show_progress(console: Console, rows: BinaryIO | None) -> bool:
+    """Return whether stderr is a terminal that can be redrawn, and does not also receive the rows."""
+    # `is_interactive` follows TTY_INTERACTIVE; it is also true for a pipe with FORCE_COLOR.
+    can_redraw = console.is_interactive and not console.is_dumb_terminal and not console.legacy_windows
+    return sys.stderr.isatty() and can_redraw and not (rows is not None and rows.isatty())
 
 
 @define
 class ProgressDisplay:
-    """The lines that show how far a run is, drawn anew ten times a second from its own event loop."""
+    """Shows the progress of a run on the terminal during an `async with` block.
+
+    The display is erased at the end. Failures are printed above it and stay. A task of the event loop redraws it, not a
+    thread of rich, because the progress of a run may only be read in its loop.
+    """
 
     console: Console
-    look: Callable[[], Progress]
-    trouble: Callable[[], str]
-    """Says why nothing is sent at this moment, if that is so."""
+    get_progress: Callable[[], Progress] = field(kw_only=True)
+    get_failures: Callable[[], Sequence[ProjectOutcome]] = field(kw_only=True)
+    """Returns the failed projects so far, oldest first."""
 
-    failures: Callable[[], Sequence[ProjectOutcome]] = tuple
-    """Gives the projects that failed so far, in the order in which they did."""
+    get_retry_reason: Callable[[], str] = field(kw_only=True)
+    """Returns why requests are retried at the moment, or an empty string."""
 
     _samples: deque[Progress] = field(factory=deque[Progress], init=False)
-    _told: int = field(default=0, init=False)
+    _printed_failures: int = field(default=0, init=False)
+    _initially_done: int | None = field(default=None, init=False)
     _end: float | None = field(default=None, init=False)
-    _begun: int | None = field(default=None, init=False)
+    """Estimated end of the run, in seconds since its start."""
 
-    async def keep_up(self) -> None:
-        """Draw until cancelled, then leave nothing behind but the failures."""
-        # No refresh thread: the progress of a run may be asked for only in its loop.
-        with LiveLines(self.console) as lines:
+    _task: asyncio.Task[None] | None = field(default=None, init=False)
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._refresh_until_cancelled())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait((self._task,))
+            failure = None if self._task.cancelled() else self._task.exception()
+            if failure is not None and error is None:
+                raise failure
+
+    async def _refresh_until_cancelled(self) -> None:
+        # stdout does not go to this terminal. What the process writes to stderr, such as log records, appears above.
+        with (
+            suppress(OSError),  # the terminal is gone; the run continues without a display
+            Live(console=self.console, auto_refresh=False, transient=True, redirect_stdout=False) as live,
+        ):
             while True:
-                lines.draw(self.render(self.look()), self.news())
-                await asyncio.sleep(_REFRESH)
+                for line in self.new_failures():
+                    live.console.print(line, no_wrap=True, overflow="ellipsis")
+                live.update(self.render(self.get_progress()), refresh=True)
+                await asyncio.sleep(_REFRESH_INTERVAL)
 
-    def news(self) -> list[Text]:
-        """Make a line for each project that failed since the last time; from some number on they are only counted."""
-        failures = self.failures()
-        told, self._told = self._told, len(failures)
-        lines = [_failure(outcome) for outcome in failures[told:_TOLD]]
-        if told <= _TOLD < self._told:
-            lines.append(_line(Text("more failures are counted below and explained at the end", "dim")))
+    def new_failures(self) -> list[Text]:
+        """Return a line for each failure since the previous call, up to a maximum number of lines."""
+        failures = self.get_failures()
+        start, self._printed_failures = self._printed_failures, len(failures)
+        lines = [_failure_line(outcome) for outcome in failures[start:_MAX_PRINTED_FAILURES]]
+        if start <= _MAX_PRINTED_FAILURES < len(failures):
+            lines.append(Text("more failures are counted below and listed at the end", "dim"))
         return lines
 
     def render(self, progress: Progress) -> RenderableType:
-        """Make the lines of this moment."""
+        """Return the lines of the display."""
         self._samples.append(progress)
-        while self._samples[0].elapsed < progress.elapsed - _WINDOW:
+        while self._samples[0].elapsed < progress.elapsed - _RATE_WINDOW:
             self._samples.popleft()
-        width, failed = self.console.width, len(self.failures())
-        failures = [_line(Text(f"{failed:,} failed", "red"))] if failed else []
-        trouble = self.trouble()
+        figures = [format_count(progress.rows, "row"), f"{self._requests_per_minute():,.0f} requests/min"]
+        state = [self._time_left(progress), f"limited by {self._limited_by()}"]
+        lines = [[*figures, *state]] if self.console.width >= _ONE_LINE_WIDTH else [figures, state]
+        retry_reason = self.get_retry_reason()
         return Group(
-            self._head(progress, width, failed if width >= _MIDDLING else 0),
-            *self._figures(progress, width),
-            *(failures if width < _MIDDLING else []),
-            *([_line(sanitize(f"trying again: {trouble}", "yellow"))] if trouble else []),
+            self._render_bar(progress),
+            *(_one_line(Text(" · ".join(line), "dim")) for line in lines),
+            *([_one_line(sanitize(f"retrying: {retry_reason}", "yellow"))] if retry_reason else []),
         )
 
-    def _head(self, progress: Progress, width: int, failed: int) -> RenderableType:
+    def _render_bar(self, progress: Progress) -> RenderableType:
+        done, unit = progress.projects_done, "projects"
+        if self._initially_done is None:
+            self._initially_done = done  # more than 0 in a resumed run
+        estimated = progress.projects_planned
+        if estimated and done == self._initially_done and done + estimated != progress.projects_total:
+            done, unit = estimated, "projects estimated"
         total = "?" if progress.projects_total is None else f"{progress.projects_total:,}"
-        number, word = progress.projects_done, "projects"
-        if self._begun is None:
-            self._begun = number  # not nought where a run goes on
-        looked = progress.projects_planned
-        if looked and number == self._begun and number + looked != progress.projects_total:
-            number, word = looked, "projects looked at"
-        # As wide as it will ever be, for the bar to keep its length.
-        done = _line(Text(f"{number:>{len(total)},}/{total} {word}", "bold"))
-        if failed:
-            done = _line(Text.assemble(done, (f" · {failed:,} failed", "red")))
-        room = width - done.cell_len - 1
-        if room < _SHORTEST:
-            return done
+        # Padded to the width of the total, so that the bar keeps its length.
+        label = Text(f"{done:>{len(total)},}/{total} {unit}", "bold")
+        if failed := len(self.get_failures()):
+            label = Text.assemble(label, (f" · {failed:,} failed", "red"))
+        bar_width = min(_MAX_BAR_WIDTH, self.console.width - label.cell_len - 1)
+        if bar_width < _MIN_BAR_WIDTH:
+            return _one_line(label)
         bar = ProgressBar(
             total=progress.projects_total,
-            completed=number,
-            width=min(_LONGEST, room),
+            completed=done,
+            width=bar_width,
             pulse=progress.projects_total is None,
             animation_time=progress.elapsed,
             complete_style="cyan",
             finished_style="green",
             pulse_style="cyan",
         )
-        head = Table.grid(padding=(0, 1, 0, 0))
-        head.add_row(bar, done)
-        return head
+        row = Table.grid(padding=(0, 1, 0, 0))
+        row.add_row(bar, label)
+        return row
 
-    def _figures(self, progress: Progress, width: int) -> list[Text]:
-        figures = [format_count(progress.rows, "row"), f"{self._rate(progress):,.0f} requests/min"]
-        time, limit = self._time(progress), self._limit(progress)
-        if width >= _WIDE:
-            lines = [[*figures, time, limit]]
-        else:
-            lines = [figures, [time, limit]] if width >= _MIDDLING else [figures, [time], [limit]]
-        return [_line(Text(" · ".join(line), "dim")) for line in lines]
+    def _requests_per_minute(self) -> float:
+        """Return the request rate over the window, or since the start of the run if the window is not complete."""
+        first, last = self._samples[0], self._samples[-1]
+        seconds = last.elapsed - first.elapsed
+        if last.elapsed <= _RATE_WINDOW or seconds < 1.0:
+            return last.requests / max(last.elapsed, 1.0) * 60
+        return (last.requests - first.requests) / seconds * 60
 
-    def _time(self, progress: Progress) -> str:
-        """Tell how long the rest takes; an end once told stands while the estimates agree, so that it counts down."""
+    def _time_left(self, progress: Progress) -> str:
+        """Return the time left. It counts down steadily while new estimates differ little from the first."""
         if progress.eta is None:
-            return f"{format_duration(progress.elapsed)} so far"
+            return f"{format_duration(progress.elapsed)} elapsed"
         end = progress.elapsed + progress.eta
-        if self._end is None or abs(end - self._end) > max(_step(progress.eta), progress.eta * _AGREEMENT):
+        tolerance = max(_estimate_step(progress.eta), progress.eta * _ESTIMATE_TOLERANCE)
+        if self._end is None or abs(end - self._end) > tolerance:
             self._end = end
         return f"about {format_estimate(max(0.0, self._end - progress.elapsed))} left"
 
-    def _rate(self, progress: Progress) -> float:
-        """Take the requests per minute of the window."""
-        first = self._samples[0]
-        if progress.elapsed <= _WINDOW:
-            # From the start of the run, not from the first look, which may come after the first requests.
-            return progress.requests / max(progress.elapsed, 1.0) * 60
-        return (progress.requests - first.requests) / max(progress.elapsed - first.elapsed, 1.0) * 60
-
-    def _limit(self, progress: Progress) -> str:
-        recent = Counter(sample.limited_by for sample in self._samples if sample.elapsed > progress.elapsed - _MOOD)
-        word = recent.most_common(1)[0][0] if recent else progress.limited_by
-        return f"limited by {'output' if word == 'consumer' else word}"
+    def _limited_by(self) -> str:
+        """Return what limited the run most often within the window."""
+        now = self._samples[-1].elapsed
+        recent = Counter(sample.limited_by for sample in self._samples if sample.elapsed > now - _LIMIT_WINDOW)
+        limit = recent.most_common(1)[0][0]
+        return "output" if limit == "consumer" else limit
 
 
-def _line(text: Text) -> Text:
+def _one_line(text: Text) -> Text:
     text.no_wrap, text.overflow = True, "ellipsis"
     return text
 
 
-def _failure(outcome: ProjectOutcome) -> Text:
-    label, style = _COUNTED[outcome.status]
-    why = "" if outcome.error is None else reason(outcome.error)
-    return _line(Text.assemble((label, style), "  ", sanitize(outcome.project), "  ", sanitize(why, "dim")))
+def _failure_line(outcome: ProjectOutcome) -> Text:
+    label, style = _OUTCOME_LABELS[outcome.status]
+    cause = "" if outcome.error is None else reason(outcome.error)
+    return Text.assemble((label, style), "  ", sanitize(outcome.project), "  ", sanitize(cause, "dim"))
 
 
-def may_show_progress(console: Console, rows: BinaryIO | None) -> bool:
-    """Whether lines can be drawn anew on standard error without getting between rows on the same screen."""
-    # What is dumb, or an old console of Windows, does not know the sequences; TTY_INTERACTIVE=0 is rich's word for no.
-    able = console.is_interactive and not console.is_dumb_terminal and not console.legacy_windows
-    return sys.stderr.isatty() and able and not (rows is not None and rows.isatty())
+def print_plan(plan: Plan, unlisted: Mapping[str, HarnessError]) -> None:
+    """Print the plan to stdout, and to stderr the organizations that could not be listed."""
+    console = stdout_console()
+    for line in str(plan).splitlines():
+        print_trimmed(console, sanitize(line))
+    for org, error in unlisted.items():
+        print_note(f"{org}/*: projects not listed: {reason(error)}")
 
 
 @frozen(kw_only=True)
 class ExportSummary:
-    """What is known at the end of an export."""
+    """The result of an export."""
 
+    status: ExportStatus
     report: BulkReport
     stats: Stats
     rows: int
-    """Written, which after an interruption may be fewer than were taken."""
+    """Rows written. After an interruption fewer than the run returned."""
 
-    target: str
-    ending: ExportStatus
+    output: str | None
+    """None is stdout."""
+
     unlisted: Mapping[str, HarnessError]
     """Organizations whose projects could not be listed."""
 
     checkpoint: Path | None = None
-    """What lets the same command go on from here; not there where nothing was begun."""
 
 
-def print_summary(console: Console, closing: ExportSummary) -> None:
-    """Print the closing table, and what failed with what to do about it."""
-    title, style = _TITLES[closing.ending]
-    if closing.ending == "interrupted" and console.file.isatty():
-        # Over the "^C" that the terminal has put there.
+def print_summary(console: Console, summary: ExportSummary) -> None:
+    """Print the result, the failures with hints at their fix, and how to continue."""
+    title, style = _TITLES[summary.status]
+    if summary.status == "interrupted" and console.file.isatty():  # erase the "^C" that the terminal printed
         console.control(Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2)))
     console.print(Text(title, style=style))
-    print_trimmed(console, Padding(_figures(closing), (0, 0, 0, 2)))
-    for (label, advice), names in _group_failures(closing).items():
+    print_trimmed(console, Padding(_summary_table(summary), (0, 0, 0, 2)))
+    for (label, hint), failures in _group_failures(summary).items():
         console.print()
-        console.print(Text.assemble((f"{label} ({len(names)})", "bold"), f"  {advice}"))
-        for name, why in names[:_SHOWN]:
-            print_trimmed(console, Padding(Text.assemble(sanitize(name), "  ", sanitize(why, "dim")), (0, 0, 0, 2)))
-        if len(names) > _SHOWN:
-            console.print(f"  and {len(names) - _SHOWN:,} more", style="dim")
-    if step := _continue(closing):
+        console.print(Text.assemble((f"{label} ({len(failures):,})", "bold"), f"  {hint}"))
+        for name, cause in failures[:_MAX_LISTED_FAILURES]:
+            line = Text.assemble(sanitize(name), "  ", sanitize(cause, "dim"))
+            print_trimmed(console, Padding(line, (0, 0, 0, 2)))
+        if len(failures) > _MAX_LISTED_FAILURES:
+            console.print(f"  and {len(failures) - _MAX_LISTED_FAILURES:,} more", style="dim")
+    if next_step := _next_step(summary):
         console.print()
-        console.print(step)
+        console.print(next_step)
 
 
-def _continue(closing: ExportSummary) -> str:
-    """Say what running again would do, or what would let it do less."""
-    interrupted = closing.ending == "interrupted"
-    if closing.ending == "complete" or not (interrupted or closing.checkpoint or closing.report.complete):
+def _next_step(summary: ExportSummary) -> str:
+    """Return how to continue an export that is not complete, or an empty string."""
+    interrupted = summary.status == "interrupted"
+    if summary.status == "complete" or not (interrupted or summary.checkpoint or summary.report.complete):
         return ""
-    if closing.checkpoint is None:
-        options = "--checkpoint FILE" if closing.target else "--output FILE and --checkpoint FILE"
+    if summary.checkpoint is None:
+        options = "--output FILE and --checkpoint FILE" if summary.output is None else "--checkpoint FILE"
         if interrupted:
-            return f"The next run begins anew. With {options}, an interrupted run goes on when it is run again."
-        return f"The next run asks for everything again. With {options}, it asks only for what is not complete."
-    if not closing.checkpoint.exists():
+            return f"The next run starts from the beginning. With {options}, it resumes an interrupted run."
+        return f"The next run requests everything again. With {options}, it requests only what is not complete."
+    if not summary.checkpoint.exists():
         return ""
-    again = "The checkpoint is kept: run the same command again to go on from here."
-    failed = closing.report.failed or closing.unlisted
-    return f"{again} What failed is asked for again, what is complete is not." if failed else again
+    resume = "The checkpoint is kept: run the same command again to resume."
+    if summary.report.failed or summary.unlisted:
+        return f"{resume} Failed projects are requested again, complete ones are not."
+    return resume
 
 
-def _noun(number: int, noun: str) -> str:
-    return noun if number == 1 else f"{noun}s"
-
-
-def _figures(closing: ExportSummary) -> Table:
-    outcomes = Counter(outcome.status for outcome in closing.report.outcomes.values())
+def _summary_table(summary: ExportSummary) -> Table:
+    statuses: Counter[str] = Counter(outcome.status for outcome in summary.report.outcomes.values())
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column()
     table.add_column(justify="right")
     table.add_column(style="dim", overflow="fold")
-    for status, (label, style) in _COUNTED.items():
-        if number := outcomes[status]:
-            table.add_row(Text(label, style), f"{number:,}", _noun(number, "project"))
-    if closing.unlisted:
-        table.add_row(
-            Text("not listed", "yellow"), f"{len(closing.unlisted):,}", _noun(len(closing.unlisted), "organization")
-        )
-    if not outcomes:
+    for status, (label, style) in _OUTCOME_LABELS.items():
+        if number := statuses[status]:
+            table.add_row(Text(label, style), f"{number:,}", pluralize(number, "project"))
+    if number := len(summary.unlisted):
+        table.add_row(Text("not listed", "yellow"), f"{number:,}", pluralize(number, "organization"))
+    if not statuses:
         table.add_row("projects", "0")
-    stats = closing.stats
-    extras = ((stats.retries, "repeated"), (stats.throttled, "throttled"))
-    table.add_row("rows", f"{closing.rows:,}", sanitize(closing.target))
-    table.add_row(
-        "requests", f"{stats.requests:,}", ", ".join(f"{number:,} {word}" for number, word in extras if number)
-    )
-    seconds = closing.report.elapsed
-    table.add_row(
-        "time", f"{seconds:.1f}" if seconds < _MINUTE else format_duration(seconds), "s" if seconds < _MINUTE else ""
-    )
+    table.add_row("rows", f"{summary.rows:,}", "" if summary.output is None else sanitize(f"in {summary.output}"))
+    stats = summary.stats
+    details = [
+        f"{number:,} {label}"
+        for number, label in ((stats.retries, "retried"), (stats.throttled, "throttled"))
+        if number
+    ]
+    table.add_row("requests", f"{stats.requests:,}", ", ".join(details))
+    seconds = summary.report.elapsed
+    if seconds < _MINUTE:
+        table.add_row("time", f"{seconds:.1f}", "s")
+    else:
+        table.add_row("time", format_duration(seconds))
     return table
 
 
-def _group_failures(closing: ExportSummary) -> dict[tuple[str, str], list[tuple[str, str]]]:
-    """Put together what failed in the same way and wants the same step, the worst first."""
+def _group_failures(summary: ExportSummary) -> dict[tuple[str, str], list[tuple[str, str]]]:
+    """Group failures by label and hint, in the order of the labels: {(label, hint): [(name, cause)]}."""
     groups: dict[tuple[str, str], list[tuple[str, str]]] = {}
-    order = {status: place for place, status in enumerate(_COUNTED)}
-    outcomes: list[ProjectOutcome] = sorted(closing.report.outcomes.values(), key=lambda each: order[each.status])
-    for outcome in outcomes:
+    order = list(_OUTCOME_LABELS)
+    for outcome in sorted(summary.report.outcomes.values(), key=lambda outcome: order.index(outcome.status)):
         if outcome.error is not None:
-            key = (_COUNTED[outcome.status][0].capitalize(), hint_for(outcome.error))
+            key = (_OUTCOME_LABELS[outcome.status][0].capitalize(), hint_for(outcome.error))
             groups.setdefault(key, []).append((str(outcome.project), reason(outcome.error)))
-    for org, error in closing.unlisted.items():
+    for org, error in summary.unlisted.items():
         groups.setdefault(("Not listed", hint_for(error)), []).append((f"{org}/*", reason(error)))
     return groups

@@ -1,9 +1,8 @@
-"""The output of an export that can be killed: whole projects only, tied to the lines of a checkpoint.
+"""The output file of an export with a checkpoint.
 
-Rows wait beside the file, by project, in memory or in a temporary file of their own. When a project is complete its
-rows go to the end of the output, to the disk, and then its line goes into the checkpoint with the length that the
-output has then. Whatever a kill leaves behind that length was not finished: a run that goes on cuts it off, without
-reading what is there, and fetches those projects again.
+The rows of a project wait, in memory or in a temporary file, until the project is complete. They are then appended to
+the output and synced to disk, and the checkpoint records the project with the new length of the output. A resumed
+export truncates the output to the recorded length, and requests the projects after it again.
 """
 
 from __future__ import annotations
@@ -17,67 +16,76 @@ from typing import Any, BinaryIO
 
 from attrs import define, field
 
+from harness_async import Execution, ProjectOutcome, ProjectRef
 from harness_async.cli.connection import CommandError
 from harness_async.cli.options import RowFormat
 from harness_async.cli.writers import create_encoder
-from harness_async.executions import Execution
-from harness_async.outcomes import ProjectOutcome, ProjectRef
 
-_SPOOL_BYTES = 256 * 1024
-"""Bytes of one project's rows kept in memory, about a thousand rows; more wait in a temporary file."""
+_MAX_SPOOL_BYTES = 256 * 1024
+"""Bytes of one project's rows kept in memory, about a thousand rows. More go to a temporary file."""
 
 
 @define
 class ResumableOutput:
-    """The output file and the rows that wait for it. For one task; `commit` runs in a thread while that task waits."""
+    """An output file that contains whole projects only.
+
+    For one task. `commit` runs in a thread while that task waits.
+    """
 
     path: Path
-    form: RowFormat
+    row_format: RowFormat
     rows: int = field(default=0, init=False)
-    """Rows in the file, those of earlier runs included."""
+    """Rows in the file, including those of earlier runs."""
 
     _stream: BinaryIO | None = field(default=None, init=False)
     _length: int = field(default=0, init=False)
-    _waiting: dict[ProjectRef, tuple[tempfile.SpooledTemporaryFile[bytes], int]] = field(
+    _pending: dict[ProjectRef, tuple[tempfile.SpooledTemporaryFile[bytes], int]] = field(
         factory=dict[ProjectRef, tuple["tempfile.SpooledTemporaryFile[bytes]", int]], init=False
     )
 
-    def begin(self, resumed: Mapping[str, Any]) -> None:
-        """Open the file and cut off what was not finished; `resumed` is what the last `commit` returned.
+    def open(self, resumed: Mapping[str, Any]) -> None:
+        """Open the file and truncate it to its last recorded length.
+
+        Args:
+            resumed: The last return value of `commit` of the run that is resumed, else empty.
 
         Raises:
-            CommandError: The file is not the one that the checkpoint speaks of, or cannot be written.
+            CommandError: The file does not match the checkpoint, or cannot be written.
         """
-        head, _ = create_encoder(self.form)
-        length, form = int(resumed.get("length", 0)), resumed.get("format", self.form.value)
-        if form != self.form.value:
-            raise CommandError(f"The checkpoint belongs to an export as {form}.", f"Add --format {form}.")
+        header, _ = create_encoder(self.row_format)
+        length, recorded_format = int(resumed.get("length", 0)), resumed.get("format", self.row_format.value)
+        if recorded_format != self.row_format.value:
+            raise CommandError(
+                f"The checkpoint belongs to an export with --format {recorded_format}, not {self.row_format.value}.",
+                f"Add --format {recorded_format}, or choose another --checkpoint and --output.",
+            )
         try:
             self._stream = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
-            if os.fstat(self._stream.fileno()).st_size < length:
+            size = os.fstat(self._stream.fileno()).st_size
+            if size < length:
                 raise CommandError(
-                    f"{self.path} is shorter than the checkpoint says: it is another file, or was changed.",
-                    "Bring it back, or begin anew: delete both files.",
+                    f"{self.path} has {size:,} bytes, but the checkpoint records {length:,}: the file was changed.",
+                    "Restore the file, or delete it and the checkpoint to start from the beginning.",
                 )
             self._stream.truncate(length)
             self._stream.seek(length)
-            self._stream.write(b"" if length else head)
+            self._stream.write(b"" if length else header)
             self._stream.flush()
         except OSError as error:
             raise CommandError(f"Cannot write {self.path}: {error.strerror}.", "Choose another --output.") from error
-        self._length = length or len(head)
+        self._length = length or len(header)
         self.rows = int(resumed.get("rows", 0))
 
     def put(self, execution: Execution, row: bytes) -> None:
-        """Let a row wait until its project is complete."""
+        """Hold a row until its project is complete."""
         ref = ProjectRef(execution.org, execution.project)
-        spool, count = self._waiting.get(ref) or (tempfile.SpooledTemporaryFile(_SPOOL_BYTES), 0)  # noqa: SIM115
+        spool, rows = self._pending.get(ref) or (tempfile.SpooledTemporaryFile(_MAX_SPOOL_BYTES), 0)  # noqa: SIM115
         spool.write(row)
-        self._waiting[ref] = (spool, count + 1)
+        self._pending[ref] = (spool, rows + 1)
 
     def commit(self, outcome: ProjectOutcome) -> Mapping[str, Any]:
-        """Put the rows of a complete project on disk, and return what the checkpoint must know to go on from here."""
-        spool, count = self._waiting.pop(outcome.project, (None, 0))
+        """Append the rows of a complete project, sync them to disk, and return what `open` needs to resume."""
+        spool, rows = self._pending.pop(outcome.project, (None, 0))
         if spool is not None and self._stream is not None:
             with spool:
                 spool.seek(0)
@@ -85,12 +93,12 @@ class ResumableOutput:
             self._stream.flush()
             os.fsync(self._stream.fileno())
             self._length = self._stream.tell()
-            self.rows += count
-        return {"length": self._length, "rows": self.rows, "format": self.form.value}
+            self.rows += rows
+        return {"length": self._length, "rows": self.rows, "format": self.row_format.value}
 
     def close(self) -> None:
-        """Close the file, at the end of the last complete project."""
-        for spool, _ in self._waiting.values():
+        """Close the file and discard the rows of incomplete projects."""
+        for spool, _ in self._pending.values():
             spool.close()
         if self._stream is not None:
             self._stream.close()

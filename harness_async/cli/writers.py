@@ -1,4 +1,4 @@
-"""Rows as bytes, and a writer that neither cuts a row nor holds up the event loop."""
+"""Rows as JSON Lines or CSV, and the files they are written to."""
 
 from __future__ import annotations
 
@@ -9,185 +9,218 @@ import os
 import select
 import stat
 import sys
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO, TypeAlias
 
 from attrs import fields
 
-from harness_async.cli.connection import CommandError
+from harness_async import Execution, HarnessError, Project
+from harness_async.cli.connection import INCOMPLETE, CommandError
 from harness_async.cli.options import RowFormat
 from harness_async.converters import unstructure
-from harness_async.executions import Execution
 
-_WAITING_ROWS = 1000
-"""Rows that may wait for the file before the consumer waits too: ten pages."""
+_MAX_QUEUED_ROWS = 1000
+"""Rows queued for the file before `RowWriter.put` waits: ten pages."""
 
-_PIPE_BYTES = 4096
-"""What a pipe takes without blocking once it has said that it takes anything (PIPE_BUF of Linux; 512 elsewhere)."""
+_PIPE_CHUNK_BYTES = 4096
+"""Bytes that a pipe accepts without blocking when it is writable (PIPE_BUF of Linux)."""
 
-_FILE_BYTES = 65536
+_FILE_CHUNK_BYTES = 65536
+
+RowEncoder: TypeAlias = Callable[[Execution], bytes]
 
 
-def format_time(time: datetime | None, precision: str = "milliseconds") -> str | None:
-    """Write a UTC time in ISO 8601, with Z."""
-    return None if time is None else time.isoformat(timespec=precision).replace("+00:00", "Z")
+def format_time(time: datetime | None, timespec: str = "milliseconds") -> str | None:
+    """Format a UTC time in ISO 8601, with Z."""
+    return None if time is None else time.isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
 def execution_row(execution: Execution) -> dict[str, Any]:
-    """Make the row of an execution: its members as on the wire, and when it was created for people."""
+    """Return the row of an execution: its members as in the API, and `created_at`."""
     return {**unstructure(execution), "created_at": format_time(execution.created_at)}
 
 
-def json_line(row: dict[str, Any]) -> bytes:
-    """Make one line of JSON.
+def project_row(project: Project) -> dict[str, Any]:
+    """Return the row of a project."""
+    row: dict[str, Any] = unstructure(project)
+    return row
 
-    A lone surrogate, which UTF-8 cannot carry, comes out as the escape that JSON has for it.
-    """
+
+def json_line(row: dict[str, Any]) -> bytes:
+    """Encode a row as one line of JSON. Lone surrogates, which UTF-8 cannot encode, become JSON escapes."""
     return json.dumps(row, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
 
 
-def print_json(rows: Iterable[dict[str, Any]]) -> None:
-    """Print one object a line."""
+def print_json_lines(rows: Iterable[dict[str, Any]]) -> None:
+    """Print one JSON object per line to stdout."""
     sys.stdout.buffer.write(b"".join(map(json_line, rows)))
     sys.stdout.flush()
 
 
 class _Echo:
-    """A file for `csv.writer` that hands back what is written."""
+    """A file for `csv.writer` whose `write` returns the text, as in the documentation of `csv`."""
 
     def write(self, text: str) -> str:
         return text
 
 
-def _csv_writer() -> Callable[[Iterable[object]], bytes]:
-    # Lines end as those of other Unix tools do, not in the CRLF of RFC 4180: readers of CSV take both.
+def _create_csv_encoder() -> Callable[[Iterable[object]], bytes]:
+    # Lines end with LF as in other Unix tools, not with the CRLF of RFC 4180. CSV readers accept both.
     writer = csv.writer(_Echo(), lineterminator="\n")
 
-    def write(values: Iterable[object]) -> bytes:
+    def encode(values: Iterable[object]) -> bytes:
         line: Any = writer.writerow(values)
         return str(line).encode(errors="backslashreplace")
 
-    return write
+    return encode
 
 
-def choose_format(given: RowFormat | None, path: str | None) -> RowFormat:
-    """Take the format that was asked for, else the one of the file's name."""
-    if given is not None:
-        return given
+def choose_format(row_format: RowFormat | None, path: str | None) -> RowFormat:
+    """Return the format, by default the one of the file extension."""
+    if row_format is not None:
+        return row_format
     return RowFormat.CSV if path is not None and path.lower().endswith(".csv") else RowFormat.JSONL
 
 
-def create_encoder(form: RowFormat) -> tuple[bytes, Callable[[Execution], bytes]]:
-    """Give the head of a file in that format, and what makes a row of an execution."""
-    if form is RowFormat.JSONL:
+def create_encoder(row_format: RowFormat) -> tuple[bytes, RowEncoder]:
+    """Return the header of a file, and the function that encodes a row."""
+    if row_format is RowFormat.JSONL:
         return b"", lambda execution: json_line(execution_row(execution))
-    write = _csv_writer()
-    head = write([*(field.name for field in fields(Execution)), "created_at"])
-    return head, lambda execution: write(execution_row(execution).values())
+    encode = _create_csv_encoder()
+    header = encode([*(field.name for field in fields(Execution)), "created_at"])
+    return header, lambda execution: encode(execution_row(execution).values())
 
 
 @contextmanager
 def open_output(path: str | None) -> Iterator[BinaryIO]:
-    """Open the file, emptying it, or standard output.
+    """Open a file, which is emptied, or stdout.
 
     Raises:
-        CommandError: It cannot be written.
+        CommandError: The file cannot be opened.
     """
-    if path is None or path == "-":
+    if path is None:
         sys.stdout.flush()
         yield sys.stdout.buffer
         return
     try:
-        stream = Path(path).open("wb")  # noqa: SIM115 - closed below, its failure to open told apart
+        stream = Path(path).open("wb")  # noqa: SIM115 - closed below
     except OSError as error:
-        raise CommandError(
-            f"Cannot write {path}: {error.strerror}.", "Choose another --output; nothing was asked for yet."
-        ) from error
+        raise CommandError(f"Cannot write {path}: {error.strerror}.", "Choose another --output.") from error
     with stream:
         yield stream
 
 
+@contextmanager
+def replace_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open a temporary file that replaces `path` when the block ends. An exception leaves `path` unchanged.
+
+    Raises:
+        CommandError: The file cannot be written.
+    """
+    try:
+        stream = tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False)  # noqa: SIM115
+    except OSError as error:
+        raise CommandError(f"Cannot write {path}: {error.strerror}.", "Choose another path.") from error
+    try:
+        with stream:
+            yield stream.file
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(stream.name).replace(path)
+    except BaseException as error:
+        Path(stream.name).unlink(missing_ok=True)
+        if isinstance(error, OSError) and not isinstance(error, HarnessError):  # some timeouts are both
+            raise CommandError(f"Cannot write {path}: {error.strerror}.", code=INCOMPLETE) from error
+        raise
+
+
 def discard_stdout() -> None:
-    """Point standard output to nowhere: its reader is gone, and Python would complain about that at exit."""
-    with Path(os.devnull).open("wb") as nowhere:
-        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    """Redirect stdout to the null device: its reader is gone, and the flush at exit would fail."""
+    with Path(os.devnull).open("wb") as null:
+        os.dup2(null.fileno(), sys.stdout.fileno())
 
 
 class RowWriter:
-    """Writes rows in the background, as soon as the consumer has to wait for the next ones.
+    """Writes rows in a background task.
 
-    So what has arrived is in the file while the run waits, and rows that arrive together are written together. A
-    pipe or terminal is written only when it has room: a reader that pauses (`less`) holds back the run, not the loop,
-    whose requests would all time out meanwhile.
+    Rows that have arrived are written while the consumer waits for more, and rows that arrive together are written
+    together. A pipe or terminal is written only when it is writable: a slow reader (`less`) delays the consumer
+    through `put`, but does not block the event loop, where requests would time out.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
         self.rows: int = 0
+        """Rows written."""
+
         self._stream = stream
-        self._pipe = _pipe_of(stream)
-        self._rows: deque[bytes] = deque()
-        self._filled = asyncio.Event()
-        self._room = asyncio.Event()
+        self._descriptor = _blocking_descriptor(stream)
+        self._queue: deque[bytes] = deque()
+        self._has_rows = asyncio.Event()
+        self._has_space = asyncio.Event()
         self._finished = False
 
     async def put(self, row: bytes) -> None:
-        """Take a row; waits where too many are waiting."""
-        self._rows.append(row)
-        self._filled.set()
-        if len(self._rows) >= _WAITING_ROWS:
-            self._room.clear()
-            await self._room.wait()
+        """Queue a row. Wait if the queue is full."""
+        self._queue.append(row)
+        self._has_rows.set()
+        if len(self._queue) >= _MAX_QUEUED_ROWS:
+            self._has_space.clear()
+            await self._has_space.wait()
 
     def finish(self) -> None:
-        """Let `run` end when all is written."""
+        """Let `run` return when the queue is empty."""
         self._finished = True
-        self._filled.set()
+        self._has_rows.set()
 
     async def run(self) -> None:
-        """Write until finished. Cancelled, it writes what can be written at once, in whole rows."""
+        """Write until finished. When cancelled, write the whole rows that do not block, and stop."""
         try:
-            while not self._finished or self._rows:
-                await self._filled.wait()
-                self._filled.clear()
-                while self._rows:
-                    await self._wait_for_room()
-                    self._write()
-                self._room.set()
+            while not self._finished or self._queue:
+                await self._has_rows.wait()
+                self._has_rows.clear()
+                while self._queue:
+                    await self._wait_until_writable()
+                    self._write_chunk()
+                self._has_space.set()
         except asyncio.CancelledError:
-            while self._rows and (self._pipe is None or select.select([], [self._pipe], [], 0)[1]):
-                self._write()
+            while self._queue and self._is_writable():
+                self._write_chunk()
             raise
 
-    def _write(self) -> None:
-        """Write some rows: never a part of one, and of pipes no more than they take at once."""
-        most = _FILE_BYTES if self._pipe is None else _PIPE_BYTES
+    def _write_chunk(self) -> None:
+        """Write whole rows, to a pipe no more than it accepts without blocking."""
+        max_bytes = _FILE_CHUNK_BYTES if self._descriptor is None else _PIPE_CHUNK_BYTES
         chunk = bytearray()
-        count = 0
-        while self._rows and (not chunk or len(chunk) + len(self._rows[0]) <= most):
-            chunk += self._rows.popleft()
-            count += 1
+        rows = 0
+        while self._queue and (not chunk or len(chunk) + len(self._queue[0]) <= max_bytes):
+            chunk += self._queue.popleft()
+            rows += 1
         self._stream.write(chunk)
         self._stream.flush()
-        self.rows += count
+        self.rows += rows
 
-    async def _wait_for_room(self) -> None:
-        if self._pipe is None:
+    def _is_writable(self) -> bool:
+        return self._descriptor is None or bool(select.select([], [self._descriptor], [], 0)[1])
+
+    async def _wait_until_writable(self) -> None:
+        if self._descriptor is None:
             return
         loop = asyncio.get_running_loop()
-        ready = asyncio.Event()
-        loop.add_writer(self._pipe, ready.set)
+        writable = asyncio.Event()
+        loop.add_writer(self._descriptor, writable.set)
         try:
-            await ready.wait()
+            await writable.wait()
         finally:
-            loop.remove_writer(self._pipe)
+            loop.remove_writer(self._descriptor)
 
 
-def _pipe_of(stream: BinaryIO) -> int | None:
-    """Give the descriptor of a stream that may make its writer wait, as far as the loop can watch it."""
+def _blocking_descriptor(stream: BinaryIO) -> int | None:
+    """Return the descriptor of a stream whose `write` can block and that the event loop can watch, else None."""
     if sys.platform == "win32":
         return None
     try:
