@@ -158,10 +158,9 @@ class _Export:
         except asyncio.CancelledError:
             self._print_summary("interrupted", writer.rows)
             raise
-        except CheckpointError:  # before the first request
-            raise
-        except HarnessError:
-            self._print_summary("stopped", writer.rows)
+        except HarnessError as error:
+            if self.run.report.outcomes or not isinstance(error, CheckpointError):  # else nothing was requested
+                self._print_summary("stopped", writer.rows)
             raise
         except BrokenPipeError:  # the reader of stdout needs no summary
             raise

@@ -203,7 +203,7 @@ def test_failure_line(outcome: ProjectOutcome, text: str, style: str) -> None:
 
 
 async def test_display() -> None:
-    """Failures are printed above the display on one line each; at the end the display is erased, failures stay."""
+    """Failures and log records are printed above the display. At the end it is erased, and they stay."""
     failures: list[ProjectOutcome] = []
     display = create_display(40, failures)
     async with display:
@@ -212,9 +212,11 @@ async def test_display() -> None:
         failures.append(failed_outcome(1))
         while "denied" not in written(display):
             await asyncio.sleep(0.01)
+        print("log record", file=sys.stderr)  # noqa: T201
     before, _, after = written(display).partition("denied")
     assert "\x1b[?25l" in before, "the cursor is hidden"
     assert after.startswith("  default/project_1  403 missing …\n")
+    assert "\x1b[2Klog record\n" in after
     last_drawn = after.rindex("limited by")
     assert after[last_drawn:].count("\x1b[2K") == 3, "each line of the display is erased"
     assert after.endswith("\x1b[?25h\r\x1b[1A\x1b[2K\x1b[1A\x1b[2K\x1b[1A\x1b[2K"), "the cursor is back"

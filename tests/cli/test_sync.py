@@ -53,7 +53,8 @@ def test_rows_before_state(server: FakeHarness, tmp_path: Path, monkeypatch: pyt
     sync(tmp_path)
     state = (tmp_path / "state").read_bytes()
     new = server.add_execution(*server.projects[0])
-    fsync, calls = os.fsync, []
+    fsync = os.fsync
+    calls: list[int] = []
 
     def fail_second(descriptor: int) -> None:
         calls.append(descriptor)
