@@ -1,15 +1,15 @@
-"""The command `harness-async`, also `python -m harness_async`."""
+"""Entry point of `python -m harness_async` and of the script `harness-async`."""
 
 from __future__ import annotations
 
 import sys
 
-_INSTALL = "harness-async needs typer and rich, which are not installed: pip install 'harness-async[cli]'\n"
+_INSTALL_HINT = "harness-async needs typer and rich, which are not installed: pip install 'harness-async[cli]'\n"
 
-_EXTRA = frozenset({"rich", "typer"})
+_CLI_DEPENDENCIES = frozenset({"rich", "typer"})
 
 _USAGE = 2
-_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+_INTERRUPTED = 130  # 128 + SIGINT, as in a shell
 
 
 def main() -> None:
@@ -19,11 +19,11 @@ def main() -> None:
 
         sys.exit(run())
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _EXTRA:
+        if (error.name or "").partition(".")[0] not in _CLI_DEPENDENCIES:
             raise
-        sys.stderr.write(_INSTALL)
+        sys.stderr.write(_INSTALL_HINT)
         sys.exit(_USAGE)
-    except KeyboardInterrupt:  # while modules were still loading; from then on the commands see to it
+    except KeyboardInterrupt:  # during imports; commands handle it themselves
         sys.exit(_INTERRUPTED)
 
 

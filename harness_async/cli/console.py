@@ -1,0 +1,172 @@
+"""Printing: results to stdout; errors and notes to stderr."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from harness_async import (
+    APIStatusError,
+    AuthenticationError,
+    BudgetError,
+    DeadlineExceededError,
+    DecodeError,
+    HarnessError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitError,
+    RequestTimeoutError,
+    ServerError,
+    TransportError,
+    UnexpectedResponseError,
+)
+
+_UNLIMITED_WIDTH = 10_000
+"""Columns of a file or pipe, where lines are not wrapped."""
+
+_TRAILING_BLANKS = re.compile(r"(?: |\x1b\[[0-9;]*m)+$")
+"""Blanks at the end of a line, and the style sequences among them."""
+
+_STATUS_STYLES = {"success": "green", "failure": "red", "none": "dim"}
+
+
+def sanitize(text: object, style: str = "") -> Text:
+    """Return text of an outside source without markup, with control characters escaped."""
+    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(text))
+    return Text(shown, style=style, overflow="fold")
+
+
+def status_text(status: str) -> Text:
+    """Return the status of an execution in its color."""
+    return sanitize(status, _STATUS_STYLES.get(status, ""))
+
+
+def format_count(number: int, noun: str) -> str:
+    """Format a number of things: 1 project, 2,000 projects."""
+    return f"{number:,} {pluralize(number, noun)}"
+
+
+def pluralize(number: int, noun: str) -> str:
+    """Return the noun in the form for this number."""
+    return noun if number == 1 else f"{noun}s"
+
+
+def stdout_console() -> Console:
+    """Create the console of results."""
+    return _create_console(sys.stdout, stderr=False)
+
+
+def stderr_console() -> Console:
+    """Create the console of errors, notes, progress and summaries."""
+    return _create_console(sys.stderr, stderr=True)
+
+
+def _create_console(stream: TextIO, *, stderr: bool) -> Console:
+    console = Console(stderr=stderr, highlight=False, width=None if stream.isatty() else _UNLIMITED_WIDTH)
+    if stream.isatty() and console.is_dumb_terminal:  # rich assumes 80 columns
+        size = os.get_terminal_size(stream.fileno())
+        if size.columns:  # 0 if the terminal does not know
+            console.size = size
+    return console
+
+
+def print_trimmed(console: Console, renderable: RenderableType) -> None:
+    """Print without the trailing blanks of table cells, which would wrap when the terminal becomes narrower."""
+    if console.legacy_windows:  # not written as text
+        console.print(renderable)
+        return
+    with console.capture() as capture:
+        console.print(renderable)
+    lines = (
+        _TRAILING_BLANKS.sub(lambda found: found.group().replace(" ", ""), line) for line in capture.get().splitlines()
+    )
+    console.file.write("".join(f"{line}\n" for line in lines))
+    console.file.flush()
+
+
+def print_error(message: str, hint: str = "") -> None:
+    """Print an error, and on a second line a hint at the fix."""
+    console = stderr_console()
+    console.print(Text.assemble(("Error: ", "bold red"), sanitize(message)))
+    if hint:
+        print_trimmed(console, Padding(sanitize(hint), (0, 0, 0, len("Error: "))))
+
+
+def print_note(message: str) -> None:
+    """Print a note to stderr."""
+    stderr_console().print(sanitize(message, "dim"))
+
+
+def print_table(headers: Sequence[str], rows: Sequence[Sequence[Text]], details: int) -> None:
+    """Print a table to stdout, or two lines per row if the terminal is too narrow for it.
+
+    Args:
+        headers: The column headers.
+        rows: The cells.
+        details: The number of columns that move to the second line.
+    """
+    console = stdout_console()
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for header in headers:
+        table.add_column(header, no_wrap=True, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    unlimited = console.options.update(max_width=_UNLIMITED_WIDTH)
+    if Measurement.get(console, unlimited, table).maximum <= console.width:
+        print_trimmed(console, table)
+        return
+    for row in rows:
+        print_trimmed(console, _two_lines(row, details))
+
+
+def _two_lines(row: Sequence[Text], details: int) -> Group:
+    first, second = (Text("  ").join(cells) for cells in (row[:-details], row[-details:]))
+    second.style = "dim"
+    return Group(first, Padding(second, (0, 0, 0, 2)))
+
+
+def print_fields(fields: Mapping[str, Text]) -> None:
+    """Print names and values to stdout, one per line."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in fields.items():
+        table.add_row(name, value)
+    print_trimmed(stdout_console(), table)
+
+
+_TEMPORARY_STATUSES = frozenset({408, 409, 423, 425, 499})
+"""Client errors that do not depend on the request: timeout, conflict, locked, too early, client closed request."""
+
+_HINTS: tuple[tuple[type[HarnessError], str], ...] = (
+    (AuthenticationError, "The key was rejected. Check that it is complete, not expired, and of this account."),
+    (PermissionDeniedError, "The key may not read this. Request the view permission."),
+    (NotFoundError, "Check the names. List the projects that the key can read with 'harness-async projects'."),
+    (RateLimitError, "Too many requests. Run again later, or with a lower --requests-per-minute."),
+    (ServerError, "The server failed. Run again later."),
+    (APIStatusError, "The API rejected the request. Check the options."),
+    (DeadlineExceededError, "The server is slow or failing. Run again later."),
+    (RequestTimeoutError, "No response in time. Run again later; if it fails again, check the network."),
+    (TransportError, "No response. Check the network and the server URL (HARNESS_BASE_URL), then run again."),
+    (DecodeError, "The response does not match this version. Install a newer harness-async."),
+    (BudgetError, "Increase --max-requests, or select less with --org, --project or --since."),
+    (UnexpectedResponseError, "Check that the URL is that of the Harness API, not of a proxy or a sign-in page."),
+    (HarnessError, "Run again."),
+)
+"""Hints by error class. The first that matches is used."""
+
+
+def hint_for(error: HarnessError) -> str:
+    """Return a hint at the fix of an error."""
+    if isinstance(error, APIStatusError) and error.status in _TEMPORARY_STATUSES:
+        return "The condition is temporary. Run again later."
+    return next(hint for kind, hint in _HINTS if isinstance(error, kind))

@@ -1,0 +1,103 @@
+"""`sync`: new rows to a file, and a state that never covers rows that are in no file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from harness_async.testing import FakeHarness, Status
+from tests.support.cli_runner import Result, invoke, json_lines
+
+
+@pytest.fixture
+def fake() -> FakeHarness:
+    return FakeHarness.seeded(projects=4, executions=120, seed=2)
+
+
+def sync(folder: Path, *more: str) -> Result:
+    files = ("--state", str(folder / "state"), "--output", str(folder / "rows.jsonl"))
+    return invoke("sync", *files, "--requests-per-minute", "100000", *more)
+
+
+def written(folder: Path) -> list[str]:
+    """Return the pipeline execution IDs in the output."""
+    return [row["pipeline_execution_id"] for row in json_lines((folder / "rows.jsonl").read_text(encoding="utf-8"))]
+
+
+def test_new_rows(server: FakeHarness, tmp_path: Path) -> None:
+    """The first sync writes all rows, the second only what is new. No other file is left."""
+    assert sync(tmp_path).exit_code == 0
+    assert len(written(tmp_path)) == 120
+    new = server.add_execution(*server.projects[0])
+    result = sync(tmp_path)
+    assert result.exit_code == 0
+    assert new["pipeline_execution_id"] in written(tmp_path)
+    assert len(written(tmp_path)) < 20
+    assert "4 complete" in result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.jsonl", "state"]
+
+
+def test_stopped(server: FakeHarness, tmp_path: Path) -> None:
+    """A sync that is stopped by an error leaves both files as they were."""
+    sync(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    server.faults.add(Status(401))
+    assert sync(tmp_path).exit_code == 3
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_rows_before_state(server: FakeHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk while the state is written is exit code 1. The next sync writes the same rows again."""
+    sync(tmp_path)
+    state = (tmp_path / "state").read_bytes()
+    new = server.add_execution(*server.projects[0])
+    fsync = os.fsync
+    calls: list[int] = []
+
+    def fail_second(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail_second)
+    result = sync(tmp_path)
+    assert (result.exit_code, f"Cannot write {tmp_path / 'state'}: No space left" in result.stderr) == (1, True)
+    assert new["pipeline_execution_id"] in written(tmp_path)
+    assert (tmp_path / "state").read_bytes() == state
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.jsonl", "state"]
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert sync(tmp_path).exit_code == 0
+    assert new["pipeline_execution_id"] in written(tmp_path)
+
+
+def test_failed_project(server: FakeHarness, tmp_path: Path) -> None:
+    """A failed project is exit code 1. The other rows are written, and the next sync writes what was missed."""
+    org, project = server.projects[0]
+    server.faults.add(Status(501), path=f"*/{org}/projects/{project}/executions")
+    result = sync(tmp_path, "--quiet")
+    assert (result.exit_code, f"{org}/{project}" in result.stderr) == (1, True)
+    got = set(written(tmp_path))
+    server.faults.clear()
+    assert sync(tmp_path).exit_code == 0
+    assert got | set(written(tmp_path)) == {row["pipeline_execution_id"] for row in server.all_executions()}
+
+
+def test_output_folder_missing(server: FakeHarness, tmp_path: Path) -> None:
+    """An output that cannot be created is exit code 2, before any request."""
+    result = sync(tmp_path / "missing")
+    assert (result.exit_code, "Cannot write" in result.stderr, server.requests) == (2, True, [])
+
+
+@pytest.mark.parametrize("content", ["", "garbage", '{"version": 9}'])
+def test_invalid_state(server: FakeHarness, tmp_path: Path, content: str) -> None:
+    """A file that is not a state is exit code 2 with a hint, before any request."""
+    (tmp_path / "state").write_text(content)
+    result = sync(tmp_path)
+    assert result.exit_code == 2
+    assert f"Cannot read the state {tmp_path / 'state'}" in result.stderr
+    assert "Delete the file" in result.stderr
+    assert server.requests == []
+    assert not (tmp_path / "rows.jsonl").exists()
