@@ -35,9 +35,9 @@ from typing import Literal, TypeAlias
 from attrs import define, field, frozen
 
 from harness_async.http.protocol import Totals
-from harness_async.pagination.checked import CheckedMachine
-from harness_async.pagination.seek import SeekMachine
-from harness_async.pagination.strategy import Ask, Bounds, Guarantee, LiveMachine, Machine, Reply
+from harness_async.pagination.checked import CheckedStrategy
+from harness_async.pagination.seek import SeekStrategy
+from harness_async.pagination.strategy import Guarantee, LiveStrategy, PageRequest, PageResult, TimeWindow, WalkStrategy
 
 Order: TypeAlias = Literal["newest", "oldest", "hash"]
 Mode: TypeAlias = Literal["naive", "live", "checked", "strict"]
@@ -109,7 +109,7 @@ class MovingList:
         insort(self.entries, (*places[self.order], created, number))
         return number
 
-    def window(self, bounds: Bounds | None) -> Sequence[Entry]:
+    def window(self, bounds: TimeWindow | None) -> Sequence[Entry]:
         """List the rows of a window, its bounds among them."""
         start, end = bounds or (None, None)
         if start is None and end is None:
@@ -123,12 +123,12 @@ class MovingList:
 
 
 @define
-class NaiveMachine:
+class NaiveStrategy:
     """Pages one after another, as many as the first total says; nothing frozen, nothing compared."""
 
     limit: int
     guarantee: Guarantee = "best_effort"
-    bounds: Bounds | None = None
+    bounds: TimeWindow | None = None
     _index: int = 0
     _pages: int = 1
     _asked: bool = False
@@ -138,14 +138,14 @@ class NaiveMachine:
         """Whether the list has been read."""
         return self._index == self._pages
 
-    def next(self) -> Ask | None:
+    def next_request(self) -> PageRequest | None:
         """Give the next page, unless one is under way."""
         if self.done or self._asked:
             return None
         self._asked = True
-        return Ask(self._index)
+        return PageRequest(self._index)
 
-    def feed(self, ask: Ask, reply: Reply) -> Sequence[int]:
+    def receive(self, ask: PageRequest, reply: PageResult) -> Sequence[int]:
         """Take all rows as they come."""
         self._asked = False
         if ask.index == 0:
@@ -153,7 +153,7 @@ class NaiveMachine:
         self._index += 1
         return range(reply.count)
 
-    def refuse(self, ask: Ask) -> bool:  # noqa: ARG002 - the machines' common interface
+    def handle_missing_page(self, ask: PageRequest) -> bool:  # noqa: ARG002 - the machines' common interface
         """Take any refusal for an error."""
         return False
 
@@ -173,7 +173,7 @@ class Result:
 
 @define
 class _Request:
-    ask: Ask
+    ask: PageRequest
     total: int = 0
     rows: Sequence[Entry] = ()
 
@@ -182,7 +182,7 @@ class _Request:
 class Run:
     """One walk over one schedule: a queue of what happens when, in units of time."""
 
-    machine: Machine
+    machine: WalkStrategy
     rows: MovingList
     cell: Cell
     width: int
@@ -225,13 +225,13 @@ class Run:
         else:
             keys = [entry[3] for entry in request.rows]
             totals = Totals(request.total, -(-request.total // self.page), self.page)
-            reply = Reply(keys, keys, totals, [entry[2] for entry in request.rows])
-            self.delivered += [keys[position] for position in self.machine.feed(request.ask, reply)]
+            reply = PageResult(keys, keys, totals, [entry[2] for entry in request.rows])
+            self.delivered += [keys[position] for position in self.machine.receive(request.ask, reply)]
             self.under_way -= 1
             self._ask()
 
     def _ask(self) -> None:
-        while self.under_way < self.width and (ask := self.machine.next()) is not None:
+        while self.under_way < self.width and (ask := self.machine.next_request()) is not None:
             self.under_way += 1
             self.requests += 1
             request = _Request(ask)
@@ -250,17 +250,17 @@ class Run:
         heapq.heappush(self._queue, (moment, self._serial, what, request))
 
 
-def make_machine(mode: Mode, limit: int) -> Machine:
+def make_machine(mode: Mode, limit: int) -> WalkStrategy:
     """Make the machine of a mode, as a client does that was asked for it at `START`."""
     match mode:
         case "naive":
-            return NaiveMachine(limit)
+            return NaiveStrategy(limit)
         case "live":
-            return LiveMachine(limit)
+            return LiveStrategy(limit)
         case "checked":
-            return CheckedMachine(limit, (None, START))
+            return CheckedStrategy(limit, (None, START))
         case "strict":
-            return SeekMachine(limit, (None, START))
+            return SeekStrategy(limit, (None, START))
 
 
 def measure(mode: Mode, order: Order, cell: Cell, settings: Settings) -> Result:

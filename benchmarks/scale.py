@@ -20,12 +20,12 @@ from attrs import define, field
 
 from harness_async.bulk.models import ProjectRef
 from harness_async.bulk.run import BulkRun
-from harness_async.bulk.workers import Job
+from harness_async.bulk.workers import BulkSpec
 from harness_async.config import RateLimit
 from harness_async.http.pacer import RatePacer
 from harness_async.http.protocol import ServerClock, Totals
-from harness_async.pagination.pager import Fetched, ListPager, ListPlan, hashes_by
-from harness_async.pagination.strategy import Bounds
+from harness_async.pagination.pager import FetchedPage, ListPager, ListSpec, hashes_by
+from harness_async.pagination.strategy import TimeWindow
 
 
 @define
@@ -38,14 +38,14 @@ class Source:
     clock: ServerClock = field(factory=ServerClock)
     requests: int = 0
 
-    async def fetch(self, number: int, limit: int, bounds: Bounds | None = None) -> Fetched[int]:
+    async def fetch(self, number: int, limit: int, bounds: TimeWindow | None = None) -> FetchedPage[int]:
         """Answer with nothing, after a while."""
         del number, bounds  # every page is empty
         slot = await self.pacer.acquire()
         self.requests += 1
         await asyncio.sleep(self.rng.uniform(0.2, 0.5))
         self.pacer.record_success(slot)
-        return Fetched(items=[], totals=Totals(items=0, pages=0, size=limit))
+        return FetchedPage(items=[], totals=Totals(items=0, pages=0, size=limit))
 
 
 def refs(count: int) -> Iterator[ProjectRef]:
@@ -60,9 +60,9 @@ async def run(projects: int, per_minute: int) -> None:
     source = Source(RatePacer(RateLimit(per_minute)), random.Random(1))
 
     def open_list(_ref: ProjectRef, _end: int | None) -> ListPager[int]:
-        return ListPager(ListPlan(source=source, hashes=hashes_by(lambda row: row)))
+        return ListPager(ListSpec(source=source, hashes=hashes_by(lambda row: row)))
 
-    job = Job(open_list=open_list, projects=refs(projects), bottleneck=lambda: "rate limit", unlisted={})
+    job = BulkSpec(open_list=open_list, projects=refs(projects), bottleneck=lambda: "rate limit", unlisted={})
     began, real = loop.time(), time.perf_counter()
     tracemalloc.start()
     async with BulkRun(job) as bulk:

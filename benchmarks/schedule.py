@@ -15,10 +15,10 @@ from attrs import define, field
 
 from harness_async.bulk.models import ProjectRef
 from harness_async.bulk.run import BulkRun
-from harness_async.bulk.workers import Job
+from harness_async.bulk.workers import BulkSpec
 from harness_async.http.protocol import ServerClock, Totals
-from harness_async.pagination.pager import Fetched, ListPager, ListPlan, hashes_by
-from harness_async.pagination.strategy import Bounds
+from harness_async.pagination.pager import FetchedPage, ListPager, ListSpec, hashes_by
+from harness_async.pagination.strategy import TimeWindow
 
 
 @define
@@ -31,17 +31,17 @@ class Source:
     first_page: int = 1
     clock: ServerClock = field(factory=ServerClock)
 
-    async def fetch(self, number: int, limit: int, bounds: Bounds | None = None) -> Fetched[int]:
+    async def fetch(self, number: int, limit: int, bounds: TimeWindow | None = None) -> FetchedPage[int]:
         """Answer with one row, which is the number of the page."""
         del limit, bounds  # the same for all
         async with self.places:
             await asyncio.sleep(self.latency)
-        return Fetched(items=[number], totals=Totals(items=self.pages, pages=self.pages, size=1))
+        return FetchedPage(items=[number], totals=Totals(items=self.pages, pages=self.pages, size=1))
 
     def open(self, prefetch: int = 0) -> ListPager[int]:
         """Make the list."""
         return ListPager(
-            ListPlan(
+            ListSpec(
                 source=self,
                 hashes=hashes_by(lambda row: row),
                 created=lambda _: 0,
@@ -73,7 +73,7 @@ async def _run_bulk(lists: Sequence[int], concurrency: int, latency: float, in_f
     def open_list(ref: ProjectRef, _end: int | None) -> ListPager[int]:
         return sources[ref].open()
 
-    job = Job(
+    job = BulkSpec(
         open_list=open_list,
         projects=iter(sources),
         bottleneck=lambda: "latency",

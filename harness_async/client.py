@@ -17,7 +17,7 @@ from harness_async.http.protocol import QueryValue
 from harness_async.http.sender import Sender
 from harness_async.http.session import Response, Session
 from harness_async.http.transport import Transport
-from harness_async.pagination.pager import ListPager, ListPlan, Pager, hashes_by
+from harness_async.pagination.pager import ListPager, ListSpec, Pager, hashes_by
 from harness_async.resources.executions import ExecutionsAPI
 from harness_async.resources.organizations import OrganizationsAPI
 from harness_async.resources.projects import ProjectsAPI
@@ -208,7 +208,7 @@ class HarnessClient:
             key: Gives a row's identity; rows that come twice are delivered once. None delivers what comes.
         """
         source = self._session.raw_source(path, dict if into is None else into, params or {}, first_page)
-        return ListPager(ListPlan(source=source, hashes=None if key is None else hashes_by(key), limit=limit))
+        return ListPager(ListSpec(source=source, hashes=None if key is None else hashes_by(key), limit=limit))
 
 
 def make_pacer(rate_limit: RateLimit | None, pacer: Pacer | None) -> RatePacer:

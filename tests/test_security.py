@@ -70,7 +70,7 @@ def parts(value: object, seen: set[int], depth: int = 0) -> Iterator[object]:
         yield from parts(item, seen, depth + 1)
 
 
-def told(value: object) -> Iterator[bytes]:
+def server_clips(value: object) -> Iterator[bytes]:
     """Give every text in which something of a value could be shown or sent away."""
     for part in parts(value, set()):
         yield part if isinstance(part, bytes) else repr(part).encode()
@@ -85,7 +85,7 @@ def told(value: object) -> Iterator[bytes]:
 def leaks(value: object) -> list[bytes]:
     """Give the surroundings of each place where the key shows."""
     found: list[bytes] = []
-    for text in told(value):
+    for text in server_clips(value):
         position = text.find(SECRET.encode())
         if position >= 0:
             found.append(text[max(0, position - 80) : position + len(SECRET) + 20])

@@ -53,7 +53,7 @@ def attribute(span: ReadableSpan, names: tuple[str, ...]) -> object:
     return next((attributes[name] for name in names if name in attributes), None)
 
 
-def told(spans: tuple[ReadableSpan, ...]) -> list[tuple[object, ...]]:
+def server_clips(spans: tuple[ReadableSpan, ...]) -> list[tuple[object, ...]]:
     """Give method, URL and status of each span."""
     return [tuple(attribute(span, names) for names in (METHOD, URL, STATUS)) for span in spans]
 
@@ -65,7 +65,7 @@ async def test_each_send_is_a_span(fake: FakeHarness, exporter: InMemorySpanExpo
     await client.organizations.get("default")
     spans = exporter.get_finished_spans()
     url = f"{fake.url}/v1/orgs/default"
-    assert told(spans) == [("GET", url, 503), ("GET", url, 429), ("GET", url, 200)]
+    assert server_clips(spans) == [("GET", url, 503), ("GET", url, 429), ("GET", url, 200)]
     assert len(spans) == len(fake.requests) == client.stats.requests
     assert {span.kind for span in spans} == {SpanKind.CLIENT}
     assert len({span.context.span_id for span in spans if span.context is not None}) == 3
@@ -82,7 +82,7 @@ async def test_pages_and_errors_are_spans(
     spans = exporter.get_finished_spans()
     assert len(rows) == 3
     assert len(spans) == len(fake.requests) == 3
-    assert [status for *_, status in told(spans)] == [200, 200, 404]
+    assert [status for *_, status in server_clips(spans)] == [200, 200, 404]
     urls = [str(attribute(span, URL)) for span in spans]
     assert [url.partition("?")[0].removeprefix(fake.url) for url in urls] == [request.path for request in fake.requests]
     assert [url.partition("?")[2] for url in urls] == [request.query_string for request in fake.requests]
@@ -96,7 +96,7 @@ async def test_a_resend_of_aiohttp_is_within_its_span(
     fake.faults.add(Reset("before"), times=1)
     await client.organizations.get("default")
     assert len(fake.requests) == 2
-    assert told(exporter.get_finished_spans()) == [("GET", f"{fake.url}/v1/orgs/default", 200)]
+    assert server_clips(exporter.get_finished_spans()) == [("GET", f"{fake.url}/v1/orgs/default", 200)]
 
 
 async def test_the_key_is_in_no_span(fake: FakeHarness, exporter: InMemorySpanExporter, client: HarnessClient) -> None:

@@ -155,7 +155,7 @@ class Checkpoint:
         self.close()
 
 
-def begun(path: Path) -> datetime | None:
+def started_at(path: Path) -> datetime | None:
     """Tell when the run of a checkpoint began, by the clock of its machine; None where there is none to tell.
 
     Who counts times back from now ("the last seven days") must count from there to ask for the same rows again.
@@ -190,9 +190,9 @@ def _check_header(path: Path, header: Mapping[str, Any], identity: Identity) -> 
         raise CheckpointError(f"The checkpoint {path} has version {version!r}, this library writes {_VERSION}")
     for name, value in _members(identity).items():
         if header.get(name) != value:
-            told = "other filters" if name == "filters" else f"{name} {header.get(name)!r}, not {value!r}"
+            difference = "other filters" if name == "filters" else f"{name} {header.get(name)!r}, not {value!r}"
             raise CheckpointError(
-                f"The checkpoint {path} belongs to a run with {told}; "
+                f"The checkpoint {path} belongs to a run with {difference}; "
                 "run with the same arguments, or choose another path"
             )
     end = header.get("end")

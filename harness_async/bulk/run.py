@@ -16,7 +16,7 @@ from typing import Any, Generic, Self, TypeVar, get_args
 
 from harness_async.bulk.checkpoint import Checkpoint
 from harness_async.bulk.models import BulkReport, Plan, Progress, ProjectOutcome, ProjectRef
-from harness_async.bulk.workers import Crew, Hand, Job, OnError, pending
+from harness_async.bulk.workers import Batch, BulkSpec, OnError, WorkerPool, pending
 from harness_async.errors import HarnessError
 
 T = TypeVar("T")
@@ -42,14 +42,14 @@ class BulkRun(Generic[T]):
     whatever is still under way.
     """
 
-    def __init__(self, job: Job[T]) -> None:
-        self._job = job
+    def __init__(self, spec: BulkSpec[T]) -> None:
+        self._spec = spec
         self._outcomes: dict[ProjectRef, ProjectOutcome] = {}
-        self._crew = Crew(job, self._outcomes)
+        self._pool = WorkerPool(spec, self._outcomes)
         self._task: asyncio.Task[None] | None = None
         self._entered = False
         self._fatal: BaseException | None = None
-        self._hand: Hand[T] | None = None  # what the consumer is at
+        self._hand: Batch[T] | None = None  # what the consumer is at
         self._rest: Iterator[T] = iter(())
         self._began: float | None = None
         self._ended = self._told = 0.0
@@ -60,10 +60,10 @@ class BulkRun(Generic[T]):
         self._failures: list[ProjectOutcome] = []
         self._done = self._taken = self._requests = self._duplicates = 0
         self._resumed = 0  # of those done, by earlier runs
-        self.begun: datetime | None = None
+        self.started_at: datetime | None = None
         """When a run with a checkpoint began, where the caller counts times back from then: `checkpoint.begun`."""
 
-        self.commit: Callable[[ProjectOutcome], Mapping[str, Any]] | None = None
+        self.on_project_complete: Callable[[ProjectOutcome], Mapping[str, Any]] | None = None
         """Called in a thread when all rows of a complete project were taken, before the checkpoint says so: the place
         to put them on disk. What it returns is kept with the project and comes back as `resumed`."""
 
@@ -72,31 +72,31 @@ class BulkRun(Generic[T]):
     @property
     def report(self) -> BulkReport:
         """What the run did so far; final after the loop."""
-        walks = self._crew.walks
+        walks = self._pool.walks
         return BulkReport(
             outcomes={**self._outcomes, **{ref: pending(ref, walk) for ref, walk in walks.items()}},
             rows=self._rows(),
-            requests=self._requests + self._crew.requests,
+            requests=self._requests + self._pool.requests,
             duplicates=self._duplicates + sum(walk.report.duplicates for walk in walks.values()),
             elapsed=self._elapsed(),
-            unlisted=dict(self._job.unlisted),
+            unlisted=dict(self._spec.unlisted),
         )
 
     @property
     def progress(self) -> Progress:
         """How far the run is; cheap enough to ask ten times a second."""
-        crew = self._crew
-        waiting = len(crew.hands)
+        pool = self._pool
+        waiting = len(pool.hands)
         return Progress(
             projects_done=self._done,
-            projects_total=len(self._outcomes) if crew.listed else None,
-            projects_planned=crew.looked,
+            projects_total=len(self._outcomes) if pool.listed else None,
+            projects_planned=pool.looked,
             rows=self._rows(),
-            requests=self._requests + crew.requests,
+            requests=self._requests + pool.requests,
             elapsed=self._elapsed(),
             eta=self._estimate(),
             # Of the workers all but the one whose rows the consumer has wait for it.
-            limited_by="consumer" if waiting >= max(1, crew.fetching - 1) else self._job.bottleneck(),
+            limited_by="consumer" if waiting >= max(1, pool.fetching - 1) else self._spec.bottleneck(),
         )
 
     @property
@@ -123,7 +123,7 @@ class BulkRun(Generic[T]):
             RuntimeError: The run has begun already.
         """
         if self._plan is None:
-            await self._survey()
+            await self._estimate_all()
         assert self._plan is not None  # noqa: S101 - for the type checker
         return self._plan
 
@@ -177,24 +177,24 @@ class BulkRun(Generic[T]):
 
     async def _open_checkpoint(self) -> None:
         """Open the checkpoint, if there is one; what it has finished is neither asked for nor delivered again."""
-        plan = self._job.checkpoint
+        plan = self._spec.checkpoint
         if plan is None or self._checkpoint is not None:
             return
         end = None if plan.path.exists() and plan.path.stat().st_size else await plan.freeze()
-        self._checkpoint = await asyncio.to_thread(Checkpoint.open, plan.path, plan.identity, end, self.begun)
-        self._crew.end = self._checkpoint.end
+        self._checkpoint = await asyncio.to_thread(Checkpoint.open, plan.path, plan.identity, end, self.started_at)
+        self._pool.end = self._checkpoint.end
         self._outcomes.update(self._checkpoint.finished)
         self._done = self._resumed = len(self._checkpoint.finished)
 
-    async def _survey(self) -> None:
+    async def _estimate_all(self) -> None:
         """Make the plan; a run whose plan was not made to the end cannot go on."""
         if self._task is not None or self._over:
             raise self._fatal or RuntimeError("The run has begun already; plan it before its first row")
         self._begin()
         try:
             await self._open_checkpoint()
-            await self._crew.survey(self._tell)
-            self._plan = self._crew.make_plan()
+            await self._pool.estimate_all(self._report_progress)
+            self._plan = self._pool.make_plan()
         except BaseException as error:
             self._fatal = error if isinstance(error, Exception) else RuntimeError("The plan was left unfinished")
             self._finish()
@@ -206,10 +206,10 @@ class BulkRun(Generic[T]):
 
     async def _work(self) -> None:
         try:
-            await self._crew.work()
+            await self._pool.work()
         except Exception as error:  # noqa: BLE001 - raised to the consumer, behind the rows that came before
             self._fatal = error
-        self._crew.hands.put(None)
+        self._pool.hands.put(None)
 
     def _finish(self) -> None:
         if not self._over:
@@ -229,24 +229,24 @@ class BulkRun(Generic[T]):
                 raise self._fatal  # a plan that failed, and no run
             return False
         if self._task is None:
-            if self._job.max_requests is not None and self._plan is None:
-                await self._survey()
+            if self._spec.max_requests is not None and self._plan is None:
+                await self._estimate_all()
             self._task = asyncio.create_task(self._work())
         if self._hand is not None:
-            await self._put_down(self._hand)
-        hand = await self._crew.hands.get()
+            await self._acknowledge(self._hand)
+        hand = await self._pool.hands.get()
         if hand is None:
             self._finish()
-            self._tell(final=True)
+            self._report_progress(final=True)
             if self._fatal is not None:
                 raise self._fatal
             return False
         self._hand, self._rest = hand, iter(hand.rows)
         self._taken += len(hand.rows)
-        self._tell()
+        self._report_progress()
         return True
 
-    async def _put_down(self, hand: Hand[T]) -> None:
+    async def _acknowledge(self, hand: Batch[T]) -> None:
         """Be done with what was taken last: its rows are the consumer's now."""
         if hand.outcome is not None:
             await self._close_project(hand.outcome)
@@ -255,12 +255,12 @@ class BulkRun(Generic[T]):
             hand.taken.set_result(None)
 
     async def _close_project(self, outcome: ProjectOutcome) -> None:
-        if outcome.status == "complete" and (self._checkpoint is not None or self.commit is not None):
+        if outcome.status == "complete" and (self._checkpoint is not None or self.on_project_complete is not None):
             # In a thread, once, and to its end even if the consumer is cancelled meanwhile.
-            self._securing = self._securing or asyncio.ensure_future(asyncio.to_thread(self._secure, outcome))
+            self._securing = self._securing or asyncio.ensure_future(asyncio.to_thread(self._commit, outcome))
             await asyncio.shield(self._securing)
             self._securing = None
-        walk = self._crew.walks.pop(outcome.project)
+        walk = self._pool.walks.pop(outcome.project)
         self._outcomes[outcome.project] = outcome
         self._requests += walk.report.requests
         self._duplicates += walk.report.duplicates
@@ -268,23 +268,23 @@ class BulkRun(Generic[T]):
         if outcome.error is not None:
             self._failures.append(outcome)
 
-    def _secure(self, outcome: ProjectOutcome) -> None:
+    def _commit(self, outcome: ProjectOutcome) -> None:
         """Put a complete project on disk: first its rows, which is the consumer's part, then that it is complete."""
-        extra = {} if self.commit is None else self.commit(outcome)
+        extra = {} if self.on_project_complete is None else self.on_project_complete(outcome)
         if self._checkpoint is not None:
             self._checkpoint.record(outcome, extra)
 
     # -- progress ------------------------------------------------------------------------------------------------
 
-    def _tell(self, *, final: bool = False) -> None:
+    def _report_progress(self, *, final: bool = False) -> None:
         """Hand the progress to the observer, but not too often; what it raises is its own affair."""
-        if self._job.on_progress is None:
+        if self._spec.on_progress is None:
             return
         now = asyncio.get_running_loop().time()
         if final or now - self._told >= _PROGRESS_INTERVAL:
             self._told = now
             try:
-                self._job.on_progress(self.progress)
+                self._spec.on_progress(self.progress)
             except Exception:
                 logger.exception("on_progress raised; the run goes on")
 
@@ -299,13 +299,13 @@ class BulkRun(Generic[T]):
 
     def _estimate(self) -> float | None:
         """Estimate the seconds that are left, by the requests that are; None where nobody can know."""
-        elapsed, requests, done = self._elapsed(), self._requests + self._crew.requests, self._done - self._resumed
-        if not self._crew.listed or not requests or not (done or self._plan):
+        elapsed, requests, done = self._elapsed(), self._requests + self._pool.requests, self._done - self._resumed
+        if not self._pool.listed or not requests or not (done or self._plan):
             return None
         if self._over:
             return 0.0
-        left = self._crew.requests_left(self._requests / done if done else 1.0)
-        allowed = self._job.rate()
+        left = self._pool.requests_left(self._requests / done if done else 1.0)
+        allowed = self._spec.rate()
         # A run begins with a burst, or with answers that are still to come: it is never faster than the limit.
         seconds = elapsed / requests
         return left * (seconds if allowed is None else max(seconds, 1.0 / allowed))

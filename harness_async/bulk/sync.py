@@ -19,9 +19,9 @@ from attrs import field, frozen
 
 from harness_async.bulk.models import ProjectOutcome, ProjectRef
 from harness_async.bulk.run import BulkRun
-from harness_async.bulk.workers import Job
+from harness_async.bulk.workers import BulkSpec
 from harness_async.errors import NotFoundError
-from harness_async.pagination.pager import Listing, ListWalk, Page, Pager, Peek, WalkReport
+from harness_async.pagination.pager import ListEstimate, Listing, ListWalk, Page, Pager, WalkReport
 
 T = TypeVar("T")
 
@@ -178,18 +178,18 @@ class SyncWalk(ListWalk[T]):
         """Whether all has been read, so that the next page is None."""
         return self._window_read and not self._left
 
-    async def peek(self) -> Peek:
+    async def fetch_first_page(self) -> ListEstimate:
         """Ask for the first page of the window now and keep it; rows to refresh take a request each."""
-        window = await self._inner.peek()
+        window = await self._inner.fetch_first_page()
         old = sum(self._start is not None and created < self._start for created in self._left.values())
         self.expect(window.requests + old)
-        return Peek(rows=window.rows, requests=self.expected)
+        return ListEstimate(rows=window.rows, requests=self.expected)
 
-    async def take_page(self) -> Page[T] | None:
+    async def next_page(self) -> Page[T] | None:
         """Wait for the next page of the window, then for rows without an outcome, one by one."""
         while not self._window_read:
-            self._inner.ahead = self.ahead
-            page = await self._inner.take_page()
+            self._inner.prefetch = self.prefetch
+            page = await self._inner.next_page()
             self._window_read = page is None or self._inner.is_over
             if page is None:
                 break
@@ -259,15 +259,15 @@ class SyncRun(BulkRun[T]):
     complete it has what the last state had.
     """
 
-    def __init__(self, job: Job[T], before: SyncState, owner: str, *, whole: bool) -> None:
-        super().__init__(job)
+    def __init__(self, spec: BulkSpec[T], before: SyncState, owner: str, *, whole: bool) -> None:
+        super().__init__(spec)
         self._before = before
         self._owner = owner
         self._whole = whole
         self._after: dict[ProjectRef, ProjectState] = dict(before.projects)
 
     async def _close_project(self, outcome: ProjectOutcome) -> None:
-        walk: Any = self._crew.walks[outcome.project]
+        walk: Any = self._pool.walks[outcome.project]
         await super()._close_project(outcome)
         if outcome.status == "complete" and walk.after is not None:
             self._after[outcome.project] = walk.after
@@ -280,7 +280,7 @@ class SyncRun(BulkRun[T]):
     @property
     def vanished(self) -> tuple[ProjectRef, ...]:
         """Projects of the last state that the key does not see any more; () until all projects are listed."""
-        if not (self._whole and self._crew.listed) or self._job.unlisted:
+        if not (self._whole and self._pool.listed) or self._spec.unlisted:
             return ()
         return tuple(ref for ref in self._before.projects if ref not in self._outcomes)
 

@@ -45,13 +45,13 @@ from harness_async.errors import (
     NotFoundError,
     PermissionDeniedError,
 )
-from harness_async.pagination.pager import Listing, ListWalk, Pager, Peek, Walk
+from harness_async.pagination.pager import ListEstimate, Listing, ListWalk, Pager, Walk
 
 T = TypeVar("T")
 
 OnError: TypeAlias = Literal["collect", "raise"]
 
-MOST_AHEAD = 8
+MAX_PREFETCH = 8
 """Pages of one project under way at once, at most: more than hide the latency only take the pace from the others."""
 
 SAME_REFUSALS = 20
@@ -60,7 +60,7 @@ the other ten thousand would be refused too."""
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class Job(Generic[T]):
+class BulkSpec(Generic[T]):
     """What a run is to do."""
 
     open_list: Callable[[ProjectRef, int | None], Listing[T]]
@@ -86,7 +86,7 @@ class Job(Generic[T]):
 
 
 @define(eq=False, repr=False)
-class Hand(Generic[T]):
+class Batch(Generic[T]):
     """What a worker hands over: rows of a project, what became of it, or both. Then it waits for `taken`."""
 
     rows: Sequence[T]
@@ -98,19 +98,19 @@ class Hands(Generic[T]):
     """What the workers hand over and the one consumer has not taken: at most one thing of each, and None at the end."""
 
     def __init__(self) -> None:
-        self._hands: deque[Hand[T] | None] = deque()
+        self._hands: deque[Batch[T] | None] = deque()
         self._wanted: asyncio.Future[None] | None = None
 
     def __len__(self) -> int:
         return len(self._hands)
 
-    def put(self, hand: Hand[T] | None) -> None:
+    def put(self, hand: Batch[T] | None) -> None:
         """Hand something over."""
         self._hands.append(hand)
         if self._wanted is not None and not self._wanted.done():
             self._wanted.set_result(None)
 
-    async def get(self) -> Hand[T] | None:
+    async def get(self) -> Batch[T] | None:
         """Wait for the next thing."""
         while not self._hands:
             self._wanted = asyncio.get_running_loop().create_future()
@@ -123,12 +123,12 @@ class _Looked(Generic[T]):
     """A project whose first page was asked for ahead of the run."""
 
     walk: ListWalk[T]
-    found: Peek | HarnessError
+    found: ListEstimate | HarnessError
 
     @property
     def left(self) -> int:
         """Requests that reading it still takes."""
-        return self.walk.left if isinstance(self.found, Peek) else 0
+        return self.walk.left if isinstance(self.found, ListEstimate) else 0
 
 
 @define(eq=False, repr=False)
@@ -137,7 +137,7 @@ class _Refusals:
 
     _kinds: Counter[tuple[type[HarnessError], str | None]] | None = field(factory=Counter)
 
-    def relent(self) -> None:
+    def record_success(self) -> None:
         """Note a project that could be read."""
         self._kinds = None
 
@@ -150,12 +150,12 @@ class _Refusals:
         return is_refusal and len(self._kinds) == 1 and self._kinds.total() >= SAME_REFUSALS
 
 
-class Crew(Generic[T]):
+class WorkerPool(Generic[T]):
     """Feeder and workers. One task runs `survey`, if at all, then `work`."""
 
-    def __init__(self, job: Job[T], outcomes: dict[ProjectRef, ProjectOutcome]) -> None:
+    def __init__(self, spec: BulkSpec[T], outcomes: dict[ProjectRef, ProjectOutcome]) -> None:
         """Work on a job; `outcomes` gets the projects as they are met, and has those that are not to be asked for."""
-        self.job = job
+        self.spec = spec
         self.end: int | None = None
         """Frozen end of the windows of the whole run."""
 
@@ -199,20 +199,20 @@ class Crew(Generic[T]):
 
     def make_plan(self) -> Plan:
         """Say what is known of the run by now; all of it after `survey`."""
-        found = [looked.found for looked in self._waiting.values() if isinstance(looked.found, Peek)]
+        found = [looked.found for looked in self._waiting.values() if isinstance(looked.found, ListEstimate)]
         return Plan(
             projects=self._met,
             failed=len(self._waiting) - len(found),
-            rows=sum(peek.rows or 0 for peek in found),
-            uncounted=sum(peek.rows is None for peek in found),
+            rows=sum(fetch_first_page.rows or 0 for fetch_first_page in found),
+            uncounted=sum(fetch_first_page.rows is None for fetch_first_page in found),
             requests=self._least(),
             made=self.requests,
-            rate=self.job.rate(),
+            rate=self.spec.rate(),
         )
 
     # -- the work ------------------------------------------------------------------------------------------------
 
-    async def survey(self, tell: Callable[[], None]) -> None:
+    async def estimate_all(self, tell: Callable[[], None]) -> None:
         """Ask for the first page of every project and keep it; `tell` is called after each.
 
         Raises:
@@ -221,34 +221,34 @@ class Crew(Generic[T]):
 
         async def look(ref: ProjectRef) -> None:
             self._check_budget()
-            looked = await self._look(ref)
+            looked = await self._estimate_project(ref)
             self._waiting[ref] = looked
             self.looked += 1
             self._sent_ahead += looked.walk.report.requests
             self._left += looked.left
             tell()
 
-        await self._together(self._meet(), look)
+        await self._together(self._discover_projects(), look)
         self._check_budget()
         self._surveyed = True
 
     async def work(self) -> None:
         """Read every project and hand over what comes."""
-        refs = _each(tuple(self._waiting)) if self._surveyed else self._meet()
-        await self._together(refs, self._serve)
+        refs = _each(tuple(self._waiting)) if self._surveyed else self._discover_projects()
+        await self._together(refs, self._process_project)
 
     async def _together(self, refs: AsyncIterator[ProjectRef], work: Callable[[ProjectRef], Awaitable[None]]) -> None:
         """Let K workers work on projects as they become known; the first error ends all of it and is raised."""
         # Projects that we list ourselves may run ahead: they are small, and only when all are known can anybody say
         # how long the rest will take. What a caller's iterable does is the caller's, so that one is taken as needed.
-        ahead = 0 if isinstance(self.job.projects, Pager | Sequence) else self.job.concurrency
-        queue: asyncio.Queue[ProjectRef | None] = asyncio.Queue(ahead)
+        prefetch = 0 if isinstance(self.spec.projects, Pager | Sequence) else self.spec.concurrency
+        queue: asyncio.Queue[ProjectRef | None] = asyncio.Queue(prefetch)
 
-        async def feed() -> None:
+        async def receive() -> None:
             async for ref in refs:
                 await queue.put(ref)
             self.listed = True
-            for _ in range(self.job.concurrency):
+            for _ in range(self.spec.concurrency):
                 await queue.put(None)
 
         async def worker() -> None:
@@ -257,13 +257,13 @@ class Crew(Generic[T]):
 
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(feed())
-                for _ in range(self.job.concurrency):
+                group.create_task(receive())
+                for _ in range(self.spec.concurrency):
                     group.create_task(worker())
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
 
-    async def _meet(self) -> AsyncIterator[ProjectRef]:
+    async def _discover_projects(self) -> AsyncIterator[ProjectRef]:
         """Give the projects, each once, as they become known."""
         async for ref in self._iterate():
             if ref not in self._outcomes:
@@ -272,7 +272,7 @@ class Crew(Generic[T]):
                 yield ref
 
     async def _iterate(self) -> AsyncIterator[ProjectRef]:
-        projects = self.job.projects
+        projects = self.spec.projects
         if isinstance(projects, Pager):
             self._listing = walk = projects.walk()
             async with walk:
@@ -286,22 +286,22 @@ class Crew(Generic[T]):
             for project in projects:
                 yield as_ref(project)
 
-    async def _look(self, ref: ProjectRef) -> _Looked[T]:
-        walk = self.job.open_list(ref, self.end).walk()
+    async def _estimate_project(self, ref: ProjectRef) -> _Looked[T]:
+        walk = self.spec.open_list(ref, self.end).walk()
         try:
-            found: Peek | HarnessError = await walk.peek()
-            self._refusals.relent()
+            found: ListEstimate | HarnessError = await walk.fetch_first_page()
+            self._refusals.record_success()
         except HarnessError as error:
             self._consider(error)
             found = error
         return _Looked(walk, found)
 
-    async def _serve(self, ref: ProjectRef) -> None:
+    async def _process_project(self, ref: ProjectRef) -> None:
         """Read one project and hand over its pages; its failure becomes its outcome."""
         self._begun += 1
         looked = self._waiting.pop(ref, None)
         if looked is None:
-            walk = self.walks[ref] = self.job.open_list(ref, self.end).walk()
+            walk = self.walks[ref] = self.spec.open_list(ref, self.end).walk()
         else:
             walk = self.walks[ref] = looked.walk
             self._sent_ahead -= walk.report.requests
@@ -309,18 +309,18 @@ class Crew(Generic[T]):
             if isinstance(looked.found, HarnessError):
                 await self._hand_over((), self._failed(ref, walk, looked.found))
                 return
-        self._share_out(1)
+        self._rebalance_prefetch(1)
         try:
             await self._read(ref, walk)
         finally:
-            self._share_out(-1)
+            self._rebalance_prefetch(-1)
 
     async def _read(self, ref: ProjectRef, walk: ListWalk[T]) -> None:
         outcome: ProjectOutcome | None = None
         try:
             async with walk:
                 while outcome is None:
-                    page = await walk.take_page()
+                    page = await walk.next_page()
                     rows: Sequence[T] = () if page is None else page.items
                     if page is None or walk.is_over:
                         outcome = self._complete(ref, walk)
@@ -334,11 +334,11 @@ class Crew(Generic[T]):
     async def _hand_over(self, rows: Sequence[T], outcome: ProjectOutcome | None) -> None:
         """Give the consumer something and wait until it is done with that."""
         taken = asyncio.get_running_loop().create_future()
-        self.hands.put(Hand(rows, outcome, taken))
+        self.hands.put(Batch(rows, outcome, taken))
         await taken
 
     def _complete(self, ref: ProjectRef, walk: ListWalk[T]) -> ProjectOutcome:
-        self._refusals.relent()
+        self._refusals.record_success()
         report = walk.report
         return evolve(pending(ref, walk), status="complete", consistency=report.consistency, window=report.window)
 
@@ -347,7 +347,7 @@ class Crew(Generic[T]):
 
     def _check_budget(self) -> None:
         """Raise `BudgetError` if the run is known to take more requests than it may."""
-        most, least = self.job.max_requests, self._least()
+        most, least = self.spec.max_requests, self._least()
         if most is not None and least > most:
             error = BudgetError(f"The run would take at least {least:,} requests, more than max_requests={most:,}")
             error.plan = self.make_plan()
@@ -355,21 +355,21 @@ class Crew(Generic[T]):
 
     def _consider(self, error: HarnessError) -> None:
         """Raise the error of a project if it concerns the run."""
-        everyone = isinstance(error, AuthenticationError) or self.job.on_error == "raise"
+        everyone = isinstance(error, AuthenticationError) or self.spec.on_error == "raise"
         if everyone or self._refusals.are_hopeless(error):
             raise error
 
-    def _share_out(self, more: int) -> None:
+    def _rebalance_prefetch(self, more: int) -> None:
         """Note a project begun or done with, and share the places out anew: none or several pages ahead for each.
 
         While many projects are at work each asks for a page at a time, so that a huge one does not take the pace from
         the small ones; when it is left alone it gets what the others had.
         """
         self.fetching += more
-        share, rest = divmod(self.job.max_in_flight, max(1, self.fetching))
+        share, rest = divmod(self.spec.max_in_flight, max(1, self.fetching))
         for number, walk in enumerate(self.walks.values()):
-            pages = min(MOST_AHEAD, share + (number < rest))  # what cannot be shared evenly goes to the oldest
-            walk.ahead = pages if pages > 1 else 0
+            pages = min(MAX_PREFETCH, share + (number < rest))  # what cannot be shared evenly goes to the oldest
+            walk.prefetch = pages if pages > 1 else 0
 
 
 async def _each(refs: Iterable[ProjectRef]) -> AsyncIterator[ProjectRef]:

@@ -22,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness_async import BulkReport, HarnessError, Plan, Progress, ProjectOutcome, Stats
+from harness_async.bulk.models import reason
 from harness_async.cli.console import (
     format_count,
     hint_for,
@@ -31,7 +32,6 @@ from harness_async.cli.console import (
     sanitize,
     stdout_console,
 )
-from harness_async.outcomes import reason
 
 _REFRESH_INTERVAL = 0.1
 """Seconds between two refreshes."""

@@ -22,7 +22,7 @@ from attrs import fields
 from harness_async import Execution, HarnessError, Project
 from harness_async.cli.connection import INCOMPLETE, CommandError
 from harness_async.cli.options import RowFormat
-from harness_async.converters import unstructure
+from harness_async.serialization.converters import unstructure
 
 _MAX_QUEUED_ROWS = 1000
 """Rows queued for the file before `RowWriter.put` waits: ten pages."""

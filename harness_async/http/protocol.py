@@ -132,7 +132,7 @@ def check_limit(limit: object) -> int:
     return limit
 
 
-def check_whole(name: str, value: object, least: int) -> int:
+def check_int(name: str, value: object, least: int) -> int:
     """Return a whole number from `least` on, or raise `ValueError`; True and False are none."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"{name} must be a whole number from {least} on, not {value!r}")
@@ -179,7 +179,7 @@ def join_target(base: URL, path: str, query: str = "") -> str:
     return f"{prefix}{path}?{query}" if query else f"{prefix}{path}"
 
 
-def milliseconds(name: str, value: datetime | int | None) -> int | None:
+def to_milliseconds(name: str, value: datetime | int | None) -> int | None:
     """Turn a time into the API's integer milliseconds since 1970 UTC.
 
     Raises:
@@ -387,7 +387,7 @@ def check_order(order: object) -> str | None:
     return order.upper()
 
 
-def texts(name: str, value: str | Iterable[str] | None) -> tuple[str, ...] | None:
+def as_str_tuple(name: str, value: str | Iterable[str] | None) -> tuple[str, ...] | None:
     """Return one text or several as a tuple, None for None; an empty collection is refused.
 
     An empty filter could mean everything or nothing, and which one the server would choose is not documented.

@@ -27,8 +27,8 @@ from harness_async.http.protocol import (
 )
 from harness_async.http.sender import Sender
 from harness_async.http.transport import RawResponse, Request
-from harness_async.pagination.pager import Fetched
-from harness_async.pagination.strategy import Bounds
+from harness_async.pagination.pager import FetchedPage
+from harness_async.pagination.strategy import TimeWindow
 from harness_async.serialization.converters import parse_json, structure
 from harness_async.serialization.msgspec_decoder import Decode, decode_rows, fast_decoder
 
@@ -194,7 +194,9 @@ class PageSource(Generic[T]):
     cls: type[T] = field(repr=False)
     first_page: int = field(repr=False)
     finish: Callable[[T], T] | None = field(default=None, repr=False)
-    _encoded: tuple[Bounds | None, str] = field(init=False, repr=False)  # the last query: pages of a window share it
+    _encoded: tuple[TimeWindow | None, str] = field(
+        init=False, repr=False
+    )  # the last query: pages of a window share it
     _target: str = field(init=False, repr=False)
     fast: Decode[T] | None = field(default=None, repr=False)
 
@@ -202,7 +204,7 @@ class PageSource(Generic[T]):
         self._encoded = (None, _encode(self.params))
         self._target = join_target(self._session.base_url, self.path)
 
-    def query_of(self, bounds: Bounds | None) -> str:
+    def query_of(self, bounds: TimeWindow | None) -> str:
         """Encode the parameters, with a window in place of the caller's if there is one, to follow others."""
         if self._encoded[0] != bounds:
             window = {} if bounds is None else {"start_time": bounds[0], "end_time": bounds[1]}
@@ -214,7 +216,7 @@ class PageSource(Generic[T]):
         """The server's clock, as far as it is known."""
         return self._session.sender.clock
 
-    async def fetch(self, number: int, limit: int, bounds: Bounds | None = None) -> Fetched[T]:
+    async def fetch(self, number: int, limit: int, bounds: TimeWindow | None = None) -> FetchedPage[T]:
         """Ask for one page."""
         session = self._session
         target = f"{self._target}?limit={limit}&page={number}{self.query_of(bounds)}"
@@ -223,7 +225,7 @@ class PageSource(Generic[T]):
         rows = answer.value if self.finish is None else [self.finish(row) for row in answer.value]
         totals = read_totals(answer.reply.headers)
         session.sender.count_page(request, number, len(rows), totals.items)
-        return Fetched(items=rows, totals=totals, requests=len(answer.attempts))
+        return FetchedPage(items=rows, totals=totals, requests=len(answer.attempts))
 
     def _decode(self, reply: RawResponse) -> list[T]:
         return decode_rows(reply.body, self.cls, self.fast)

@@ -37,7 +37,7 @@ class ChainWalk(Walk[T], Generic[Outer, T]):
             total = _add(total, walk.report)
         return total
 
-    async def take_page(self) -> Page[T] | None:
+    async def next_page(self) -> Page[T] | None:
         """Wait for the next page of any inner list that has rows; None at the end."""
         while not self._done:
             self._top_up()

@@ -20,10 +20,10 @@ from typing import Any, Generic, Literal, Protocol, Self, TypeAlias, TypeVar, ge
 from attrs import define, evolve, field, frozen
 
 from harness_async.errors import BadRequestError, NotFoundError, PaginationError
-from harness_async.http.protocol import ServerClock, Totals, check_limit, check_whole
-from harness_async.pagination.checked import CheckedMachine
-from harness_async.pagination.seek import OutsideWindowError, SeekMachine
-from harness_async.pagination.strategy import Ask, Bounds, Guarantee, LiveMachine, Machine, Reply
+from harness_async.http.protocol import ServerClock, Totals, check_int, check_limit
+from harness_async.pagination.checked import CheckedStrategy
+from harness_async.pagination.seek import OutsideWindowError, SeekStrategy
+from harness_async.pagination.strategy import Guarantee, LiveStrategy, PageRequest, PageResult, TimeWindow, WalkStrategy
 
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ class WalkReport:
 
 
 @define(kw_only=True, eq=False, repr=False)
-class Fetched(Generic[T]):
+class FetchedPage(Generic[T]):
     """A page as it came from the server."""
 
     items: Sequence[T]
@@ -75,7 +75,7 @@ class Fetched(Generic[T]):
 
 
 @frozen(kw_only=True)
-class Peek:
+class ListEstimate:
     """What the first page of a list tells of the whole."""
 
     rows: int | None
@@ -98,13 +98,13 @@ class Source(Protocol[T]):
         """The server's clock, as far as it is known."""
         ...
 
-    def fetch(self, number: int, limit: int, bounds: Bounds | None = None) -> Awaitable[Fetched[T]]:
+    def fetch(self, number: int, limit: int, bounds: TimeWindow | None = None) -> Awaitable[FetchedPage[T]]:
         """Ask for one page, of the window `bounds` in place of the caller's where there is one."""
         ...
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class ListPlan(Generic[T]):
+class ListSpec(Generic[T]):
     """What a walk needs to know of its list."""
 
     source: Source[T]
@@ -115,14 +115,14 @@ class ListPlan(Generic[T]):
     created: Callable[[T], int] | None = None
     """When a row was created, in milliseconds; without it there is only `live`."""
 
-    window: Bounds = (None, None)
+    window: TimeWindow = (None, None)
     """The caller's own time filters, which `source` has as well."""
 
-    churns: bool = False
+    volatile: bool = False
     """Whether a filter lets rows enter and leave the list while they exist."""
 
     limit: int = field(default=100, validator=lambda _i, _a, value: check_limit(value))
-    prefetch: int = field(default=0, validator=lambda _i, _a, value: check_whole("prefetch", value, 0))
+    prefetch: int = field(default=0, validator=lambda _i, _a, value: check_int("prefetch", value, 0))
     consistency: Consistency = field(default="live", validator=lambda _i, _a, value: check_consistency(value))
 
 
@@ -144,14 +144,14 @@ class Walk(ABC, Generic[T]):
     For one consumer at a time. `report` tells what it cost so far, and after the end what it guarantees.
     """
 
-    def __init__(self, ahead: int = 0) -> None:
+    def __init__(self, prefetch: int = 0) -> None:
         self.requests: int = 0
         """Sends so far, those of retries included."""
 
         self.retries: int = 0
         """How many of them repeated a failed one."""
 
-        self.ahead: int = ahead
+        self.prefetch: int = prefetch
         """Pages to ask for ahead of the consumer; may change while the walk goes on."""
 
         self._rest: Iterator[T] = iter(())
@@ -168,13 +168,13 @@ class Walk(ABC, Generic[T]):
 
     async def read_page(self) -> Page[T] | None:
         """Wait for the next page that has rows (or is the first); None at the end."""
-        page = await self.take_page()
-        if self.ahead:
+        page = await self.next_page()
+        if self.prefetch:
             self.start()
         return page
 
     @abstractmethod
-    async def take_page(self) -> Page[T] | None:
+    async def next_page(self) -> Page[T] | None:
         """Do as `read_page`, but ask for nothing more until the next page is wanted.
 
         With the page returned there are never more than `ahead` pages held or under way, or one.
@@ -226,8 +226,8 @@ class Walk(ABC, Generic[T]):
 class ListWalk(Walk[T]):
     """A walk that can look at its list before it is read, as a run over many lists does."""
 
-    def __init__(self, ahead: int = 0) -> None:
-        super().__init__(ahead)
+    def __init__(self, prefetch: int = 0) -> None:
+        super().__init__(prefetch)
         self.expected: int = 1
         """Requests that the walk takes at least, as far as it is known."""
 
@@ -246,7 +246,7 @@ class ListWalk(Walk[T]):
         """Whether all has been read, so that the next page is None."""
 
     @abstractmethod
-    async def peek(self) -> Peek:
+    async def fetch_first_page(self) -> ListEstimate:
         """Ask for the first page now, before anything is read, and keep it for when it is wanted."""
 
 
@@ -258,45 +258,47 @@ class Listing(Protocol[T]):
         ...
 
 
-def make_machine(plan: ListPlan[Any]) -> Machine:
+def create_strategy(plan: ListSpec[Any]) -> WalkStrategy:
     """Make the machine that walks a list as it was asked to; an open window is closed at the server's now."""
     start, end = plan.window
     # A start in the future makes an empty window, not one that ends before it begins.
     window = (start, max(plan.source.clock.now(), start or 0) if end is None else end)
     match plan.consistency:
         case "checked" if plan.created is not None:
-            return CheckedMachine(plan.limit, window, churns=plan.churns)
+            return CheckedStrategy(plan.limit, window, volatile=plan.volatile)
         case "strict" if plan.created is not None:
-            return SeekMachine(plan.limit, window)
+            return SeekStrategy(plan.limit, window)
         case _:
-            return LiveMachine(plan.limit)
+            return LiveStrategy(plan.limit)
 
 
-def estimate(plan: ListPlan[Any], first: Fetched[Any]) -> Peek:
+def estimate(plan: ListSpec[Any], first: FetchedPage[Any]) -> ListEstimate:
     """Tell from the first page what a list has and what reading it takes, if nothing moves."""
     totals, count = first.totals, len(first.items)
     if not count:
-        return Peek(rows=totals.items, requests=1)
-    stride = totals.size if totals.size and count <= totals.size < plan.limit else min(plan.limit, count)
+        return ListEstimate(rows=totals.items, requests=1)
+    page_size = totals.size if totals.size and count <= totals.size < plan.limit else min(plan.limit, count)
     if totals.items is None:
         requests = totals.pages if totals.pages is not None else 1 + (count == plan.limit)
-    elif plan.created is not None and (plan.consistency == "strict" or (plan.consistency == "checked" and plan.churns)):
+    elif plan.created is not None and (
+        plan.consistency == "strict" or (plan.consistency == "checked" and plan.volatile)
+    ):
         # A window begins with the last row of the one before, and one that is not full is the last.
         is_full = count == plan.limit or count < totals.items
-        requests = (totals.items - 1) // max(1, stride - 1) + 1 if is_full else 1
+        requests = (totals.items - 1) // max(1, page_size - 1) + 1 if is_full else 1
     else:
-        requests = -(-totals.items // stride)
-    return Peek(rows=totals.items, requests=max(1, requests))
+        requests = -(-totals.items // page_size)
+    return ListEstimate(rows=totals.items, requests=max(1, requests))
 
 
 class PageWalk(ListWalk[T]):
     """The driver: does what its machine says, at most `prefetch` pages ahead of the consumer."""
 
-    def __init__(self, plan: ListPlan[T]) -> None:
+    def __init__(self, plan: ListSpec[T]) -> None:
         super().__init__(plan.prefetch)
         self._plan = plan
         self._offset = plan.source.clock.offset
-        self._machine = make_machine(plan)
+        self._strategy = create_strategy(plan)
         self._tasks: deque[asyncio.Task[Page[T] | None]] = deque()  # in the order in which pages were asked for
         self._page_count = 0
         self._row_count = 0
@@ -304,36 +306,36 @@ class PageWalk(ListWalk[T]):
         self._delivered = self._warned = False
         self._closed = False
         self._taken = 0  # pages in the hands of a consumer who wants no more meanwhile
-        self._looked: Ask | None = None  # what `peek` asked for
+        self._looked: PageRequest | None = None  # what `peek` asked for
         self._kept: bytes | None = None  # and what came
 
     @property
     def is_over(self) -> bool:
         """Whether all has been read, so that the next page is None."""
-        return self._machine.done and not self._tasks
+        return self._strategy.done and not self._tasks
 
     @property
     def report(self) -> WalkReport:
         """What the walk cost and guarantees, as of now."""
         return WalkReport(
-            consistency=self._machine.guarantee,
+            consistency=self._strategy.guarantee,
             requests=self.requests,
             pages=self._page_count,
             rows=self._row_count,
             duplicates=self._received - self._fresh,
-            window=self._machine.bounds,
+            window=self._strategy.bounds,
         )
 
-    async def take_page(self) -> Page[T] | None:
+    async def next_page(self) -> Page[T] | None:
         """Wait for the next page that has rows (or is the first); None at the end."""
         self._taken = 0
         while not self._closed:
-            page = await (self._prefetched() if self.ahead or self._tasks else self._direct())
+            page = await (self._prefetched() if self.prefetch or self._tasks else self._direct())
             if page is not None:
                 self._row_count += len(page.items)
                 self._taken = 1
                 return page
-            if self._machine.done and not self._tasks:
+            if self._strategy.done and not self._tasks:
                 self._closed = True
         return None
 
@@ -353,7 +355,7 @@ class PageWalk(ListWalk[T]):
 
     async def _direct(self) -> Page[T] | None:
         ask = self._next()
-        if ask is None and not self._machine.done:
+        if ask is None and not self._strategy.done:
             raise PaginationError(f"{self._plan.source!r} cannot be read on: the walk has nothing left to ask for")
         return None if ask is None else await self._ask(ask)
 
@@ -369,57 +371,57 @@ class PageWalk(ListWalk[T]):
         return task.result()
 
     def _top_up(self) -> None:
-        while not self._closed and len(self._tasks) + self._taken < self.ahead:
+        while not self._closed and len(self._tasks) + self._taken < self.prefetch:
             ask = self._next()
             if ask is None:
                 return
             self._tasks.append(asyncio.create_task(self._ask_ahead(ask)))
 
-    async def _ask_ahead(self, ask: Ask) -> Page[T] | None:
+    async def _ask_ahead(self, ask: PageRequest) -> Page[T] | None:
         page = await self._ask(ask)
         self._top_up()
         return page
 
-    async def peek(self) -> Peek:
+    async def fetch_first_page(self) -> ListEstimate:
         """Ask for the first page now, before anything is read, and keep it for when it is wanted.
 
         Kept packed, in about a tenth of its memory, for ten thousand lists may be looked at before one is read. A
         first page of many that nothing freezes is not kept: by then it would be another.
         """
         while True:
-            ask = self._machine.next()
+            ask = self._strategy.next_request()
             assert ask is not None and not self._page_count  # noqa: S101, PT018 - nobody reads yet
             fetched = await self._fetch(ask)
             if not self._misjudged_now():
                 break
-        peek = estimate(self._plan, fetched)
-        if self._machine.bounds is None and peek.requests > 1:
-            self._machine = make_machine(self._plan)
+        fetch_first_page = estimate(self._plan, fetched)
+        if self._strategy.bounds is None and fetch_first_page.requests > 1:
+            self._strategy = create_strategy(self._plan)
             self.expect(self.expected + 1)
-            return evolve(peek, requests=self.expected)
+            return evolve(fetch_first_page, requests=self.expected)
         import pickle  # only plans need it
         import zlib
 
         self._looked, self._kept = ask, zlib.compress(pickle.dumps(fetched), 1)
-        return peek
+        return fetch_first_page
 
-    def _next(self) -> Ask | None:
+    def _next(self) -> PageRequest | None:
         ask, self._looked = self._looked, None
-        return ask or self._machine.next()
+        return ask or self._strategy.next_request()
 
-    def _unpack(self, packed: bytes) -> Fetched[T]:
+    def _unpack(self, packed: bytes) -> FetchedPage[T]:
         import pickle
         import zlib
 
         self._kept = None
-        fetched: Fetched[T] = pickle.loads(zlib.decompress(packed))  # noqa: S301 - packed by `peek`
+        fetched: FetchedPage[T] = pickle.loads(zlib.decompress(packed))  # noqa: S301 - packed by `peek`
         return fetched
 
-    async def _ask(self, ask: Ask) -> Page[T] | None:
+    async def _ask(self, ask: PageRequest) -> Page[T] | None:
         try:
             fetched = await self._fetch(ask) if self._kept is None else self._unpack(self._kept)
         except (BadRequestError, NotFoundError):
-            if self._machine.refuse(ask):
+            if self._strategy.handle_missing_page(ask):
                 return None
             raise
         self._page_count += 1
@@ -427,7 +429,7 @@ class PageWalk(ListWalk[T]):
             return None
         return self._deliver(ask, self._plan.source.first_page + ask.index, fetched)
 
-    async def _fetch(self, ask: Ask) -> Fetched[T]:
+    async def _fetch(self, ask: PageRequest) -> FetchedPage[T]:
         """Ask for a page and count what it took, even if it failed."""
         source = self._plan.source
         try:
@@ -443,36 +445,36 @@ class PageWalk(ListWalk[T]):
     def _misjudged_now(self) -> bool:
         """After the first answer, begin anew if it shows that the window was frozen at a wrong time."""
         offset = self._plan.source.clock.offset
-        if self._machine.bounds is None or self._plan.window[1] is not None or abs(offset - self._offset) < 1.0:
+        if self._strategy.bounds is None or self._plan.window[1] is not None or abs(offset - self._offset) < 1.0:
             return False
-        self._machine = make_machine(self._plan)
+        self._strategy = create_strategy(self._plan)
         return True
 
-    def _deliver(self, ask: Ask, number: int, fetched: Fetched[T]) -> Page[T] | None:
+    def _deliver(self, ask: PageRequest, number: int, fetched: FetchedPage[T]) -> Page[T] | None:
         rows, hashes, created = fetched.items, self._plan.hashes, self._plan.created
-        reply = Reply(
+        reply = PageResult(
             rows if hashes is None else (),
             keys=None if hashes is None else hashes(rows),
             totals=fetched.totals,
             times=None if created is None or self._plan.consistency == "live" else [*map(created, rows)],
         )
         try:
-            fresh = self._machine.feed(ask, reply)
+            new_rows = self._strategy.receive(ask, reply)
         except OutsideWindowError as error:
             raise PaginationError(
                 f"The server gave rows outside the window {ask.bounds} of {self._plan.source!r}: its time filter is "
                 "not on `created`, which strict relies on; checked goes on without it"
             ) from error
-        if not self._warned and self._machine.guarantee == "best_effort":
+        if not self._warned and self._strategy.guarantee == "best_effort":
             self._warned = True
             logger.warning("%r: rows outside the time window; reading on without it, best effort", self._plan.source)
         self._received += len(rows)
-        self._fresh += len(fresh)
-        if not fresh and self._delivered:
+        self._fresh += len(new_rows)
+        if not new_rows and self._delivered:
             return None
         self._delivered = True
         return Page(
-            items=rows if len(fresh) == len(rows) else [rows[position] for position in fresh],
+            items=rows if len(new_rows) == len(rows) else [rows[position] for position in new_rows],
             number=number,
             size=fetched.totals.size or self._plan.limit,
             total_items=fetched.totals.items,
@@ -510,7 +512,7 @@ class Pager(ABC, Generic[T]):
     async def collect(self, max_items: int | None = None) -> Sequence[T]:
         """Fetch the items into a list, at most so many; pages beyond them are not asked for."""
         if max_items is not None:
-            check_whole("max_items", max_items, 0)
+            check_int("max_items", max_items, 0)
         items: list[T] = []
         async with self.walk() as walk:
             while max_items is None or len(items) < max_items:
@@ -524,7 +526,7 @@ class Pager(ABC, Generic[T]):
 class ListPager(Pager[T]):
     """The pager of one page-numbered list."""
 
-    def __init__(self, plan: ListPlan[T]) -> None:
+    def __init__(self, plan: ListSpec[T]) -> None:
         self._plan = plan
 
     def __repr__(self) -> str:
@@ -543,5 +545,5 @@ class ListPager(Pager[T]):
         """Fetch the total, or None where the server does not say: one request."""
         return (await self._fetch_one()).totals.items
 
-    def _fetch_one(self) -> Awaitable[Fetched[T]]:
+    def _fetch_one(self) -> Awaitable[FetchedPage[T]]:
         return self._plan.source.fetch(self._plan.source.first_page, 1)

@@ -24,7 +24,15 @@ from typing import Literal, TypeAlias
 from attrs import define, field
 
 from harness_async.errors import PaginationError
-from harness_async.pagination.strategy import Ask, Bounds, Extent, Guarantee, Reply, Seen, pushed
+from harness_async.pagination.strategy import (
+    Guarantee,
+    ListExtent,
+    PageRequest,
+    PageResult,
+    SeenKeys,
+    TimeWindow,
+    shifted_by_inserts,
+)
 
 Order: TypeAlias = Literal["newest", "oldest", "none"]
 
@@ -33,7 +41,7 @@ class OutsideWindowError(Exception):
     """Rows outside the window that was asked for: the filter does not do what seeking needs."""
 
 
-def outside(reply: Reply, bounds: Bounds) -> bool:
+def outside(reply: PageResult, bounds: TimeWindow) -> bool:
     """Tell whether a row lies outside a window; either meaning of its bounds is allowed."""
     start, end = bounds
     times = reply.times
@@ -62,21 +70,21 @@ push a page of one moment back once or twice."""
 
 
 @define(eq=False, repr=False)
-class Edge:
+class BoundaryKeys:
     """The keys of rows at the moving bound, with their times: what the next window brings again."""
 
     _times: dict[int, int] = field(factory=dict)
 
-    def new(self, reply: Reply) -> Sequence[int]:
+    def new(self, reply: PageResult) -> Sequence[int]:
         """Give the positions of rows not among those kept, and keep them too until `move`."""
-        fresh: list[int] = []
+        new_rows: list[int] = []
         for position, (key, time) in enumerate(zip(reply.keys or (), reply.times or (), strict=True)):
             if key not in self._times:
                 self._times[key] = time
-                fresh.append(position)
-        return fresh
+                new_rows.append(position)
+        return new_rows
 
-    def move(self, bounds: Bounds) -> None:
+    def move(self, bounds: TimeWindow) -> None:
         """Forget the rows that a window cannot bring."""
         start, end = bounds
         self._times = {
@@ -87,7 +95,7 @@ class Edge:
 
 
 @define(eq=False, repr=False)
-class SeekMachine:
+class SeekStrategy:
     """One request after the other, each the first page of a smaller window; see the module.
 
     `memory` knows which rows were delivered: by default those at the bound, or what an earlier reading of the same
@@ -95,36 +103,36 @@ class SeekMachine:
     """
 
     limit: int
-    window: Bounds
-    memory: Edge | Seen = field(factory=Edge)
+    window: TimeWindow
+    memory: BoundaryKeys | SeenKeys = field(factory=BoundaryKeys)
     guarantee: Guarantee = "seek"
     done: bool = field(default=False, init=False)
-    _extent: Extent = field(init=False)
-    _pending: list[Bounds] = field(init=False)  # windows to read; the last is next
+    _extent: ListExtent = field(init=False)
+    _pending: list[TimeWindow] = field(init=False)  # windows to read; the last is next
     _depth: int = field(default=0, init=False)  # page within the window: more rows of one moment than a page holds
     _order: Order | None = field(default=None, init=False)
     _asked: bool = field(default=False, init=False)
-    _last: Reply | None = field(default=None, init=False)
+    _last: PageResult | None = field(default=None, init=False)
     _repeats: int = field(default=0, init=False)
     _total: int | None = field(default=None, init=False)  # of the window, at its first page
 
     def __attrs_post_init__(self) -> None:
-        self._extent = Extent(self.limit)
+        self._extent = ListExtent(self.limit)
         self._pending = [self.window]
 
     @property
-    def bounds(self) -> Bounds | None:
+    def bounds(self) -> TimeWindow | None:
         """The window as a whole."""
         return self.window
 
-    def next(self) -> Ask | None:
+    def next_request(self) -> PageRequest | None:
         """Give the next page, unless one is under way."""
         if self.done or self._asked:
             return None
         self._asked = True
-        return Ask(self._depth, self._pending[-1])
+        return PageRequest(self._depth, self._pending[-1])
 
-    def refuse(self, ask: Ask) -> bool:
+    def handle_missing_page(self, ask: PageRequest) -> bool:
         """Take a refused page behind the first of a window as that window's end."""
         self._asked = False
         if ask.index == 0:
@@ -132,7 +140,7 @@ class SeekMachine:
         self._close_window()
         return True
 
-    def feed(self, ask: Ask, reply: Reply) -> Sequence[int]:
+    def receive(self, ask: PageRequest, reply: PageResult) -> Sequence[int]:
         """Take the reply to the page asked for.
 
         Raises:
@@ -143,57 +151,63 @@ class SeekMachine:
         if ask.bounds is not None and outside(reply, ask.bounds):
             raise OutsideWindowError
         last = self._last if ask.index else None
-        repeated = last is not None and reply.count > 0 and reply.repeats(last) and not pushed(last, reply)
+        repeated = last is not None and reply.count > 0 and reply.repeats(last) and not shifted_by_inserts(last, reply)
         self._repeats = self._repeats + 1 if repeated else 0
         if self._repeats == MOST_REPEATS:
             raise PaginationError("The server repeats a page of rows of one moment: it seems to ignore the page number")
         self._extent.learn(reply)
         self._doubt(ask, reply)
-        fresh = self.memory.new(reply)
+        new_rows = self.memory.new(reply)
         if self._is_last(ask, reply):
             self._close_window()
         else:
             self._judge(ask, reply)
             self._move(ask, reply.times or ())
         self._last = reply
-        return fresh
+        return new_rows
 
-    def _doubt(self, ask: Ask, reply: Reply) -> None:
+    def _doubt(self, ask: PageRequest, reply: PageResult) -> None:
         """Pages behind the first of a window are counted after all: only a total that stays and fits vouches for them.
 
         With no total at all there is one thing we take for whole: a first page below the limit with nothing behind it.
         """
-        total, told, last = reply.totals.items, self._extent.told, self._last
+        total, server_clips, last = reply.totals.items, self._extent.server_clips, self._last
         if ask.index == 0 or last is None:
             self._total = total
             return
-        if total is None and self._total is None and not told and not reply.count and ask == Ask(1, self.window):
+        if (
+            total is None
+            and self._total is None
+            and not server_clips
+            and not reply.count
+            and ask == PageRequest(1, self.window)
+        ):
             if last.count >= self.limit:
                 self.guarantee = "best_effort"
             return
-        end = ask.index * self._extent.stride + reply.count
-        short = reply.count < self._extent.stride
+        end = ask.index * self._extent.page_size + reply.count
+        short = reply.count < self._extent.page_size
         if total is None or total != self._total or (short and end != total):
             self.guarantee = "best_effort"
 
-    def _is_last(self, ask: Ask, reply: Reply) -> bool:
+    def _is_last(self, ask: PageRequest, reply: PageResult) -> bool:
         """Tell whether a window has been read with this reply: a page that is not full has nothing behind it.
 
         A full page may have, whatever the total says: it was perhaps counted before a row arrived.
         """
         if not reply.count:
             return True
-        if reply.count >= self.limit or (self._extent.told and reply.count >= self._extent.stride):
+        if reply.count >= self.limit or (self._extent.server_clips and reply.count >= self._extent.page_size):
             return False
         total = reply.totals.items
         if total is not None:
             # Short of a total, the page was clipped.
-            return ask.index * self._extent.stride + reply.count >= total
+            return ask.index * self._extent.page_size + reply.count >= total
         # A first page below the limit may be clipped: only another one has shown what a full page is.
-        known = self._extent.told or self._extent.stride == self.limit or self._last is not None
-        return known and reply.count < self._extent.stride
+        known = self._extent.server_clips or self._extent.page_size == self.limit or self._last is not None
+        return known and reply.count < self._extent.page_size
 
-    def _judge(self, ask: Ask, reply: Reply) -> None:
+    def _judge(self, ask: PageRequest, reply: PageResult) -> None:
         """Find out how the list is sorted, and whether each page keeps to it."""
         times = reply.times or ()
         if ask.index and self._last is not None and self._last.times:
@@ -204,10 +218,10 @@ class SeekMachine:
         elif order is not None and order != self._order:
             self._order = order if self._order is None else "none"
 
-    def _move(self, ask: Ask, times: Sequence[int]) -> None:
+    def _move(self, ask: PageRequest, times: Sequence[int]) -> None:
         """Choose what to ask for next: a smaller window, two of them, or the next page of this one."""
         window = self._pending[-1]
-        windows: list[Bounds] = []
+        windows: list[TimeWindow] = []
         match self._order:
             case "newest":
                 windows = [_clip(window, None, times[-1] + 1)]
@@ -220,7 +234,7 @@ class SeekMachine:
             return
         self._pending[-1:] = windows
         self._depth = 0
-        if isinstance(self.memory, Edge) and self._order != "none":
+        if isinstance(self.memory, BoundaryKeys) and self._order != "none":
             self.memory.move(windows[0])
 
     def _close_window(self) -> None:
@@ -229,14 +243,14 @@ class SeekMachine:
         self.done = not self._pending
 
 
-def _clip(window: Bounds, start: int | None, end: int | None) -> Bounds:
+def _clip(window: TimeWindow, start: int | None, end: int | None) -> TimeWindow:
     """Narrow a window; never widen it, or seeking would not end."""
     starts = [bound for bound in (window[0], start) if bound is not None]
     ends = [bound for bound in (window[1], end) if bound is not None]
     return (max(starts, default=None), min(ends, default=None))
 
 
-def _cut(window: Bounds, times: Sequence[int]) -> list[Bounds]:
+def _cut(window: TimeWindow, times: Sequence[int]) -> list[TimeWindow]:
     """Cut a window in two at a time seen, the halves overlapping by a millisecond; [] where it cannot be cut."""
     in_order = sorted(times)
     for middle in (in_order[(len(times) - 1) // 2], (in_order[0] + in_order[-1]) // 2, in_order[-1], in_order[0]):

@@ -31,23 +31,23 @@ from harness_async.http.protocol import Totals
 
 Guarantee: TypeAlias = Literal["live", "exact", "covered", "seek", "best_effort"]
 
-Bounds: TypeAlias = tuple[int | None, int | None]
+TimeWindow: TypeAlias = tuple[int | None, int | None]
 """Start and end of a window in milliseconds since 1970, as the filters take them; None is open."""
 
 
 @frozen
-class Ask:
+class PageRequest:
     """A page to ask for."""
 
     index: int
     """Counted from 0."""
 
-    bounds: Bounds | None = None
+    bounds: TimeWindow | None = None
     """The window to ask for in place of the caller's; None leaves the caller's own filters alone."""
 
 
 @define(eq=False, repr=False)
-class Reply:
+class PageResult:
     """What a machine needs to know of one page."""
 
     rows: Sequence[object]
@@ -66,14 +66,14 @@ class Reply:
     def __attrs_post_init__(self) -> None:
         self.count = len(self.rows if self.keys is None else self.keys)
 
-    def repeats(self, other: Reply) -> bool:
+    def repeats(self, other: PageResult) -> bool:
         """Tell whether two pages are the same, row for row."""
         if self.keys is None:
             return self.rows == other.rows
         return self.keys == other.keys
 
 
-class Machine(Protocol):
+class WalkStrategy(Protocol):
     """What the driver drives."""
 
     @property
@@ -87,25 +87,25 @@ class Machine(Protocol):
         ...
 
     @property
-    def bounds(self) -> Bounds | None:
+    def bounds(self) -> TimeWindow | None:
         """The window that was read, where it was frozen."""
         ...
 
-    def next(self) -> Ask | None:
+    def next_request(self) -> PageRequest | None:
         """Give a page to ask for now; None when a reply must come first, or when done."""
         ...
 
-    def feed(self, ask: Ask, reply: Reply) -> Sequence[int]:
+    def receive(self, ask: PageRequest, reply: PageResult) -> Sequence[int]:
         """Take a reply and give the positions of its new rows."""
         ...
 
-    def refuse(self, ask: Ask) -> bool:
+    def handle_missing_page(self, ask: PageRequest) -> bool:
         """Take a 400 or 404 for a page and say whether it is no error: the end of the list, or to be looked into."""
         ...
 
 
 @define(eq=False)
-class Seen:
+class SeenKeys:
     """The keys of delivered rows, hashed: some 60 to 140 bytes a row."""
 
     _keys: set[int] = field(factory=set, repr=False)
@@ -113,7 +113,7 @@ class Seen:
     def __len__(self) -> int:
         return len(self._keys)
 
-    def new(self, reply: Reply) -> Sequence[int]:
+    def new(self, reply: PageResult) -> Sequence[int]:
         """Return the positions of rows not seen before, and remember them."""
         keys, seen = reply.keys, self._keys
         if keys is None:
@@ -125,44 +125,44 @@ class Seen:
             if len(seen) - before == len(keys):
                 return range(len(keys))
             seen.difference_update(keys)
-        fresh: list[int] = []
+        new_rows: list[int] = []
         for position, key in enumerate(keys):
             if key not in seen:
                 seen.add(key)
-                fresh.append(position)
-        return fresh
+                new_rows.append(position)
+        return new_rows
 
 
 @define(eq=False, repr=False)
-class Extent:
+class ListExtent:
     """What is known of the size of a list: the stride, and whether there is more behind a page."""
 
     limit: int
-    stride: int = 0
+    page_size: int = 0
     """Rows of a full page, as the server really gives them."""
 
-    told: bool = False
+    server_clips: bool = False
     """Whether the server itself said that pages are smaller than what we ask for."""
 
     trusted: bool = True
     """Whether the total of items has not been contradicted."""
 
-    def learn(self, reply: Reply) -> None:
+    def learn(self, reply: PageResult) -> None:
         """Take the stride from the fullest page, or from a server that says that it clips.
 
         A told size equal to the limit proves nothing: it may be the limit itself, echoed by a server that clips.
         """
         size = reply.totals.size
-        self.told = size is not None and reply.count <= size < self.limit
-        self.stride = size if size is not None and self.told else max(self.stride, reply.count)
+        self.server_clips = size is not None and reply.count <= size < self.limit
+        self.page_size = size if size is not None and self.server_clips else max(self.page_size, reply.count)
 
-    def has_more(self, index: int, reply: Reply) -> bool:
+    def has_more(self, index: int, reply: PageResult) -> bool:
         """Tell whether to ask for the page after this one."""
         if not reply.count:
             return False
         total, pages = self.items(reply), reply.totals.pages
-        end = index * self.stride + reply.count
-        full = reply.count >= self.stride
+        end = index * self.page_size + reply.count
+        full = reply.count >= self.page_size
         if total is not None and end > total:
             self.trusted, total = False, None
         if total is not None:
@@ -170,69 +170,71 @@ class Extent:
             return end < total or (pages is not None and index + 1 < pages and full)
         if pages is not None:
             # A full last page that is smaller than what we asked for was clipped, and the pages counted without that.
-            return index + 1 < pages or (full and not self.told and reply.count < self.limit)
+            return index + 1 < pages or (full and not self.server_clips and reply.count < self.limit)
         return full
 
-    def promises(self, index: int, last: Reply) -> bool:
+    def promises(self, index: int, last: PageResult) -> bool:
         """Tell whether the totals of the page before say that there is this one."""
         total, pages = self.items(last), last.totals.pages
-        return (total is not None and index * self.stride < total) or (pages is not None and index < pages)
+        return (total is not None and index * self.page_size < total) or (pages is not None and index < pages)
 
-    def items(self, reply: Reply) -> int | None:
+    def items(self, reply: PageResult) -> int | None:
         """Give the total of items, if it can be believed."""
         return reply.totals.items if self.trusted else None
 
 
 @define(eq=False, repr=False)
-class LiveMachine:
+class LiveStrategy:
     """One page after another, newest rows included; see the module for what that guarantees."""
 
     limit: int
-    seen: Seen = field(factory=Seen)
+    seen: SeenKeys = field(factory=SeenKeys)
     guarantee: Guarantee = "live"
-    bounds: Bounds | None = field(default=None, init=False)
+    bounds: TimeWindow | None = field(default=None, init=False)
     done: bool = field(default=False, init=False)
-    _extent: Extent = field(init=False)
+    _extent: ListExtent = field(init=False)
     _asked: bool = field(default=False, init=False)
     _index: int = field(default=0, init=False)  # the page to ask for on the way forward
     _back: int | None = field(default=None, init=False)  # the page to ask for on the way back, if on it
-    _last: Reply | None = field(default=None, init=False)  # the reply before, on the way forward
+    _last: PageResult | None = field(default=None, init=False)  # the reply before, on the way forward
     _more: bool = field(default=True, init=False)
     _checking: bool = field(default=False, init=False)  # whether the way back is for `refuse`
-    _seam: tuple[int, int | None] = field(default=(0, None), init=False)  # pages to its left, and the total then
+    _page_boundary: tuple[int, int | None] = field(
+        default=(0, None), init=False
+    )  # pages to its left, and the total then
     _spared: int = field(default=0, init=False)  # re-reads left; see `_look_back`
 
     def __attrs_post_init__(self) -> None:
-        self._extent = Extent(self.limit)
+        self._extent = ListExtent(self.limit)
 
-    def next(self) -> Ask | None:
+    def next_request(self) -> PageRequest | None:
         """Give the next page, unless one is under way."""
         if self.done or self._asked:
             return None
         self._asked = True
-        return Ask(self._index if self._back is None else self._back)
+        return PageRequest(self._index if self._back is None else self._back)
 
-    def feed(self, ask: Ask, reply: Reply) -> Sequence[int]:
+    def receive(self, ask: PageRequest, reply: PageResult) -> Sequence[int]:
         """Take the reply to the page asked for.
 
         Raises:
             PaginationError: It is the page before, word for word.
         """
         self._asked = False
-        fresh: Sequence[int] = ()
+        new_rows: Sequence[int] = ()
         if self._back is None:
-            fresh = self._forward(ask.index, reply)
+            new_rows = self._forward(ask.index, reply)
         elif reply.keys is None:  # what has no identity would be delivered twice
             self._back = None
         else:
-            fresh = self.seen.new(reply)
+            new_rows = self.seen.new(reply)
             self._look_back(ask.index, reply)
         if self._checking:
             self._back, self._more = None, False
         self.done = not self._more and self._back is None
-        return fresh
+        return new_rows
 
-    def refuse(self, ask: Ask) -> bool:
+    def handle_missing_page(self, ask: PageRequest) -> bool:
         """Take a refused page as the end, unless the list itself is gone.
 
         A page that the total promised is doubtful: the page before is asked for again. If that one is refused too,
@@ -250,31 +252,31 @@ class LiveMachine:
         self.done = not self._more and self._back is None
         return True
 
-    def _forward(self, index: int, reply: Reply) -> Sequence[int]:
+    def _forward(self, index: int, reply: PageResult) -> Sequence[int]:
         last = self._last
-        if last is not None and reply.count and reply.repeats(last) and not pushed(last, reply):
+        if last is not None and reply.count and reply.repeats(last) and not shifted_by_inserts(last, reply):
             raise PaginationError(
                 f"The server answered page {index + 1} of the list with the page before, word for word: "
                 "it seems to ignore the page number"
             )
         self._extent.learn(reply)
-        fresh = self.seen.new(reply)
+        new_rows = self.seen.new(reply)
         self._more = self._extent.has_more(index, reply)
         self._index = index + 1
         # What honest totals can need; totals that jump at random must not read the list over and over.
-        self._spared += 2 if last else 2 + -(-(self._extent.items(reply) or 0) // max(1, self._extent.stride))
+        self._spared += 2 if last else 2 + -(-(self._extent.items(reply) or 0) // max(1, self._extent.page_size))
         if last is not None and reply.keys is not None:
-            self._seam = (index, self._extent.items(last))
+            self._page_boundary = (index, self._extent.items(last))
             self._look_back(index, reply)
         self._last = reply
-        return fresh
+        return new_rows
 
-    def _look_back(self, index: int, reply: Reply) -> None:
+    def _look_back(self, index: int, reply: PageResult) -> None:
         """After page `index`, decide whether the page to its left must be read again."""
-        pages, before = self._seam
+        pages, before = self._page_boundary
         now = self._extent.items(reply)
         fell = 0 if before is None or now is None else before - now
-        leftmost = max(0, pages - -(-fell // max(1, self._extent.stride))) if fell > 0 else pages
+        leftmost = max(0, pages - -(-fell // max(1, self._extent.page_size))) if fell > 0 else pages
         if index > leftmost and self._spared > 0:
             self._spared -= 1
             self._back = index - 1
@@ -282,7 +284,7 @@ class LiveMachine:
             self._back = None
 
 
-def pushed(last: Reply, reply: Reply) -> bool:
+def shifted_by_inserts(last: PageResult, reply: PageResult) -> bool:
     """Tell whether a page may repeat because a whole page of rows arrived before it."""
     before, after = last.totals.items, reply.totals.items
     return before is not None and after is not None and after - before >= reply.count

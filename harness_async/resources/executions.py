@@ -22,7 +22,7 @@ from harness_async.bulk.checkpoint import CheckpointPlan, Identity
 from harness_async.bulk.models import Progress, ProjectRef, Projects, check_projects
 from harness_async.bulk.run import BulkRun, check_on_error
 from harness_async.bulk.sync import Rows, SyncPager, SyncRun, SyncState
-from harness_async.bulk.workers import Job, OnError
+from harness_async.bulk.workers import BulkSpec, OnError
 from harness_async.errors import (
     Attempt,
     AuthenticationError,
@@ -36,17 +36,17 @@ from harness_async.errors import (
 from harness_async.http.protocol import (
     Endpoint,
     QueryValue,
+    as_str_tuple,
     check_identifier,
+    check_int,
     check_seconds,
     check_text,
-    check_whole,
     from_milliseconds,
-    milliseconds,
-    texts,
+    to_milliseconds,
 )
 from harness_async.http.session import Session
-from harness_async.pagination.pager import Consistency, Listing, ListPager, ListPlan, Pager, check_consistency
-from harness_async.pagination.strategy import Bounds
+from harness_async.pagination.pager import Consistency, Listing, ListPager, ListSpec, Pager, check_consistency
+from harness_async.pagination.strategy import TimeWindow
 from harness_async.resources.projects import ProjectsAPI
 from harness_async.serialization.converters import OpenEnum
 
@@ -113,10 +113,10 @@ def make_params(
     end_time: Time | None,
 ) -> dict[str, QueryValue]:
     """Make the query of a list, checking each filter."""
-    start, end = milliseconds("start_time", start_time), milliseconds("end_time", end_time)
+    start, end = to_milliseconds("start_time", start_time), to_milliseconds("end_time", end_time)
     if start is not None and end is not None and start > end:
         raise ValueError("start_time must not be later than end_time")
-    words = texts("status", status)
+    words = as_str_tuple("status", status)
     for word in words or ():
         if not word or "," in word:
             raise ValueError(f"a status must not be empty and cannot have a comma, as {word!r} has")
@@ -130,7 +130,7 @@ def make_params(
     }
 
 
-def window_of(params: dict[str, QueryValue]) -> Bounds:
+def window_of(params: dict[str, QueryValue]) -> TimeWindow:
     """Give the window of time filters that `make_params` has checked."""
     start, end = params["start_time"], params["end_time"]
     return (start if isinstance(start, int) else None, end if isinstance(end, int) else None)
@@ -215,12 +215,12 @@ class ExecutionsAPI:
     ) -> ListPager[Execution]:
         source = self._session.source(_LIST, Execution, params, fast=True, org=ref.org, project=ref.project)
         return ListPager(
-            ListPlan(
+            ListSpec(
                 source=source,
                 hashes=hash_keys,
                 created=attrgetter("created"),
                 window=window_of(params),
-                churns=params["status"] is not None,
+                volatile=params["status"] is not None,
                 limit=limit,
                 prefetch=prefetch,
                 consistency=consistency,
@@ -383,7 +383,7 @@ class ExecutionsAPI:
             end_time=end_time,
         )
         check_consistency(consistency)
-        job = self._job(
+        spec = self._spec(
             lambda ref, end: self._list(
                 ref, params if end is None else {**params, "end_time": end}, consistency=consistency
             ),
@@ -394,8 +394,8 @@ class ExecutionsAPI:
         )
         return BulkRun(
             evolve(
-                job,
-                max_requests=None if max_requests is None else check_whole("max_requests", max_requests, 0),
+                spec,
+                max_requests=None if max_requests is None else check_int("max_requests", max_requests, 0),
                 checkpoint=None if checkpoint is None else self._plan(Path(checkpoint), params, consistency),
             )
         )
@@ -442,7 +442,7 @@ class ExecutionsAPI:
         before = SyncState(owner=owner) if state is None else state
         if before.owner != owner:
             raise ValueError(f"the state belongs to {before.owner}, not to {owner}: host, account or filters differ")
-        first = milliseconds("start_time", start_time)
+        first = to_milliseconds("start_time", start_time)
 
         def open_list(ref: ProjectRef, start: int | None) -> ListPager[Execution]:
             filters = {"workspace": workspace, "pipeline_name": pipeline_name, "start_time": start, "end_time": None}
@@ -456,16 +456,16 @@ class ExecutionsAPI:
             is_finished=lambda row: row.status in FINISHED,
             overlap=int(overlap * 1000),
         )
-        job = self._job(
+        spec = self._spec(
             lambda ref, _end: SyncPager(rows, ref, before.projects.get(ref), first),
             projects,
             concurrency=concurrency,
             on_error=on_error,
             on_progress=on_progress,
         )
-        return SyncRun(job, before, owner, whole=projects is None)
+        return SyncRun(spec, before, owner, whole=projects is None)
 
-    def _job(
+    def _spec(
         self,
         open_list: Callable[[ProjectRef, int | None], Listing[Execution]],
         projects: Projects | None,
@@ -473,16 +473,16 @@ class ExecutionsAPI:
         concurrency: int,
         on_error: OnError,
         on_progress: Callable[[Progress], None] | None,
-    ) -> Job[Execution]:
+    ) -> BulkSpec[Execution]:
         """Make the job of reading a list of each project, with what all runs have in common."""
         unlisted: dict[str, HarnessError] = {}
         sender = self._session.sender
-        return Job(
+        return BulkSpec(
             open_list=open_list,
             projects=self._discover(unlisted) if projects is None else check_projects(projects),
             bottleneck=sender.bottleneck,
             rate=sender.rate,
-            concurrency=check_whole("concurrency", concurrency, 1),
+            concurrency=check_int("concurrency", concurrency, 1),
             max_in_flight=sender.max_in_flight,
             on_error=check_on_error(on_error),
             on_progress=on_progress,

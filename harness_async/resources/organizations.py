@@ -11,14 +11,14 @@ from attrs import field, frozen
 
 from harness_async.http.protocol import (
     Endpoint,
+    as_str_tuple,
     check_identifier,
     check_order,
     check_text,
     from_milliseconds,
-    texts,
 )
 from harness_async.http.session import Session
-from harness_async.pagination.pager import ListPager, ListPlan, Pager, hashes_by
+from harness_async.pagination.pager import ListPager, ListSpec, Pager, hashes_by
 from harness_async.serialization.converters import register_wrapped
 
 _LIST = Endpoint("GET", "/v1/orgs", first_page=0)
@@ -93,13 +93,13 @@ class OrganizationsAPI:
             limit: Page size, 1 to 100.
         """
         params = {
-            "org": texts("org", org),
+            "org": as_str_tuple("org", org),
             "search_term": search_term,
             "sort": sort,
             "order": check_order(order),
         }
         source = self._session.source(_LIST, Organization, params)
-        return ListPager(ListPlan(source=source, hashes=hashes_by(attrgetter("identifier")), limit=limit))
+        return ListPager(ListSpec(source=source, hashes=hashes_by(attrgetter("identifier")), limit=limit))
 
     async def get(self, org: str) -> Organization:
         """Fetch one organization; `NotFoundError` if there is none of that identifier."""

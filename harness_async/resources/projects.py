@@ -10,10 +10,10 @@ from attrs import evolve, field, frozen
 
 from harness_async.bulk.models import ProjectRef
 from harness_async.errors import HarnessError, NotFoundError
-from harness_async.http.protocol import Endpoint, QueryValue, check_order, from_milliseconds, texts
+from harness_async.http.protocol import Endpoint, QueryValue, as_str_tuple, check_order, from_milliseconds
 from harness_async.http.session import Session
 from harness_async.pagination.chained import ChainPager
-from harness_async.pagination.pager import ListPager, ListPlan, Pager, hashes_by
+from harness_async.pagination.pager import ListPager, ListSpec, Pager, hashes_by
 from harness_async.resources.organizations import OrganizationsAPI, make_body
 from harness_async.serialization.converters import register_wrapped
 
@@ -105,7 +105,7 @@ class ProjectsAPI:
         return self._list(
             org,
             {
-                "project": texts("project", project),
+                "project": as_str_tuple("project", project),
                 "has_module": has_module,
                 "module_type": module_type,
                 "search_term": search_term,
@@ -118,7 +118,7 @@ class ProjectsAPI:
     def _list(self, org: str, params: Mapping[str, QueryValue], limit: int = 100, prefetch: int = 0) -> Pager[Project]:
         source = self._session.source(_LIST, Project, params, finish=_placed(org), org=org)
         hashes = hashes_by(attrgetter("identifier"))
-        return ListPager(ListPlan(source=source, hashes=hashes, limit=limit, prefetch=prefetch))
+        return ListPager(ListSpec(source=source, hashes=hashes, limit=limit, prefetch=prefetch))
 
     def list_all(self, *, orgs: Sequence[str] | None = None) -> Pager[Project]:
         """List the projects of every organization, or of these, one organization after the other.
@@ -130,7 +130,7 @@ class ProjectsAPI:
 
     def walk_all(self, orgs: Sequence[str] | None, skip: Callable[[str, HarnessError], bool]) -> Pager[Project]:
         """List the projects of every organization, leaving out those whose failure `skip` accepts."""
-        names = texts("orgs", orgs)
+        names = as_str_tuple("orgs", orgs)
         if names is not None:
             return ChainPager(names, lambda org: self._list(org, {}, prefetch=1), skip)
         return ChainPager(

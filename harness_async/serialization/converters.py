@@ -123,7 +123,7 @@ def _structure_float(value: object, _: object) -> float:
     raise TypeError(f"expected a number, not {_json_name(value)}")
 
 
-OWN_HOOKS: Mapping[type, Hook] = {
+STRICT_HOOKS: Mapping[type, Hook] = {
     str: _strict(str, "a text"),
     int: _strict(int, "a whole number"),
     bool: _strict(bool, "true or false"),
@@ -165,7 +165,7 @@ def _make_array_hook(cls: Any, converter: cattrs.Converter) -> Any:
 
 def _make_converter(*, detailed: bool) -> cattrs.Converter:
     converter = cattrs.Converter(detailed_validation=detailed)
-    for kind, hook in OWN_HOOKS.items():
+    for kind, hook in STRICT_HOOKS.items():
         converter.register_structure_hook(kind, hook)
     converter.register_structure_hook_factory(_is_array, lambda cls: _make_array_hook(cls, converter))
     converter.register_structure_hook_factory(attrs.has, lambda cls: _make_class_hook(cls, converter))
@@ -215,7 +215,7 @@ def structure(value: object, cls: type[T]) -> T:
     try:
         return converter.structure(value, cls)
     except Exception as error:
-        raise _explain(value, cls, error) from error
+        raise locate_error(value, cls, error) from error
 
 
 def structure_rows(value: object, cls: type[T]) -> list[T]:
@@ -237,10 +237,10 @@ def structure_rows(value: object, cls: type[T]) -> list[T]:
     try:
         return converter.structure(value, list[cls])  # type: ignore[valid-type]
     except Exception as error:
-        raise _explain(value, list[cls], error) from error  # type: ignore[valid-type]
+        raise locate_error(value, list[cls], error) from error  # type: ignore[valid-type]
 
 
-def _explain(value: object, cls: Any, error: Exception) -> DecodeError:
+def locate_error(value: object, cls: Any, error: Exception) -> DecodeError:
     """Structure once more with the converter that keeps track of where it is."""
     try:
         _explainer.structure(value, cls)

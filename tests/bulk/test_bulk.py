@@ -68,7 +68,7 @@ async def take(run: BulkRun[Execution]) -> Counter[tuple[str, str, str, str]]:
         return Counter([row.key async for row in run])
 
 
-def crew() -> list[asyncio.Task[object]]:
+def pool() -> list[asyncio.Task[object]]:
     """Tasks of bulk runs that are still there."""
     return [task for task in asyncio.all_tasks() if "BulkRun" in repr(task) or "PageWalk" in repr(task)]
 
@@ -236,7 +236,7 @@ async def test_a_refused_key_ends_the_run_with_the_report(fake: FakeHarness) -> 
     statuses = Counter(outcome.status for outcome in caught.value.report.outcomes.values())
     assert statuses["complete"] > 0
     assert statuses["pending"] > 0
-    assert not crew()
+    assert not pool()
 
 
 async def test_a_wrong_key_fails_at_the_first_request(fake: FakeHarness) -> None:
@@ -255,7 +255,7 @@ async def test_on_error_raise_ends_the_run_at_the_first_failure(client: HarnessC
     with pytest.raises(PermissionDeniedError) as caught:
         await take(run)
     assert caught.value.report is not None
-    assert not crew()
+    assert not pool()
 
 
 async def test_an_organization_that_cannot_be_listed_is_told_and_ends_nothing(
@@ -293,7 +293,7 @@ async def test_an_iterable_that_raises_ends_the_run(client: HarnessClient, fake:
         await take(client.executions.bulk(broken()))
     with pytest.raises(TypeError, match="a project is"):
         await take(client.executions.bulk(iter([42])))  # type: ignore[arg-type]
-    assert not crew()
+    assert not pool()
 
 
 @pytest.mark.parametrize(
@@ -332,7 +332,7 @@ async def test_twenty_projects_refused_alike_end_the_run(client: HarnessClient, 
         await take(run)
     assert caught.value.report is not None
     assert 20 <= len(fake.requests) <= 20 + 4
-    assert not crew()
+    assert not pool()
 
 
 @pytest.mark.parametrize("good", [0, 10, 19])
@@ -404,7 +404,7 @@ async def test_leaving_early_leaves_nothing_behind(client: HarnessClient, fake: 
         task.cancel()
     result = (await asyncio.gather(task, return_exceptions=True))[0]
     assert type(result) is {"raise": ZeroDivisionError, "cancel": asyncio.CancelledError}.get(how, type(None))
-    assert not crew()
+    assert not pool()
     asked = len(fake.requests)
     await asyncio.sleep(0.01)
     assert len(fake.requests) == asked
@@ -449,14 +449,14 @@ async def test_the_report_of_an_unfinished_run_says_so(client: HarnessClient) ->
 
 async def test_progress_ends_at_the_whole(client: HarnessClient, fake: FakeHarness) -> None:
     """The last call tells all projects done, and what is told never goes back."""
-    told: list[Progress] = []
-    run = client.executions.bulk(on_progress=told.append)
+    reported: list[Progress] = []
+    run = client.executions.bulk(on_progress=reported.append)
     await take(run)
-    last = told[-1]
+    last = reported[-1]
     assert (last.projects_done, last.projects_total, last.rows) == (40, 40, 2000)
     assert last.requests == len(fake.requests)
     assert last.eta == 0.0
-    assert [step.rows for step in told] == sorted(step.rows for step in told)
+    assert [step.rows for step in reported] == sorted(step.rows for step in reported)
     assert run.progress == last
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from harness_async import CheckpointError, Execution, HarnessClient, HarnessError, ProjectOutcome, ProjectRef
-from harness_async.bulk.checkpoint import Checkpoint, Identity, begun
+from harness_async.bulk.checkpoint import Checkpoint, Identity, started_at
 from harness_async.bulk.run import BulkRun
 from harness_async.testing import FakeHarness, Status
 
@@ -64,7 +64,7 @@ def test_a_checkpoint_remembers_what_was_finished(tmp_path: Path) -> None:
         assert again.end == 42
         assert again.finished == {one.project: one for one in (outcome("web"), outcome("app", 7))}
         assert again.extra == {"length": 20}
-    assert begun(path) is not None
+    assert started_at(path) is not None
 
 
 @pytest.mark.parametrize("cut", range(1, 60, 7))
@@ -83,7 +83,7 @@ def test_a_torn_last_line_is_cut_off(tmp_path: Path, cut: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("other", "told"),
+    ("other", "reported"),
     [
         (Identity(host="http://x", account="a", filters="f"), "host 'http://h', not 'http://x'"),
         (Identity(host="http://h", account="b", filters="f"), "account 'a', not 'b'"),
@@ -91,16 +91,16 @@ def test_a_torn_last_line_is_cut_off(tmp_path: Path, cut: int) -> None:
     ],
     ids=["host", "account", "filters"],
 )
-def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, other: Identity, told: str) -> None:
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, other: Identity, reported: str) -> None:
     """Going on with another host, account or other filters is an error that says what differs."""
     path = tmp_path / "run"
     Checkpoint.open(path, IDENTITY, None).close()
-    with pytest.raises(CheckpointError, match=told):
+    with pytest.raises(CheckpointError, match=reported):
         Checkpoint.open(path, other, None)
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "reported"),
     [
         (b"not json\n", "Line 1 .* not JSON"),
         (b"[]\n", "no JSON object"),
@@ -109,11 +109,11 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, other: Identity,
         (b'{"harness_async": "checkpoint", "version": 1}\n', "host None"),
     ],
 )
-def test_a_file_that_is_no_checkpoint_is_refused_and_left_alone(tmp_path: Path, content: bytes, told: str) -> None:
+def test_a_file_that_is_no_checkpoint_is_refused_and_left_alone(tmp_path: Path, content: bytes, reported: str) -> None:
     """A file of something else, or of a newer version, is neither taken nor changed."""
     path = tmp_path / "run"
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=told):
+    with pytest.raises(CheckpointError, match=reported):
         Checkpoint.open(path, IDENTITY, None)
     assert path.read_bytes() == content
 
@@ -142,7 +142,7 @@ def test_a_path_that_cannot_be_opened_is_a_checkpoint_error(tmp_path: Path) -> N
     """A directory, or a path without one, is refused with the reason."""
     with pytest.raises(CheckpointError, match="Cannot open"):
         Checkpoint.open(tmp_path, IDENTITY, None)
-    assert begun(tmp_path / "nothing") is None
+    assert started_at(tmp_path / "nothing") is None
 
 
 # -- runs ----------------------------------------------------------------------------------------------------------
@@ -276,13 +276,13 @@ async def test_rows_are_made_durable_before_their_project_is_finished(
     calls: list[str] = []
     run = client.executions.bulk(checkpoint=path)
 
-    def commit(done: ProjectOutcome) -> Mapping[str, Any]:
+    def on_project_complete(done: ProjectOutcome) -> Mapping[str, Any]:
         assert seen[str(done.project)] == done.rows
         assert str(done.project) not in path.read_text()
         calls.append(str(done.project))
         return {"calls": len(calls)}
 
-    run.commit = commit
+    run.on_project_complete = on_project_complete
     async with run:
         assert run.resumed == {}
         async for row in run:

@@ -13,11 +13,11 @@ import pytest
 from attrs import define, field, frozen
 
 from harness_async import BudgetError, BulkRun, HarnessError, Plan, Progress, ProjectRef, RateLimit, RatePacer
-from harness_async.bulk.workers import MOST_AHEAD, Job
+from harness_async.bulk.workers import MAX_PREFETCH, BulkSpec
 from harness_async.errors import ErrorDetails, NotFoundError, PermissionDeniedError, ServerError
 from harness_async.http.protocol import ServerClock, Totals
-from harness_async.pagination.pager import Consistency, Fetched, ListPager, ListPlan, hashes_by
-from harness_async.pagination.strategy import Bounds
+from harness_async.pagination.pager import Consistency, FetchedPage, ListPager, ListSpec, hashes_by
+from harness_async.pagination.strategy import TimeWindow
 from tests.support import virtual
 
 NOW = 1_000_000_000
@@ -63,12 +63,12 @@ class World:
     def _forget(self) -> None:
         self.alive -= 1
 
-    def job(self, consistency: Consistency = "live", **options: Any) -> Job[Row]:
+    def spec(self, consistency: Consistency = "live", **options: Any) -> BulkSpec[Row]:
         """Make the job of reading all projects, each page of 10 rows."""
 
         def open_list(ref: ProjectRef, _end: int | None) -> ListPager[Row]:
             return ListPager(
-                ListPlan(
+                ListSpec(
                     source=Source(self, ref.project),
                     hashes=hashes_by(lambda row: (row.project, row.number)),
                     created=lambda row: NOW - 1000 * row.number,
@@ -78,7 +78,7 @@ class World:
             )
 
         refs = [ProjectRef("org", name) for name in self.totals]
-        return Job(
+        return BulkSpec(
             **{
                 "open_list": open_list,
                 "projects": refs,
@@ -103,7 +103,7 @@ class Source:
     first_page: int = 1
     clock: ServerClock = field(factory=ServerClock)
 
-    async def fetch(self, number: int, limit: int, bounds: Bounds | None = None) -> Fetched[Row]:
+    async def fetch(self, number: int, limit: int, bounds: TimeWindow | None = None) -> FetchedPage[Row]:
         """Answer after a while; bounds that a walk moves to older rows are honoured."""
         world = self.world
         slot = await world.pacer.acquire()
@@ -116,7 +116,7 @@ class Source:
         numbers = [each for each in range(world.totals[self.project]) if end is None or NOW - 1000 * each <= end]
         rows = Rows(Row(self.project, each) for each in numbers[(number - 1) * limit : number * limit])
         world.watch(rows)
-        return Fetched(items=rows, totals=Totals(items=len(numbers), pages=None, size=limit))
+        return FetchedPage(items=rows, totals=Totals(items=len(numbers), pages=None, size=limit))
 
 
 def served(world: World) -> Counter[Row]:
@@ -151,7 +151,7 @@ MIXED = {"big": 173, "empty": 0, "one": 1, "full": 10, **{f"small{number}": numb
 def test_a_run_takes_exactly_the_requests_that_the_pages_need(consistency: Consistency, concurrency: int) -> None:
     """When nothing moves and nothing fails: one request a page, one for an empty project, each row once."""
     world = World(MIXED)
-    run = BulkRun(world.job(consistency, concurrency=concurrency))
+    run = BulkRun(world.spec(consistency, concurrency=concurrency))
     assert virtual.run(take(run, world)) == served(world)
     assert len(world.log) == world.least() == run.report.requests
 
@@ -163,7 +163,7 @@ def test_the_same_seed_gives_the_same_requests_at_the_same_times() -> None:
         world = World(MIXED, seed=seed, pacer=RatePacer(RateLimit(400)))
         world.failing["small7"] = refusal()
         world.failing["small9"] = refusal(NotFoundError, 404)
-        run = BulkRun(world.job("checked", concurrency=8))
+        run = BulkRun(world.spec("checked", concurrency=8))
         assert sum(virtual.run(take(run, world, lambda: 0.003)).values()) == run.report.rows
         return world.log
 
@@ -174,7 +174,7 @@ def test_the_same_seed_gives_the_same_requests_at_the_same_times() -> None:
 @pytest.mark.parametrize("pause", [0.0, 0.01, 1.0, None], ids=["fast", "busy", "slow", "fitful"])
 @pytest.mark.parametrize(
     ("concurrency", "max_in_flight", "most"),
-    [(4, 4, 4), (1, 1, 1), (1, 32, MOST_AHEAD), (8, 4, 8), (4, 32, 4 * MOST_AHEAD)],
+    [(4, 4, 4), (1, 1, 1), (1, 32, MAX_PREFETCH), (8, 4, 8), (4, 32, 4 * MAX_PREFETCH)],
 )
 @pytest.mark.parametrize("consistency", ["live", "checked", "strict"])
 def test_pages_alive_are_bounded_for_any_consumer(
@@ -184,7 +184,7 @@ def test_pages_alive_are_bounded_for_any_consumer(
     world = World(MIXED)
     rng = random.Random(3)
     rest = (lambda: 5.0 * (rng.random() < 0.02)) if pause is None else lambda: pause or 0.0
-    run = BulkRun(world.job(consistency, concurrency=concurrency, max_in_flight=max_in_flight))
+    run = BulkRun(world.spec(consistency, concurrency=concurrency, max_in_flight=max_in_flight))
     assert virtual.run(take(run, world, rest)) == served(world)
     assert 0 < world.most_alive <= most
 
@@ -193,7 +193,7 @@ def test_small_projects_do_not_wait_for_huge_ones() -> None:
     """Ten huge projects queued first take one page at a time while others are there, and all places when alone."""
     totals = {**{f"huge{number}": 500 for number in range(10)}, **{f"small{number}": 5 for number in range(190)}}
     world = World(totals, pacer=RatePacer(RateLimit(1000)))
-    virtual.run(take(BulkRun(world.job()), world))
+    virtual.run(take(BulkRun(world.spec()), world))
     assert len(world.log) == 690
     ended, start = world.log[-1][0], world.log[0][0]
     last_small = max(time for time, project, _ in world.log if project.startswith("small"))
@@ -205,7 +205,7 @@ def test_a_huge_project_that_comes_last_is_read_at_the_pace() -> None:
     """Fifty pages left alone at the end are asked for eight at a time, not one after the other."""
     totals = {**{f"small{number}": 5 for number in range(190)}, "huge": 500}
     world = World(totals, pacer=RatePacer(RateLimit(1000)))
-    virtual.run(take(BulkRun(world.job("checked")), world))
+    virtual.run(take(BulkRun(world.spec("checked")), world))
     assert world.log[-1][0] - world.log[0][0] < 1.15 * 240 / (1000 / 60.25)
 
 
@@ -217,7 +217,7 @@ def test_a_huge_project_that_comes_last_is_read_at_the_pace() -> None:
 def test_a_plan_tells_what_the_run_then_takes(consistency: Consistency, where: str) -> None:
     """One request a project makes the plan; the run asks for none of those pages again and keeps to it."""
     world = World(MIXED, pacer=RatePacer(RateLimit(400)))
-    run = BulkRun(world.job(consistency))
+    run = BulkRun(world.spec(consistency))
 
     async def main() -> tuple[Plan, Counter[Row]]:
         if where == "before":
@@ -247,7 +247,7 @@ def test_a_plan_tells_what_the_run_then_takes(consistency: Consistency, where: s
 def test_a_live_list_of_many_pages_is_asked_for_its_first_page_anew() -> None:
     """What nothing freezes may have moved since the plan: only lists of one page are kept, and the plan says so."""
     world = World({"one": 7, "many": 35})
-    run = BulkRun(world.job("live"))
+    run = BulkRun(world.spec("live"))
 
     async def main() -> Plan:
         plan = await run.plan()
@@ -262,7 +262,7 @@ def test_a_live_list_of_many_pages_is_asked_for_its_first_page_anew() -> None:
 def test_a_plan_counts_what_fails_and_the_run_does_not_ask_again() -> None:
     """A project that is refused at the plan has its outcome; its error is not fetched twice."""
     world = World({"a": 5, "b": 25, "c": 0}, failing={"b": refusal()})
-    run = BulkRun(world.job("checked"))
+    run = BulkRun(world.spec("checked"))
 
     async def main() -> Plan:
         plan = await run.plan()
@@ -283,7 +283,7 @@ def test_twenty_projects_refused_alike_end_a_plan_too() -> None:
     """The plan gives up as the run would, and so does the run after it."""
     names = [f"p{number}" for number in range(60)]
     world = World(dict.fromkeys(names, 1), failing=dict.fromkeys(names, refusal()))
-    run = BulkRun(world.job(concurrency=4))
+    run = BulkRun(world.spec(concurrency=4))
 
     async def main() -> None:
         with pytest.raises(PermissionDeniedError) as caught:
@@ -299,7 +299,7 @@ def test_twenty_projects_refused_alike_end_a_plan_too() -> None:
 def test_a_plan_that_was_cancelled_is_no_run() -> None:
     """A plan left unfinished leaves nothing under way, and no run that would silently miss projects."""
     world = World(MIXED)
-    run = BulkRun(world.job(concurrency=2))
+    run = BulkRun(world.spec(concurrency=2))
 
     async def main() -> None:
         with pytest.raises(TimeoutError):
@@ -318,7 +318,7 @@ def test_a_run_that_has_begun_cannot_be_planned() -> None:
     world = World({"a": 5})
 
     async def main() -> None:
-        async with BulkRun(world.job()) as run:
+        async with BulkRun(world.spec()) as run:
             await anext(run)
             with pytest.raises(RuntimeError, match="begun"):
                 await run.plan()
@@ -331,7 +331,7 @@ def test_a_run_that_has_begun_cannot_be_planned() -> None:
 def test_a_run_within_its_budget_goes_on(planned: bool, spare: int) -> None:
     """With as many requests as it takes, planned by the caller or not, a run delivers everything at no extra cost."""
     world = World(MIXED)
-    run = BulkRun(world.job("checked", max_requests=world.least() + spare))
+    run = BulkRun(world.spec("checked", max_requests=world.least() + spare))
 
     async def main() -> Counter[Row]:
         if planned:
@@ -348,7 +348,7 @@ def test_a_run_beyond_its_budget_is_refused(most: int, planned: bool) -> None:
     """A run that would take more delivers nothing, says what it takes, and asks for no more than shows it."""
     world = World(MIXED)
     assert world.least() == 81
-    run = BulkRun(world.job("checked", max_requests=most, concurrency=4))
+    run = BulkRun(world.spec("checked", max_requests=most, concurrency=4))
 
     async def main() -> BudgetError:
         with pytest.raises(BudgetError, match=f"more than max_requests={most}") as caught:
@@ -370,13 +370,13 @@ def test_a_run_beyond_its_budget_is_refused(most: int, planned: bool) -> None:
 
 def test_the_eta_is_right_when_there_is_a_plan() -> None:
     """With a plan and a limit the time that is left is known to a few percent, from the first row to the last."""
-    told: list[tuple[float, Progress]] = []
+    reported: list[tuple[float, Progress]] = []
     world = World({f"p{number}": 40 + number for number in range(60)}, pacer=RatePacer(RateLimit(400)))
 
     def tell(progress: Progress) -> None:
-        told.append((asyncio.get_running_loop().time(), progress))
+        reported.append((asyncio.get_running_loop().time(), progress))
 
-    run = BulkRun(world.job("checked", on_progress=tell))
+    run = BulkRun(world.spec("checked", on_progress=tell))
 
     async def main() -> float:
         await run.plan()
@@ -384,8 +384,8 @@ def test_the_eta_is_right_when_there_is_a_plan() -> None:
         return asyncio.get_running_loop().time()
 
     end = virtual.run(main())
-    assert any(0 < progress.projects_planned < 60 for _, progress in told)
-    running = [(time, progress.eta) for time, progress in told if progress.projects_planned == 60 and progress.rows]
+    assert any(0 < progress.projects_planned < 60 for _, progress in reported)
+    running = [(time, progress.eta) for time, progress in reported if progress.projects_planned == 60 and progress.rows]
     assert len(running) > 50
     for time, eta in running:
         assert eta is not None
@@ -395,7 +395,7 @@ def test_the_eta_is_right_when_there_is_a_plan() -> None:
 def test_the_eta_of_a_run_that_goes_on_does_not_count_what_was_done_before() -> None:
     """Without a plan the rest is estimated by what the projects of this run took, whatever was finished before it."""
     world = World({f"p{number}": 5 for number in range(100)}, pacer=RatePacer(RateLimit(400)))
-    run = BulkRun(world.job("checked"))
+    run = BulkRun(world.spec("checked"))
     etas: list[tuple[float, float]] = []
 
     async def main() -> float:
@@ -414,7 +414,7 @@ def test_the_eta_of_a_run_that_goes_on_does_not_count_what_was_done_before() -> 
 def test_failures_are_told_as_they_come() -> None:
     """Each failed project is added when its outcome is known, not at the end."""
     world = World({"a": 15, "b": 25, "c": 45}, failing={"a": refusal(), "b": refusal(ServerError, 503)})
-    run = BulkRun(world.job("checked", concurrency=1))
+    run = BulkRun(world.spec("checked", concurrency=1))
     seen: list[int] = []
 
     async def main() -> None:

@@ -18,6 +18,7 @@ from harness_async.http.protocol import (
     Endpoint,
     Headers,
     Totals,
+    as_str_tuple,
     build_query,
     check_identifier,
     check_limit,
@@ -28,12 +29,11 @@ from harness_async.http.protocol import (
     from_milliseconds,
     join_target,
     looks_like_html,
-    milliseconds,
     parse_date,
     parse_error,
     parse_retry_after,
     read_totals,
-    texts,
+    to_milliseconds,
 )
 from harness_async.resources.executions import ExecutionStatus
 
@@ -273,7 +273,7 @@ def test_joined_urls(base: str, path: str, query: str, expected: str) -> None:
 )
 def test_milliseconds(value: datetime | int | None, expected: int | None) -> None:
     """An aware datetime of any zone is whole milliseconds since 1970 UTC; an int stays what it is."""
-    assert milliseconds("start_time", value) == expected
+    assert to_milliseconds("start_time", value) == expected
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ def test_milliseconds(value: datetime | int | None, expected: int | None) -> Non
 def test_refused_times(value: Any, error: type[Exception]) -> None:
     """What could mean several moments, or none, is refused under its parameter's name."""
     with pytest.raises(error, match=r"^end_time "):
-        milliseconds("end_time", value)
+        to_milliseconds("end_time", value)
 
 
 @QUICK
@@ -299,12 +299,12 @@ def test_milliseconds_are_exact(value: int, zone: timezone) -> None:
     moment = from_milliseconds(value)
     assert moment is not None
     assert moment.utcoffset() == timedelta()
-    assert milliseconds("t", moment) == value
+    assert to_milliseconds("t", moment) == value
     try:
         elsewhere = moment.astimezone(zone)
     except OverflowError:  # at either end of the calendar some zones have no name for the moment
         return
-    assert milliseconds("t", elsewhere) == value
+    assert to_milliseconds("t", elsewhere) == value
 
 
 @QUICK
@@ -650,7 +650,7 @@ def test_refused_orders(order: object) -> None:
 )
 def test_texts(value: Any, expected: tuple[str, ...] | None) -> None:
     """One text or several are a tuple; None stays None."""
-    assert texts("org", value) == expected
+    assert as_str_tuple("org", value) == expected
 
 
 @pytest.mark.parametrize(
@@ -661,7 +661,7 @@ def test_texts(value: Any, expected: tuple[str, ...] | None) -> None:
 def test_refused_texts(value: Any, error: type[Exception]) -> None:
     """An empty filter could mean everything or nothing and is refused, as is what is no text."""
     with pytest.raises(error, match=r"^org "):
-        texts("org", value)
+        as_str_tuple("org", value)
 
 
 def test_check_text() -> None:

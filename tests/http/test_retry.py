@@ -117,7 +117,7 @@ def test_an_oversized_answer_is_final() -> None:
             assert action is RetryAction.FAIL
 
 
-@pytest.mark.parametrize("trouble", [FailureKind.LOST, FailureKind.CUT, FailureKind.NOT_JSON])
+@pytest.mark.parametrize("kind", [FailureKind.LOST, FailureKind.CUT, FailureKind.NOT_JSON])
 def test_the_endpoint_has_the_last_word_on_repeating(kind: FailureKind) -> None:
     """A GET that must not be repeated is not, and a POST that may be is."""
     failure = Failure(kind)
@@ -127,7 +127,7 @@ def test_the_endpoint_has_the_last_word_on_repeating(kind: FailureKind) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "chosen", "verdict"),
+    ("status", "chosen", "action"),
     [
         pytest.param(500, {503}, RetryAction.FAIL, id="server error left out"),
         pytest.param(503, {503}, RetryAction.RETRY, id="server error chosen"),
@@ -282,7 +282,7 @@ def test_accidents_do_not_use_up_the_doubts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "failure", "verdict"),
+    ("method", "failure", "action"),
     [
         pytest.param("GET", MISSING, RetryAction.FAIL, id="not found"),
         pytest.param("GET", Failure(FailureKind.HTML), RetryAction.FAIL, id="page"),

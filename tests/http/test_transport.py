@@ -313,7 +313,7 @@ REQUEST = Mock(spec=aiohttp.RequestInfo, real_url=URL("https://h.example/"))
 
 
 @pytest.mark.parametrize(
-    ("error", "trouble", "timed_out"),
+    ("error", "kind", "timed_out"),
     [
         pytest.param(
             aiohttp.ClientConnectorCertificateError(CONNECTION, ssl.CertificateError("self-signed")),

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import pytest
 
 from harness_async.http.protocol import Totals
-from harness_async.pagination.checked import CheckedMachine
+from harness_async.pagination.checked import CheckedStrategy
 from harness_async.pagination.pager import hashes_by
-from harness_async.pagination.seek import SeekMachine
-from harness_async.pagination.strategy import Ask, Bounds, Guarantee, LiveMachine, Reply
+from harness_async.pagination.seek import SeekStrategy
+from harness_async.pagination.strategy import Guarantee, LiveStrategy, PageRequest, PageResult, TimeWindow
 from tests.support.moving import NOW, MovingList, Order, Request, read
 
-WINDOW: Bounds = (0, 1000)
+WINDOW: TimeWindow = (0, 1000)
 
 
 def page(
@@ -24,32 +24,32 @@ def page(
     pages: int | None = None,
     size: int | None = None,
     times: Sequence[int] | None = None,
-) -> Reply:
+) -> PageResult:
     """Make a reply of rows with these keys, which are their times too unless others are given."""
-    return Reply(keys, keys, Totals(total, pages, size), keys if times is None else times)
+    return PageResult(keys, keys, Totals(total, pages, size), keys if times is None else times)
 
 
-def asks(machine: CheckedMachine, most: int = 100) -> list[Ask]:
+def asks(machine: CheckedStrategy, most: int = 100) -> list[PageRequest]:
     """Take all that a machine asks for now."""
-    taken: list[Ask] = []
-    while len(taken) < most and (ask := machine.next()) is not None:
+    taken: list[PageRequest] = []
+    while len(taken) < most and (ask := machine.next_request()) is not None:
         taken.append(ask)
     return taken
 
 
-def play(machine: CheckedMachine, script: Sequence[tuple[int, Reply | None]]) -> list[int]:
+def play(machine: CheckedStrategy, script: Sequence[tuple[int, PageResult | None]]) -> list[int]:
     """Answer pages in this order, None for a refusal, each asked for by then; give the keys that were new."""
-    open_: list[Ask] = []
+    open_: list[PageRequest] = []
     got: list[int] = []
     for index, reply in script:
         open_ += asks(machine)
         ask = next(ask for ask in open_ if ask.index == index)
         open_.remove(ask)
         if reply is None:
-            assert machine.refuse(ask)
+            assert machine.handle_missing_page(ask)
         else:
             keys = reply.keys or ()
-            got += [keys[position] for position in machine.feed(ask, reply)]
+            got += [keys[position] for position in machine.receive(ask, reply)]
     assert not open_
     return got
 
@@ -62,31 +62,31 @@ def play(machine: CheckedMachine, script: Sequence[tuple[int, Reply | None]]) ->
     [page([], 0), page([1], 1), page([1, 2, 3], 3), page([1, 2, 3], 3, pages=1, size=3), page([1, 2], 2, size=2)],
     ids=["empty", "one", "full", "full with all headers", "clipped"],
 )
-def test_one_page_is_one_atomic_read(first: Reply) -> None:
+def test_one_page_is_one_atomic_read(first: PageResult) -> None:
     """A list that fits its first page, by its total, is exact with one request."""
-    machine = CheckedMachine(3, WINDOW)
+    machine = CheckedStrategy(3, WINDOW)
     play(machine, [(0, first)])
     assert machine.done
-    assert machine.next() is None
+    assert machine.next_request() is None
     assert machine.guarantee == "exact"
     assert machine.bounds == WINDOW
 
 
 def test_equal_totals_and_as_many_rows_are_exact_in_any_order_of_replies() -> None:
     """All pages behind the first are asked for at once, answered in any order, and prove themselves."""
-    machine = CheckedMachine(2, WINDOW)
-    assert asks(machine) == [Ask(0, WINDOW)], "the first page goes alone"
-    machine.feed(Ask(0, WINDOW), page([9, 8], 7))
+    machine = CheckedStrategy(2, WINDOW)
+    assert asks(machine) == [PageRequest(0, WINDOW)], "the first page goes alone"
+    machine.receive(PageRequest(0, WINDOW), page([9, 8], 7))
     open_ = asks(machine)
-    assert open_ == [Ask(1, WINDOW), Ask(2, WINDOW), Ask(3, WINDOW)]
+    assert open_ == [PageRequest(1, WINDOW), PageRequest(2, WINDOW), PageRequest(3, WINDOW)]
     assert not machine.done
-    machine.feed(open_[2], page([3], 7))
-    machine.feed(open_[0], page([7, 6], 7))
+    machine.receive(open_[2], page([3], 7))
+    machine.receive(open_[0], page([7, 6], 7))
     assert not machine.done
-    machine.feed(open_[1], page([5, 4], 7))
+    machine.receive(open_[1], page([5, 4], 7))
     assert machine.done
     assert machine.guarantee == "exact"
-    assert machine.next() is None
+    assert machine.next_request() is None
 
 
 @pytest.mark.parametrize("rows", [0, 1, 99, 100, 101, 200, 1000])
@@ -96,7 +96,7 @@ def test_a_quiet_list_costs_no_request_too_many(rows: int, order: Order) -> None
     server = MovingList(order=order, limit=100)
     for number in range(rows):
         server.add(NOW - 1 - number)
-    machine = CheckedMachine(100, (None, NOW))
+    machine = CheckedStrategy(100, (None, NOW))
     assert len(read(server, machine)) == rows
     assert server.requests == max(1, -(-rows // 100))
     assert machine.guarantee == "exact"
@@ -108,7 +108,7 @@ def test_the_stride_is_what_the_server_gives(clip: int) -> None:
     server = MovingList(limit=100, clip=clip)
     for number in range(250):
         server.add(NOW - 1 - number)
-    machine = CheckedMachine(100, (None, NOW))
+    machine = CheckedStrategy(100, (None, NOW))
     assert len(read(server, machine)) == 250
     assert server.requests == -(-250 // clip)
     assert machine.guarantee == "exact"
@@ -119,12 +119,12 @@ def test_the_stride_is_what_the_server_gives(clip: int) -> None:
 
 def test_totals_that_fell_lead_to_a_pass_backwards() -> None:
     """A row that went away pulled another past us; the pages come once more, the last one first, one at a time."""
-    machine = CheckedMachine(2, WINDOW)
+    machine = CheckedStrategy(2, WINDOW)
     # 9 8 | 7 6 | 5 4; 9 goes away after the first page: 8 7 | 6 5 | 4, and nobody reads 7.
     got = play(machine, [(0, page([9, 8], 6)), (1, page([6, 5], 5)), (2, page([4], 5))])
     assert not machine.done
-    assert asks(machine) == [Ask(2, WINDOW)], "backwards, one request at a time"
-    machine.feed(Ask(2, WINDOW), page([4], 5))
+    assert asks(machine) == [PageRequest(2, WINDOW)], "backwards, one request at a time"
+    machine.receive(PageRequest(2, WINDOW), page([4], 5))
     got += play(machine, [(1, page([6, 5], 5)), (0, page([8, 7], 5))])
     assert got == [9, 8, 6, 5, 4, 7]
     assert machine.done
@@ -134,16 +134,16 @@ def test_totals_that_fell_lead_to_a_pass_backwards() -> None:
 
 def test_the_pass_backwards_begins_at_the_lowest_total() -> None:
     """Pages that have gone away altogether are not asked for again."""
-    machine = CheckedMachine(2, WINDOW)
+    machine = CheckedStrategy(2, WINDOW)
     play(machine, [(0, page([9, 8], 6)), (1, page([], 2)), (2, page([], 2))])
-    assert asks(machine) == [Ask(0, WINDOW)]
-    machine.feed(Ask(0, WINDOW), page([5, 4], 2))
+    assert asks(machine) == [PageRequest(0, WINDOW)]
+    machine.receive(PageRequest(0, WINDOW), page([5, 4], 2))
     assert machine.guarantee == "covered"
 
 
 def test_a_row_that_goes_away_between_count_and_rows_is_no_proof() -> None:
     """Fewer rows on the first page than its total says: the list is looked at again."""
-    machine = CheckedMachine(3, WINDOW)
+    machine = CheckedStrategy(3, WINDOW)
     got = play(machine, [(0, page([9, 8], 3)), (1, page([], 2)), (0, page([9, 8], 2))])
     assert got == [9, 8]
     assert machine.done
@@ -153,14 +153,14 @@ def test_a_row_that_goes_away_between_count_and_rows_is_no_proof() -> None:
 @pytest.mark.parametrize("size", [2, 3])
 def test_a_short_first_page_of_a_server_that_clips_is_looked_into(size: int) -> None:
     """A first page short of its total, and no other page to ask for, is no end and no standstill."""
-    machine = CheckedMachine(5, WINDOW)
+    machine = CheckedStrategy(5, WINDOW)
     assert play(machine, [(0, page([9], 2, size=size))]) == [9]
-    assert machine.done or machine.next() is not None
+    assert machine.done or machine.next_request() is not None
 
 
 # -- seek ----------------------------------------------------------------------------------------------------------
 
-SIX: list[tuple[int, Reply | None]] = [(0, page([9, 8], 6)), (1, page([7, 6], 6))]
+SIX: list[tuple[int, PageResult | None]] = [(0, page([9, 8], 6)), (1, page([7, 6], 6))]
 
 
 @pytest.mark.parametrize(
@@ -186,34 +186,34 @@ SIX: list[tuple[int, Reply | None]] = [(0, page([9, 8], 6)), (1, page([7, 6], 6)
         "none of those told", "a page refused", "a page refused on the way back",
     ],
 )  # fmt: skip
-def test_what_cannot_be_proved_is_sought(script: list[tuple[int, Reply | None]]) -> None:
+def test_what_cannot_be_proved_is_sought(script: list[tuple[int, PageResult | None]]) -> None:
     """Where totals or rows contradict a frozen list, the window is read once more without counting."""
-    machine = CheckedMachine(2, WINDOW)
+    machine = CheckedStrategy(2, WINDOW)
     play(machine, script)
-    assert isinstance(machine._heir, SeekMachine)
+    assert isinstance(machine._delegate, SeekStrategy)
     assert machine.guarantee == "seek"
     assert machine.bounds == WINDOW
 
 
 def test_a_total_that_rose_calls_off_the_pages_not_yet_asked_for() -> None:
     """No further page of a pass that can prove nothing is paid for; seeking waits for those under way."""
-    machine = CheckedMachine(2, WINDOW)
-    machine.feed(machine.next() or Ask(9), page([9, 8], 20))
+    machine = CheckedStrategy(2, WINDOW)
+    machine.receive(machine.next_request() or PageRequest(9), page([9, 8], 20))
     one, two = asks(machine, 2)
-    machine.feed(one, page([7, 6], 21))
-    assert machine.next() is None
-    machine.feed(two, page([5, 4], 21))
-    assert machine.next() == Ask(0, WINDOW)
+    machine.receive(one, page([7, 6], 21))
+    assert machine.next_request() is None
+    machine.receive(two, page([5, 4], 21))
+    assert machine.next_request() == PageRequest(0, WINDOW)
 
 
 def test_a_total_beyond_all_bounds_costs_no_memory() -> None:
     """A server that tells an absurd total makes checked neither run out of memory nor ask for pages without end."""
-    machine = CheckedMachine(2, WINDOW)
-    machine.feed(machine.next() or Ask(9), page([9, 8], 10**18 - 1))
+    machine = CheckedStrategy(2, WINDOW)
+    machine.receive(machine.next_request() or PageRequest(9), page([9, 8], 10**18 - 1))
     asked = 1
-    while machine._heir is None and (ask := machine.next()) is not None:
+    while machine._delegate is None and (ask := machine.next_request()) is not None:
         asked += 1
-        machine.feed(ask, page([], 10**18 - 1))
+        machine.receive(ask, page([], 10**18 - 1))
         assert asked < 10
     assert machine.guarantee == "seek"
 
@@ -221,24 +221,24 @@ def test_a_total_beyond_all_bounds_costs_no_memory() -> None:
 @pytest.mark.parametrize("past_end", ["refused", "empty, and the total falls"])
 def test_an_absurd_total_makes_no_walk_endless(past_end: str) -> None:
     """Behind the end no page is asked for, forwards or backwards, however many the totals promise."""
-    machine = CheckedMachine(2, WINDOW)
+    machine = CheckedStrategy(2, WINDOW)
     rows = {0: [9, 8], 1: [7]}
     asked = 0
-    while (ask := machine.next()) is not None:
+    while (ask := machine.next_request()) is not None:
         asked += 1
         assert asked < 20
         total = 10**15 - (asked if past_end != "refused" else 0)
         if ask.index in rows or past_end != "refused":
-            machine.feed(ask, page(rows.get(ask.index, []), total))
+            machine.receive(ask, page(rows.get(ask.index, []), total))
         else:
-            assert machine.refuse(ask)
+            assert machine.handle_missing_page(ask)
     assert machine.done
     assert machine.guarantee in {"seek", "best_effort"}
 
 
 def test_seeking_delivers_only_what_did_not_come_before() -> None:
     """Rows that the passes delivered stay delivered."""
-    machine = CheckedMachine(12, WINDOW)
+    machine = CheckedStrategy(12, WINDOW)
     rows = list(range(40, 0, -1))
     got = play(machine, [(0, page(rows[:12], 24)), (1, page(rows[12:24], 25))])
     got += play(machine, [(0, page(rows[:12], 25)), (0, page(rows[11:23], 14)), (0, page(rows[22:25], 3))])
@@ -257,20 +257,20 @@ def test_seeking_delivers_only_what_did_not_come_before() -> None:
     ],
     ids=["part of a page", "a full page", "a row missing", "several pages"],
 )
-def test_a_filter_that_lets_rows_come_and_go_is_sought(first: Reply, guarantee: Guarantee) -> None:
+def test_a_filter_that_lets_rows_come_and_go_is_sought(first: PageResult, guarantee: Guarantee) -> None:
     """With a status filter only a page that is not full proves itself; seeking goes on from the same page."""
-    machine = CheckedMachine(3, WINDOW, churns=True)
+    machine = CheckedStrategy(3, WINDOW, volatile=True)
     play(machine, [(0, first)])
     assert machine.done is (guarantee == "exact")
     assert machine.guarantee == guarantee
-    assert (machine._heir is not None) is (guarantee == "seek")
-    ask = machine.next()
-    assert ask is None or ask != Ask(0, WINDOW), "the first page is not asked for again"
+    assert (machine._delegate is not None) is (guarantee == "seek")
+    ask = machine.next_request()
+    assert ask is None or ask != PageRequest(0, WINDOW), "the first page is not asked for again"
 
 
 def test_an_empty_list_without_total_takes_one_request() -> None:
     """Nothing on the first page is the end, total or not."""
-    machine = CheckedMachine(3, WINDOW)
+    machine = CheckedStrategy(3, WINDOW)
     play(machine, [(0, page([]))])
     assert machine.done
     assert machine.guarantee == "seek"
@@ -283,7 +283,7 @@ OUTSIDE = page([9, 2000], 6)
 
 def test_rows_outside_the_window_on_the_first_page_end_the_freeze() -> None:
     """The list is read as live does, without a window of ours, and the verdict is best effort."""
-    machine = CheckedMachine(2, WINDOW)
+    machine = CheckedStrategy(2, WINDOW)
     got = play(machine, [(0, OUTSIDE), (0, OUTSIDE), (1, page([7, 6], 6)), (2, page([5, 4], 6))])
     assert got == [9, 2000, 7, 6, 5, 4]
     assert machine.done
@@ -293,9 +293,9 @@ def test_rows_outside_the_window_on_the_first_page_end_the_freeze() -> None:
 
 def test_without_the_freeze_the_callers_own_window_is_asked_for() -> None:
     """The pages are those of the caller's filters."""
-    machine = CheckedMachine(2, WINDOW)
+    machine = CheckedStrategy(2, WINDOW)
     play(machine, [(0, OUTSIDE)])
-    assert machine.next() == Ask(0, None)
+    assert machine.next_request() == PageRequest(0, None)
 
 
 @pytest.mark.parametrize(
@@ -307,13 +307,13 @@ def test_without_the_freeze_the_callers_own_window_is_asked_for() -> None:
     ],
     ids=["in the pass", "on the way back", "while seeking"],
 )
-def test_rows_outside_the_window_end_the_freeze_at_any_time(script: list[tuple[int, Reply | None]]) -> None:
+def test_rows_outside_the_window_end_the_freeze_at_any_time(script: list[tuple[int, PageResult | None]]) -> None:
     """Whenever such a row comes it is delivered, and the reading begins anew without the window."""
-    machine = CheckedMachine(2, WINDOW)
+    machine = CheckedStrategy(2, WINDOW)
     assert 2000 in play(machine, script)
-    assert isinstance(machine._heir, LiveMachine)
+    assert isinstance(machine._delegate, LiveStrategy)
     assert machine.guarantee == "best_effort"
-    assert asks(machine) == [Ask(0, None)]
+    assert asks(machine) == [PageRequest(0, None)]
 
 
 @pytest.mark.parametrize(
@@ -322,12 +322,12 @@ def test_rows_outside_the_window_end_the_freeze_at_any_time(script: list[tuple[i
 )
 def test_what_was_under_way_when_the_freeze_ended_changes_nothing(refused: bool) -> None:
     """Pages of the frozen pass that come in later, or are refused, do not bring the freeze back."""
-    machine = CheckedMachine(2, WINDOW)
+    machine = CheckedStrategy(2, WINDOW)
     got = play(machine, [(0, page([9, 8], 6)), (1, OUTSIDE), (2, None if refused else page([5, 4], 6))])
     assert got == ([9, 8, 2000] if refused else [9, 8, 2000, 5, 4])
     assert machine.guarantee == "best_effort"
     assert machine.bounds is None
-    assert asks(machine) == [Ask(0, None)]
+    assert asks(machine) == [PageRequest(0, None)]
 
 
 # -- refused pages -------------------------------------------------------------------------------------------------
@@ -335,22 +335,22 @@ def test_what_was_under_way_when_the_freeze_ended_changes_nothing(refused: bool)
 
 def test_the_first_page_refused_is_an_error() -> None:
     """A list whose first page is refused does not exist."""
-    machine = CheckedMachine(3, WINDOW)
-    assert not machine.refuse(machine.next() or Ask(9))
+    machine = CheckedStrategy(3, WINDOW)
+    assert not machine.handle_missing_page(machine.next_request() or PageRequest(9))
 
 
 def test_a_page_refused_because_the_list_went_away_is_an_error() -> None:
     """After a refused page the first one is asked for; refused too, it is the list that is gone."""
-    machine = CheckedMachine(2, WINDOW)
+    machine = CheckedStrategy(2, WINDOW)
     play(machine, [(0, page([9, 8], 4)), (1, None)])
-    ask = Ask(0, WINDOW)
-    assert machine.next() == ask
-    assert not machine.refuse(ask)
+    ask = PageRequest(0, WINDOW)
+    assert machine.next_request() == ask
+    assert not machine.handle_missing_page(ask)
 
 
 def test_a_page_refused_while_others_went_away_is_looked_into() -> None:
     """A page beyond the end, for the list has shrunk, leads to the pass backwards and no further."""
-    machine = CheckedMachine(2, WINDOW)
+    machine = CheckedStrategy(2, WINDOW)
     play(machine, [(0, page([9, 8], 6)), (1, page([6, 5], 4)), (2, None), (1, page([6, 5], 4)), (0, page([8, 7], 4))])
     assert machine.done
     assert machine.guarantee == "covered"
@@ -362,16 +362,18 @@ def test_a_page_refused_while_others_went_away_is_looked_into() -> None:
 def test_a_walk_remembers_a_row_in_120_bytes() -> None:
     """The keys of a hundred thousand rows, as the API has them, cost at most 120 bytes each."""
     count, limit = 100_000, 100
-    machine = CheckedMachine(limit, (None, NOW))
+    machine = CheckedStrategy(limit, (None, NOW))
     hash_each = hashes_by(lambda key: key)
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
-        while (ask := machine.next()) is not None:
+        while (ask := machine.next_request()) is not None:
             numbers = range(ask.index * limit, (ask.index + 1) * limit)
             keys = [(f"execution-{number:012}", f"stage-{number:016}") for number in numbers]
             hashes = hash_each(keys)
-            machine.feed(ask, Reply((), hashes, Totals(count, None, limit), [NOW - number for number in numbers]))
+            machine.receive(
+                ask, PageResult((), hashes, Totals(count, None, limit), [NOW - number for number in numbers])
+            )
             del keys, hashes
         used = tracemalloc.get_traced_memory()[0] - before
     finally:
@@ -392,8 +394,8 @@ def test_each_departure_at_each_moment_loses_nothing(order: Order) -> None:
             server = MovingList(order=order, limit=3)
             for number in range(10):
                 server.add(NOW - 1 - 1000 * number)
-            machine, got, step = CheckedMachine(3, (None, NOW)), list[int](), 0
-            open_: list[Ask] = []
+            machine, got, step = CheckedStrategy(3, (None, NOW)), list[int](), 0
+            open_: list[PageRequest] = []
             while not machine.done:
                 open_ += asks(machine, 4 - len(open_))
                 request = Request(open_.pop())
@@ -404,7 +406,7 @@ def test_each_departure_at_each_moment_loses_nothing(order: Order) -> None:
                     if taken is not None:
                         taken(request)
                 reply = server.answer(request)
-                got += [(reply.keys or ())[position] for position in machine.feed(request.ask, reply)]
+                got += [(reply.keys or ())[position] for position in machine.receive(request.ask, reply)]
             assert len(got) == len(set(got))
             assert set(got) >= {number for number in range(1, 11) if number != gone}
             if machine.guarantee == "exact":

@@ -512,13 +512,13 @@ async def test_a_slow_consumer_holds_checked_back(client: HarnessClient, fake: F
     fill(fake, 300)
     listed = [identity(row) for row in fake.executions("default", "web")]
     fake.faults.add(Delay(0.003), every=3)  # replies overtake one another
-    got, ahead, pages = [], [], 0
+    got, prefetch, pages = [], [], 0
     async for page in client.executions.list("default", "web", limit=10, prefetch=8, consistency="checked").pages():
         pages += 1
         await settle(fake, min(30, pages + 1))
-        ahead.append(len(fake.requests) - pages)
+        prefetch.append(len(fake.requests) - pages)
         got += [identity(row) for row in page.items]
-    assert max(ahead) == 8
+    assert max(prefetch) == 8
     assert got == listed
     assert len(fake.requests) == 30
 

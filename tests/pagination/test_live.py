@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from harness_async import PaginationError
 from harness_async.http.protocol import Totals
-from harness_async.pagination.strategy import Ask, LiveMachine, Reply, Seen
+from harness_async.pagination.strategy import LiveStrategy, PageRequest, PageResult, SeenKeys
 
 Headers: TypeAlias = Literal["both", "items", "pages", "size", "none"]
 
@@ -28,7 +28,7 @@ class List:
         self.requests = 0
         self.lie: Callable[[int], int | None] = lambda total: total
 
-    def reply(self, index: int, limit: int) -> Reply | None:
+    def reply(self, index: int, limit: int) -> PageResult | None:
         """Answer the request for a page; None is a 404."""
         self.requests += 1
         size = min(limit, self.clip)
@@ -36,7 +36,7 @@ class List:
         if self.past == "404" and not rows and index:
             return None
         total = self.lie(len(self.rows))
-        return Reply(
+        return PageResult(
             rows=rows,
             keys=rows,
             totals=Totals(
@@ -51,18 +51,18 @@ def walk(
     server: List, limit: int = 100, *, between: Callable[[], None] = lambda: None, most: int = 10_000
 ) -> list[int]:
     """Read a list to the end, letting something happen before each request but the first."""
-    machine = LiveMachine(limit)
+    machine = LiveStrategy(limit)
     got: list[int] = []
     while not machine.done:
-        ask = machine.next()
+        ask = machine.next_request()
         assert ask is not None
-        assert machine.next() is None, "live asks for one page at a time"
+        assert machine.next_request() is None, "live asks for one page at a time"
         reply = server.reply(ask.index, limit)
         if reply is None:
-            assert machine.refuse(ask), "a 404 past the end is the end"
+            assert machine.handle_missing_page(ask), "a 404 past the end is the end"
         else:
             rows = reply.rows
-            got.extend(rows[position] for position in machine.feed(ask, reply))  # type: ignore[misc]
+            got.extend(rows[position] for position in machine.receive(ask, reply))  # type: ignore[misc]
         assert server.requests <= most, "an endless walk"
         between()
     return got
@@ -99,12 +99,12 @@ def test_a_server_that_clips_pages_loses_nothing(rows: int, headers: Headers, pa
 def test_a_page_count_made_for_larger_pages_than_we_get_ends_nothing() -> None:
     """Total pages computed from the limit asked for, pages clipped to 30: the items decide."""
     server = List(250, clip=30)
-    machine, got = LiveMachine(100), list[object]()
-    while (ask := machine.next()) is not None:
+    machine, got = LiveStrategy(100), list[object]()
+    while (ask := machine.next_request()) is not None:
         honest = server.reply(ask.index, 100)
         assert honest is not None
-        reply = Reply(honest.rows, honest.keys, Totals(items=250, pages=3, size=None))
-        got.extend(honest.rows[position] for position in machine.feed(ask, reply))
+        reply = PageResult(honest.rows, honest.keys, Totals(items=250, pages=3, size=None))
+        got.extend(honest.rows[position] for position in machine.receive(ask, reply))
     assert got == list(range(250))
 
 
@@ -125,35 +125,37 @@ def test_totals_that_lie_lose_nothing(lie: Callable[[int], int | None], rows: in
 
 def test_a_page_that_was_promised_and_is_refused_is_an_error() -> None:
     """A 404 in the middle of a list (its project was deleted, say) is no end of it."""
-    machine = LiveMachine(100)
+    machine = LiveStrategy(100)
     server = List(300)
     for index in range(2):
-        assert machine.next() == Ask(index)
+        assert machine.next_request() == PageRequest(index)
         reply = server.reply(index, 100)
         assert reply is not None
-        machine.feed(Ask(index), reply)
-    assert machine.next() == Ask(2)
-    assert machine.refuse(Ask(2)), "perhaps the total was wrong: look whether the list is still there"
-    assert machine.next() == Ask(1)
-    assert not machine.refuse(Ask(1))
+        machine.receive(PageRequest(index), reply)
+    assert machine.next_request() == PageRequest(2)
+    assert machine.handle_missing_page(PageRequest(2)), (
+        "perhaps the total was wrong: look whether the list is still there"
+    )
+    assert machine.next_request() == PageRequest(1)
+    assert not machine.handle_missing_page(PageRequest(1))
 
 
 def test_the_first_page_refused_is_an_error() -> None:
     """A list whose first page is refused does not exist: that is no empty list."""
-    machine = LiveMachine(100)
-    assert machine.next() == Ask(0)
-    assert not machine.refuse(Ask(0))
+    machine = LiveStrategy(100)
+    assert machine.next_request() == PageRequest(0)
+    assert not machine.handle_missing_page(PageRequest(0))
 
 
 @pytest.mark.parametrize("keyed", [True, False])
 def test_a_page_repeated_word_for_word_is_an_error_and_no_endless_loop(keyed: bool) -> None:
     """A server that ignores the page number is found out at the second page."""
     rows = [{"id": number} for number in range(100)]
-    reply = Reply(rows, [row["id"] for row in rows] if keyed else None, Totals())
-    machine = LiveMachine(100)
-    machine.feed(machine.next() or Ask(0), reply)
+    reply = PageResult(rows, [row["id"] for row in rows] if keyed else None, Totals())
+    machine = LiveStrategy(100)
+    machine.receive(machine.next_request() or PageRequest(0), reply)
     with pytest.raises(PaginationError, match="page 2"):
-        machine.feed(machine.next() or Ask(0), reply)
+        machine.receive(machine.next_request() or PageRequest(0), reply)
 
 
 def test_a_page_pushed_back_by_a_page_of_arrivals_is_no_error() -> None:
@@ -169,9 +171,13 @@ def test_a_page_pushed_back_by_a_page_of_arrivals_is_no_error() -> None:
 
 def test_rows_without_a_key_are_delivered_as_they_come() -> None:
     """Without an identity nothing is dropped."""
-    machine = LiveMachine(2)
-    assert list(machine.feed(machine.next() or Ask(0), Reply(["a", "a"], None, Totals(items=3)))) == [0, 1]
-    assert list(machine.feed(machine.next() or Ask(0), Reply(["a"], None, Totals(items=3)))) == [0]
+    machine = LiveStrategy(2)
+    assert list(
+        machine.receive(machine.next_request() or PageRequest(0), PageResult(["a", "a"], None, Totals(items=3)))
+    ) == [0, 1]
+    assert list(
+        machine.receive(machine.next_request() or PageRequest(0), PageResult(["a"], None, Totals(items=3)))
+    ) == [0]
     assert machine.done
 
 
@@ -214,7 +220,7 @@ def test_arrivals_alone_lose_nothing(rows: int, limit: int, seed: int, busy: int
     """Rows that were there are all delivered, once, however many others arrive while the list is read."""
     rng = random.Random(seed)
     server = List(rows, headers=headers)
-    fresh = iter(range(1000, 10**6))
+    new_rows = iter(range(1000, 10**6))
     left = 200
 
     def arrive() -> None:
@@ -224,7 +230,7 @@ def test_arrivals_alone_lose_nothing(rows: int, limit: int, seed: int, busy: int
         for _ in range(min(rng.randrange(busy), left, limit - 1)):
             left -= 1
             place = {"front": 0, "back": len(server.rows), "anywhere": rng.randint(0, len(server.rows))}[where]
-            server.rows.insert(place, next(fresh))
+            server.rows.insert(place, next(new_rows))
 
     got = walk(server, limit, between=arrive)
     assert len(got) == len(set(got))
@@ -248,9 +254,9 @@ def test_totals_at_random_end_the_walk(rows: int, limit: int, seed: int) -> None
 @given(pages=st.lists(st.lists(st.integers(-600, 600), max_size=8), max_size=30))
 def test_each_row_is_new_once(pages: list[list[int]]) -> None:
     """A row is new when it comes first, and never again."""
-    seen, known = Seen(), set[int]()
+    seen, known = SeenKeys(), set[int]()
     for keys in pages:
         wanted = [position for position, key in enumerate(keys) if key not in {*known, *keys[:position]}]
-        assert list(seen.new(Reply((), keys, Totals()))) == wanted
+        assert list(seen.new(PageResult((), keys, Totals()))) == wanted
         known.update(keys)
         assert len(seen) == len(known)

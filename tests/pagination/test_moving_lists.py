@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from harness_async import PaginationError
-from harness_async.pagination.checked import CheckedMachine
-from harness_async.pagination.seek import SeekMachine
+from harness_async.pagination.checked import CheckedStrategy
+from harness_async.pagination.seek import SeekStrategy
 from tests.support.moving import NOW, Family, Filter, MovingList, Order, Request
 
 ORDERS: list[Order] = ["newest", "oldest", "hash"]
@@ -26,11 +26,11 @@ FAMILIES: list[Family] = ["iacm", "v1", "none"]
 FILTERS: list[Filter] = ["inclusive", "exclusive"]
 
 
-def make(kind: str, server: MovingList, *, churns: bool = False) -> CheckedMachine | SeekMachine:
+def make(kind: str, server: MovingList, *, volatile: bool = False) -> CheckedStrategy | SeekStrategy:
     window = (None, NOW)
     if kind == "checked":
-        return CheckedMachine(server.limit, window, churns=churns)
-    return SeekMachine(server.limit, window)
+        return CheckedStrategy(server.limit, window, volatile=volatile)
+    return SeekStrategy(server.limit, window)
 
 
 def fill(server: MovingList, count: int, rng: random.Random, spread: int = 900_000) -> None:
@@ -72,7 +72,7 @@ class Reading(RuleBasedStateMachine):
         self._ask()
 
     def _ask(self) -> None:
-        while len(self.open) < self.width and (ask := self.machine.next()) is not None:
+        while len(self.open) < self.width and (ask := self.machine.next_request()) is not None:
             self.open.append(Request(ask))
 
     def _note_count(self) -> None:
@@ -99,14 +99,14 @@ class Reading(RuleBasedStateMachine):
     def _take(self, request: Request) -> None:
         reply = self.server.answer(request)
         try:
-            fresh = self.machine.feed(request.ask, reply)
+            new_rows = self.machine.receive(request.ask, reply)
         except PaginationError:
             # Arrivals that push a page of one moment back again and again look like a server that ignores the page.
             assert self.crowded()
             self.given_up = True
             self.open.clear()
             return
-        self.delivered.extend((reply.keys or ())[position] for position in fresh)
+        self.delivered.extend((reply.keys or ())[position] for position in new_rows)
         self._ask()
 
     @precondition(lambda self: self.server.rows and not self.machine.done)

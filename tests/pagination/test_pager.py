@@ -11,7 +11,7 @@ from attrs import define, field
 
 from harness_async import HarnessClient, NotFoundError, Pager, RetryPolicy, ServerError
 from harness_async.http.protocol import ServerClock, Totals
-from harness_async.pagination.pager import Fetched, ListPager, ListPlan, hashes_by
+from harness_async.pagination.pager import FetchedPage, ListPager, ListSpec, hashes_by
 from harness_async.testing import ClipPages, FakeHarness, Status
 from harness_async.testing import Totals as TotalsFault
 
@@ -28,7 +28,7 @@ class Shelf:
     under_way: int = 0
     most_under_way: int = 0
 
-    async def fetch(self, number: int, limit: int, bounds: object = None) -> Fetched[int]:
+    async def fetch(self, number: int, limit: int, bounds: object = None) -> FetchedPage[int]:
         self.asked.append(number)
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
@@ -40,10 +40,10 @@ class Shelf:
             self.under_way -= 1
         begin = (number - self.first_page) * limit
         rows = list(range(begin, min(begin + limit, self.rows)))
-        return Fetched(items=rows, totals=Totals(items=self.rows, pages=None, size=limit))
+        return FetchedPage(items=rows, totals=Totals(items=self.rows, pages=None, size=limit))
 
     def pager(self, *, limit: int = 10, prefetch: int = 0) -> Pager[int]:
-        return ListPager(ListPlan(source=self, hashes=hashes_by(lambda row: row), limit=limit, prefetch=prefetch))
+        return ListPager(ListSpec(source=self, hashes=hashes_by(lambda row: row), limit=limit, prefetch=prefetch))
 
 
 @pytest.fixture
@@ -240,12 +240,12 @@ async def test_a_failure_in_the_middle_comes_after_the_rows_before_it(client: Ha
 async def test_a_slow_consumer_holds_the_server_back(prefetch: int) -> None:
     """No more than `prefetch` pages are asked for ahead of the page in hand, and live asks one at a time."""
     shelf = Shelf(500)
-    ahead = []
+    gaps = []
     async for page in shelf.pager(prefetch=prefetch).pages():
         for _ in range(50):
             await asyncio.sleep(0)
-        ahead.append(len(shelf.asked) - page.number)
-    assert max(ahead) == prefetch
+        gaps.append(len(shelf.asked) - page.number)
+    assert max(gaps) == prefetch
     assert shelf.most_under_way == 1
     assert shelf.asked == list(range(1, 51))
 

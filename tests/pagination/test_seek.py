@@ -14,15 +14,15 @@ from harness_async.http.protocol import Totals
 from harness_async.pagination.seek import (
     EVIDENCE,
     MOST_REPEATS,
-    Edge,
+    BoundaryKeys,
     OutsideWindowError,
-    SeekMachine,
+    SeekStrategy,
     _clip,
     _cut,
     order_of,
     outside,
 )
-from harness_async.pagination.strategy import Ask, Bounds, Reply, Seen
+from harness_async.pagination.strategy import PageRequest, PageResult, SeenKeys, TimeWindow
 from tests.support.moving import NOW, Filter, MovingList, Order, read
 
 NEWEST = tuple(range(100, 90, -1))
@@ -35,17 +35,17 @@ def page(
     total: int | None = None,
     size: int | None = None,
     keys: Sequence[int] | None = None,
-) -> Reply:
+) -> PageResult:
     """Make a reply of rows with these times, which are their keys too unless others are given."""
     keys = times if keys is None else keys
-    return Reply(rows=keys, keys=keys, totals=Totals(items=total, size=size), times=times)
+    return PageResult(rows=keys, keys=keys, totals=Totals(items=total, size=size), times=times)
 
 
-def feed(machine: SeekMachine, reply: Reply) -> list[int]:
+def receive(machine: SeekStrategy, reply: PageResult) -> list[int]:
     """Answer what a machine asks for next, and give the keys that were new."""
-    ask = machine.next()
+    ask = machine.next_request()
     assert ask is not None
-    return [(reply.keys or ())[position] for position in machine.feed(ask, reply)]
+    return [(reply.keys or ())[position] for position in machine.receive(ask, reply)]
 
 
 # -- telling an order ----------------------------------------------------------------------------------------------
@@ -84,28 +84,28 @@ def test_order_of(times: list[int], order: str | None) -> None:
         ([9, 21], (None, None), False),
     ],
 )
-def test_outside(times: list[int], bounds: Bounds, is_outside: bool) -> None:
+def test_outside(times: list[int], bounds: TimeWindow, is_outside: bool) -> None:
     """A row outside the window is seen, a row at either bound is not outside, an open side lets all pass."""
     assert outside(page(times), bounds) is is_outside
 
 
 def test_rows_without_a_time_are_never_outside() -> None:
     """What has no time cannot contradict a window."""
-    assert not outside(Reply(["a"], [1], Totals()), (10, 20))
+    assert not outside(PageResult(["a"], [1], Totals()), (10, 20))
 
 
 @pytest.mark.parametrize("distinct", [EVIDENCE - 1, EVIDENCE])
 def test_an_order_is_believed_from_enough_different_times_on(distinct: int) -> None:
     """A page with fewer different times than the evidence asked for is cut, one with as many is followed."""
     times = list(range(100, 100 - distinct, -1))
-    machine = SeekMachine(distinct, (0, 1000))
-    feed(machine, page(times))
-    ask = machine.next()
+    machine = SeekStrategy(distinct, (0, 1000))
+    receive(machine, page(times))
+    ask = machine.next_request()
     assert ask is not None
     if distinct < EVIDENCE:
         assert len(machine._pending) == 2
     else:
-        assert ask == Ask(0, (0, times[-1] + 1))
+        assert ask == PageRequest(0, (0, times[-1] + 1))
 
 
 @pytest.mark.parametrize(
@@ -113,18 +113,18 @@ def test_an_order_is_believed_from_enough_different_times_on(distinct: int) -> N
     [(NEWEST, (0, 92)), (tuple(reversed(NEWEST)), (99, 1000))],
     ids=["newest", "oldest"],
 )
-def test_the_bound_moves_to_the_last_row_and_a_millisecond_beyond(times: tuple[int, ...], bounds: Bounds) -> None:
+def test_the_bound_moves_to_the_last_row_and_a_millisecond_beyond(times: tuple[int, ...], bounds: TimeWindow) -> None:
     """Newest first moves the end, oldest first the start, and either meaning of a bound keeps the last row in."""
-    machine = SeekMachine(10, (0, 1000))
-    feed(machine, page(times))
-    assert machine.next() == Ask(0, bounds)
+    machine = SeekStrategy(10, (0, 1000))
+    receive(machine, page(times))
+    assert machine.next_request() == PageRequest(0, bounds)
 
 
 def test_a_page_out_of_order_ends_the_belief_in_an_order() -> None:
     """A list that was sorted and is not any more is cut from there on."""
-    machine = SeekMachine(10, (0, 1000))
-    feed(machine, page(NEWEST))
-    feed(machine, page([91, 30, 50, 20, 70, 10, 80, 40, 60, 25]))
+    machine = SeekStrategy(10, (0, 1000))
+    receive(machine, page(NEWEST))
+    receive(machine, page([91, 30, 50, 20, 70, 10, 80, 40, 60, 25]))
     assert len(machine._pending) == 2
     assert all(window[1] is not None and window[1] <= 92 for window in machine._pending)
 
@@ -134,20 +134,20 @@ def test_a_page_out_of_order_ends_the_belief_in_an_order() -> None:
 BOUND = st.none() | st.integers(-50, 50)
 
 
-def rows_within(bounds: Bounds) -> set[int]:
+def rows_within(bounds: TimeWindow) -> set[int]:
     """List all times of a window, its bounds among them."""
     start, end = bounds
     return {time for time in range(-60, 61) if (start is None or time >= start) and (end is None or time <= end)}
 
 
 @given(window=st.tuples(BOUND, BOUND), start=BOUND, end=BOUND)
-def test_clip_never_widens(window: Bounds, start: int | None, end: int | None) -> None:
+def test_clip_never_widens(window: TimeWindow, start: int | None, end: int | None) -> None:
     """A clipped window holds what both hold, and nothing else."""
     assert rows_within(_clip(window, start, end)) == rows_within(window) & rows_within((start, end))
 
 
 @given(window=st.tuples(BOUND, BOUND), data=st.data())
-def test_cut_never_widens_and_loses_nothing(window: Bounds, data: st.DataObject) -> None:
+def test_cut_never_widens_and_loses_nothing(window: TimeWindow, data: st.DataObject) -> None:
     """Both parts of a cut are smaller than the window, and together they are the window, whatever its bounds mean."""
     inside = sorted(rows_within(window))
     if not inside:
@@ -174,7 +174,7 @@ def test_cut_never_widens_and_loses_nothing(window: Bounds, data: st.DataObject)
     ("window", "times"),
     [((5, 5), [5, 5]), ((5, 6), [5, 6]), ((5, 6), [6, 6]), ((4, 6), [5, 5, 5])],
 )
-def test_a_window_too_small_to_cut(window: Bounds, times: list[int]) -> None:
+def test_a_window_too_small_to_cut(window: TimeWindow, times: list[int]) -> None:
     """A window of which an overlap of a millisecond on each side is the whole cannot be cut."""
     assert _cut(window, times) == []
 
@@ -197,18 +197,18 @@ def test_a_cut_is_made_at_the_middle_time() -> None:
         ((9, None), set()),
     ],
 )
-def test_edge_forgets_what_a_window_cannot_bring(bounds: Bounds, kept: set[int]) -> None:
+def test_edge_forgets_what_a_window_cannot_bring(bounds: TimeWindow, kept: set[int]) -> None:
     """Rows within the next window are still known, the others come as new if they come at all."""
-    edge = Edge()
+    edge = BoundaryKeys()
     assert list(edge.new(page([4, 3, 2, 1]))) == [0, 1, 2, 3]
     edge.move(bounds)
-    fresh = edge.new(page([4, 3, 2, 1]))
-    assert {4 - position for position in fresh} == {1, 2, 3, 4} - kept
+    new_rows = edge.new(page([4, 3, 2, 1]))
+    assert {4 - position for position in new_rows} == {1, 2, 3, 4} - kept
 
 
 def test_edge_knows_rows_by_key_and_not_by_time() -> None:
     """Rows of one moment are told apart."""
-    edge = Edge()
+    edge = BoundaryKeys()
     assert list(edge.new(page([5, 5], keys=[1, 2]))) == [0, 1]
     edge.move((5, 5))
     assert list(edge.new(page([5, 5, 5], keys=[2, 3, 1]))) == [1]
@@ -216,7 +216,7 @@ def test_edge_knows_rows_by_key_and_not_by_time() -> None:
 
 def test_a_row_twice_on_one_page_comes_once() -> None:
     """A page that repeats a row within itself doubles nothing."""
-    assert list(Edge().new(page([5, 5], keys=[1, 1]))) == [0]
+    assert list(BoundaryKeys().new(page([5, 5], keys=[1, 1]))) == [0]
 
 
 @pytest.mark.parametrize("order", ["newest", "oldest"])
@@ -225,11 +225,11 @@ def test_a_sorted_list_costs_the_memory_of_a_page(order: Order) -> None:
     server = MovingList(order=order, limit=100)
     for number in range(3000):
         server.add(NOW - 1 - 10 * number)
-    machine = SeekMachine(100, (None, NOW))
+    machine = SeekStrategy(100, (None, NOW))
     held = []
 
     def note() -> None:
-        assert isinstance(machine.memory, Edge)
+        assert isinstance(machine.memory, BoundaryKeys)
         held.append(len(machine.memory._times))
 
     assert len(read(server, machine, note)) == 3000
@@ -263,42 +263,42 @@ def test_a_sorted_list_costs_the_memory_of_a_page(order: Order) -> None:
         "full and told", "full and more than told", "full without total",
     ],
 )  # fmt: skip
-def test_a_first_page_that_ends_the_list(reply: Reply, done: bool) -> None:
+def test_a_first_page_that_ends_the_list(reply: PageResult, done: bool) -> None:
     """Only a page that is not full ends a window, and only if neither a total nor a clipped size speaks against it."""
-    machine = SeekMachine(10, (0, 1000))
-    feed(machine, reply)
+    machine = SeekStrategy(10, (0, 1000))
+    receive(machine, reply)
     assert machine.done is done
-    assert (machine.next() is None) is done
+    assert (machine.next_request() is None) is done
 
 
 def test_one_request_at_a_time() -> None:
     """Seeking waits for each reply: the next window depends on it."""
-    machine = SeekMachine(10, (0, 1000))
-    assert machine.next() == Ask(0, (0, 1000))
-    assert machine.next() is None
+    machine = SeekStrategy(10, (0, 1000))
+    assert machine.next_request() == PageRequest(0, (0, 1000))
+    assert machine.next_request() is None
 
 
 def test_the_first_page_refused_is_an_error() -> None:
     """A window whose first page is refused is no empty window."""
-    machine = SeekMachine(10, (0, 1000))
-    assert not machine.refuse(machine.next() or Ask(9))
+    machine = SeekStrategy(10, (0, 1000))
+    assert not machine.handle_missing_page(machine.next_request() or PageRequest(9))
 
 
 def test_a_further_page_refused_ends_its_window() -> None:
     """A server that refuses pages behind the last one says where a window ends."""
-    machine = SeekMachine(3, (0, 1000))
-    feed(machine, page([5, 5, 5], keys=[1, 2, 3]))
-    ask = Ask(1, (0, 1000))
-    assert machine.next() == ask
-    assert machine.refuse(ask)
+    machine = SeekStrategy(3, (0, 1000))
+    receive(machine, page([5, 5, 5], keys=[1, 2, 3]))
+    ask = PageRequest(1, (0, 1000))
+    assert machine.next_request() == ask
+    assert machine.handle_missing_page(ask)
     assert machine.done
 
 
 def test_rows_outside_the_window_are_refused() -> None:
     """Seeking ends where the filter is not on the time of creation."""
-    machine = SeekMachine(10, (0, 50))
+    machine = SeekStrategy(10, (0, 50))
     with pytest.raises(OutsideWindowError):
-        feed(machine, page(NEWEST))
+        receive(machine, page(NEWEST))
 
 
 # -- many rows of one moment ---------------------------------------------------------------------------------------
@@ -306,12 +306,12 @@ def test_rows_outside_the_window_are_refused() -> None:
 
 def test_more_rows_of_one_moment_than_a_page_are_read_by_pages() -> None:
     """While the bound cannot move, the pages of the window follow; a total that stays vouches for them."""
-    machine = SeekMachine(3, (0, 1000))
-    got = feed(machine, page([5, 5, 5], keys=[1, 2, 3], total=7))
-    ask = Ask(1, (0, 1000))
-    assert machine.next() == ask
-    assert list(machine.feed(ask, page([5, 5, 5], keys=[4, 5, 6], total=7))) == [0, 1, 2]
-    got += feed(machine, page([5], keys=[7], total=7))
+    machine = SeekStrategy(3, (0, 1000))
+    got = receive(machine, page([5, 5, 5], keys=[1, 2, 3], total=7))
+    ask = PageRequest(1, (0, 1000))
+    assert machine.next_request() == ask
+    assert list(machine.receive(ask, page([5, 5, 5], keys=[4, 5, 6], total=7))) == [0, 1, 2]
+    got += receive(machine, page([5], keys=[7], total=7))
     assert machine.done
     assert got == [1, 2, 3, 7]
     assert machine.guarantee == "seek"
@@ -320,44 +320,44 @@ def test_more_rows_of_one_moment_than_a_page_are_read_by_pages() -> None:
 @pytest.mark.parametrize(("first", "second"), [(7, 6), (7, 8), (None, None), (7, None)])
 def test_pages_of_one_moment_are_not_vouched_for_by_other_totals(first: int | None, second: int | None) -> None:
     """A total that changed between the pages of one moment, or is not told, is best effort."""
-    machine = SeekMachine(3, (0, 1000))
-    feed(machine, page([5, 5, 5], keys=[1, 2, 3], total=first))
-    feed(machine, page([5, 5, 5], keys=[4, 5, 6], total=second))
+    machine = SeekStrategy(3, (0, 1000))
+    receive(machine, page([5, 5, 5], keys=[1, 2, 3], total=first))
+    receive(machine, page([5, 5, 5], keys=[4, 5, 6], total=second))
     assert machine.guarantee == "best_effort"
 
 
 def test_a_short_page_with_nothing_behind_it_is_vouched_for() -> None:
     """Where no total is told, a page that was not full and an empty one behind it are proof enough."""
-    machine = SeekMachine(10, (0, 1000))
-    feed(machine, page([5, 5], keys=[1, 2]))
-    feed(machine, page([]))
+    machine = SeekStrategy(10, (0, 1000))
+    receive(machine, page([5, 5], keys=[1, 2]))
+    receive(machine, page([]))
     assert machine.done
     assert machine.guarantee == "seek"
 
 
 def test_a_page_of_one_moment_that_comes_again_and_again_is_an_error() -> None:
     """A server that ignores the page number does not make seeking endless."""
-    machine = SeekMachine(3, (0, 1000))
+    machine = SeekStrategy(3, (0, 1000))
     same = page([5, 5, 5], keys=[1, 2, 3])
     for _ in range(MOST_REPEATS):
-        feed(machine, same)
+        receive(machine, same)
     with pytest.raises(PaginationError, match="page number"):
-        feed(machine, same)
+        receive(machine, same)
 
 
 def test_a_page_of_one_moment_that_arrivals_push_back_is_no_error() -> None:
     """As many arrivals as a page has rows bring it again; the total that rose by as many says why."""
-    machine = SeekMachine(3, (0, 1000))
+    machine = SeekStrategy(3, (0, 1000))
     for arrived in range(0, 3 * (MOST_REPEATS + 2), 3):
-        feed(machine, page([5, 5, 5], keys=[1, 2, 3], total=6 + arrived))
+        receive(machine, page([5, 5, 5], keys=[1, 2, 3], total=6 + arrived))
     assert machine.guarantee == "best_effort"
 
 
 def test_rows_short_of_a_total_that_stays_are_best_effort() -> None:
     """A row that goes away between count and rows of a further page hides another: fewer came than were counted."""
-    machine = SeekMachine(3, (0, 1000))
-    feed(machine, page([5, 5, 5], keys=[1, 2, 3], total=4))
-    feed(machine, page([], total=4))
+    machine = SeekStrategy(3, (0, 1000))
+    receive(machine, page([5, 5, 5], keys=[1, 2, 3], total=4))
+    receive(machine, page([], total=4))
     assert machine.done
     assert machine.guarantee == "best_effort"
 
@@ -365,11 +365,11 @@ def test_rows_short_of_a_total_that_stays_are_best_effort() -> None:
 @pytest.mark.parametrize("size", [2, None])
 def test_a_clipped_page_with_nothing_behind_it_proves_nothing(size: int | None) -> None:
     """A page as full as the server ever gives it may have hidden a row when another went away."""
-    machine = SeekMachine(3, (0, 1000))
-    feed(machine, page([5, 5], keys=[1, 2], total=None if size is None else 5, size=size))
-    feed(machine, page([5, 5], keys=[3, 4], total=None if size is None else 5, size=size))
+    machine = SeekStrategy(3, (0, 1000))
+    receive(machine, page([5, 5], keys=[1, 2], total=None if size is None else 5, size=size))
+    receive(machine, page([5, 5], keys=[3, 4], total=None if size is None else 5, size=size))
     machine.guarantee = "seek"  # what is said of the page before is another matter
-    feed(machine, page([], total=None if size is None else 4, size=size))
+    receive(machine, page([], total=None if size is None else 4, size=size))
     assert (machine.done, str(machine.guarantee)) == (True, "best_effort")
 
 
@@ -386,7 +386,7 @@ def test_a_quiet_list_is_read_whole(order: Order, filtering: Filter, limit: int,
     server = MovingList(order=order, filter=filtering, limit=limit)
     for _ in range(300):
         server.add(NOW - 1 - rng.randrange(spread))
-    got = read(server, machine := SeekMachine(limit, (None, NOW)), most=600)
+    got = read(server, machine := SeekStrategy(limit, (None, NOW)), most=600)
     assert sorted(got) == list(range(1, 301))
     assert machine.guarantee in {"seek", "best_effort"}
 
@@ -397,7 +397,7 @@ def test_a_sorted_list_costs_a_row_read_twice_on_each_page(order: Order) -> None
     server = MovingList(order=order, limit=100)
     for number in range(5000):
         server.add(NOW - 1 - 10 * number)
-    assert len(read(server, SeekMachine(100, (None, NOW)))) == 5000
+    assert len(read(server, SeekStrategy(100, (None, NOW)))) == 5000
     assert server.requests == -(-5000 // 99)
 
 
@@ -406,6 +406,6 @@ def test_what_an_earlier_reading_delivered_does_not_come_again() -> None:
     server = MovingList(limit=10)
     for number in range(25):
         server.add(NOW - 1 - 10 * number)
-    seen = Seen()
-    seen.new(Reply([1, 2, 3], [1, 2, 3], Totals()))
-    assert sorted(read(server, SeekMachine(10, (None, NOW), seen))) == list(range(4, 26))
+    seen = SeenKeys()
+    seen.new(PageResult([1, 2, 3], [1, 2, 3], Totals()))
+    assert sorted(read(server, SeekStrategy(10, (None, NOW), seen))) == list(range(4, 26))

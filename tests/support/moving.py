@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 from attrs import define, field
 
 from harness_async.http.protocol import Totals
-from harness_async.pagination.strategy import Ask, Bounds, Machine, Reply
+from harness_async.pagination.strategy import PageRequest, PageResult, TimeWindow, WalkStrategy
 
 Order: TypeAlias = Literal["newest", "oldest", "hash", "random ties"]
 Family: TypeAlias = Literal["iacm", "v1", "none"]
@@ -31,7 +31,7 @@ class Row:
 class Request:
     """A request under way: its count may be taken before its rows."""
 
-    ask: Ask
+    ask: PageRequest
     total: int | None = None
     counted: bool = False
 
@@ -57,7 +57,7 @@ class MovingList:
         self.rows.append(row)
         return row
 
-    def window(self, bounds: Bounds) -> list[Row]:
+    def window(self, bounds: TimeWindow) -> list[Row]:
         start, end = bounds
         if self.filter == "ignored":
             return list(self.rows)
@@ -69,7 +69,7 @@ class MovingList:
             if (first is None or row.created >= first) and (last is None or row.created <= last)
         ]
 
-    def sorted(self, bounds: Bounds) -> list[Row]:
+    def sorted(self, bounds: TimeWindow) -> list[Row]:
         keys: dict[Order, Callable[[Row], object]] = {
             "newest": lambda row: (-row.created, -row.number),
             "oldest": lambda row: (row.created, row.number),
@@ -82,7 +82,7 @@ class MovingList:
         request.total = len(self.window(request.ask.bounds or (None, None)))
         request.counted = True
 
-    def answer(self, request: Request) -> Reply:
+    def answer(self, request: Request) -> PageResult:
         """Take the rows, and the count if it was not taken before."""
         self.requests += 1
         if not request.counted:
@@ -91,7 +91,7 @@ class MovingList:
         index = request.ask.index
         rows = self.sorted(request.ask.bounds or (None, None))[index * size : (index + 1) * size]
         total = None if self.family == "none" else request.total
-        return Reply(
+        return PageResult(
             rows=rows,
             keys=[row.number for row in rows],
             totals=Totals(
@@ -104,15 +104,15 @@ class MovingList:
 
 
 def read(
-    server: MovingList, machine: Machine, between: Callable[[], None] = lambda: None, *, most: int = 100_000
+    server: MovingList, machine: WalkStrategy, between: Callable[[], None] = lambda: None, *, most: int = 100_000
 ) -> list[int]:
     """Read a list one request at a time, letting something happen between two requests."""
     got: list[int] = []
-    while (ask := machine.next()) is not None:
+    while (ask := machine.next_request()) is not None:
         reply = server.answer(Request(ask))
-        fresh = machine.feed(ask, reply)
+        new_rows = machine.receive(ask, reply)
         keys = reply.keys or ()
-        got.extend(keys[position] for position in fresh)
+        got.extend(keys[position] for position in new_rows)
         assert server.requests <= most, "an endless walk"
         between()
     assert machine.done
