@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from harness_async.testing.recorded import RecordedRequest
-    from harness_async.testing.wire import Json
+    from harness_async.testing.responses import Json
 
 Totals = Literal["iacm", "v1", "both", "none"]
 EndTime = Literal["inclusive", "exclusive", "ignored"]
@@ -140,7 +140,7 @@ class Account:
                     self.remove_project(org, project)
 
     def deny(self, org: str, project: str | None = None, *, status: int = 403) -> None:
-        """Answer *status* to the IaCM calls of a project.
+        """Return *status* for the IaCM calls of a project.
 
         Without *project* to those of the whole organization, and to the v1 list of its projects.
         """

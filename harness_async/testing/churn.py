@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from harness_async.testing.account import Account
     from harness_async.testing.recorded import RecordedRequest
-    from harness_async.testing.wire import Json
+    from harness_async.testing.responses import Json
 
 _STATUSES = ("none", "success", "failure")
 

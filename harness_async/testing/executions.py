@@ -9,25 +9,25 @@ from harness_async.testing.lists import (
     Call,
     PageRequest,
     Query,
-    answer_page,
+    build_page,
     iacm_headers,
     v1_headers,
 )
-from harness_async.testing.wire import Answer, dump
+from harness_async.testing.responses import FakeResponse, encode_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from harness_async.testing.responses import Json
     from harness_async.testing.table import Row, Table
-    from harness_async.testing.wire import Json
 
 _FILTERS = ("workspace", "pipeline_execution_id", "status", "pipeline_name", "start_time", "end_time")
 _MEMBERS = ("pipeline", "pipeline_execution_id", "pipeline_stage_id", "workspace")
 _MAX_ID = 128  # characters in any identifier
 
 
-def list_executions(call: Call, org: str, project: str) -> Answer:
-    """Answer a page of a project's executions, filtered, in the order in force."""
+def list_executions(call: Call, org: str, project: str) -> FakeResponse:
+    """Return a page of a project's executions, filtered, in the order in force."""
     table = _table(call, org, project)
     query = Query(call, ("page", "limit", *_FILTERS))
     page = query.page(first=1)
@@ -42,20 +42,22 @@ def list_executions(call: Call, org: str, project: str) -> Answer:
         return [row.wire for row in table.matching(order, rng, name, keep)[start:stop]]
 
     total = len(table) if keep is None else len(table.matching(order, rng, name, keep))
-    return answer_page(call, page, total, rows, _totals(call, page, total))
+    return build_page(call, page, total, rows, _totals(call, page, total))
 
 
-def show_execution(call: Call, org: str, project: str, pipeline_execution_id: str, pipeline_stage_id: str) -> Answer:
-    """Answer the execution of those two ids."""
+def show_execution(
+    call: Call, org: str, project: str, pipeline_execution_id: str, pipeline_stage_id: str
+) -> FakeResponse:
+    """Return the execution of those two ids."""
     table = _table(call, org, project)
     Query(call, ())
     row = table.get((pipeline_execution_id, pipeline_stage_id))
     if row is None:
         raise call.refused(404, "execution not found")
-    return Answer(200, dump(row.wire))
+    return FakeResponse(200, encode_json(row.wire))
 
 
-def create_execution(call: Call, org: str, project: str, body: object) -> Answer:
+def create_execution(call: Call, org: str, project: str, body: object) -> FakeResponse:
     """Store an execution without outcome and answer it, with 200 as the API declares."""
     table = _table(call, org, project)
     Query(call, ())
@@ -71,7 +73,7 @@ def create_execution(call: Call, org: str, project: str, body: object) -> Answer
         pipeline_execution_id=execution_id,
         pipeline_stage_id=stage_id,
     )
-    return Answer(200, dump(wire))
+    return FakeResponse(200, encode_json(wire))
 
 
 def _table(call: Call, org: str, project: str) -> Table:

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from harness_async.testing.wire import Answer, RefusedError, dump
+from harness_async.testing.responses import FakeResponse, HTTPError, encode_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from harness_async.testing.account import Account
     from harness_async.testing.recorded import RecordedRequest
-    from harness_async.testing.wire import Json
+    from harness_async.testing.responses import Json
 
 DEFAULT_LIMIT = 30
 MAX_LIMIT = 100
@@ -26,14 +26,14 @@ class Call:
 
     account: Account
     request: RecordedRequest
-    refuse: Callable[[int, str], Answer]
+    refuse: Callable[[int, str], FakeResponse]
     """Makes an error in the envelope of the part of the API that was asked."""
     clip: int | None = None
     """Rows a page may hold at most, None for as many as asked."""
 
-    def refused(self, status: int, message: str) -> RefusedError:
+    def refused(self, status: int, message: str) -> HTTPError:
         """Make the error that ends the handling with that status."""
-        return RefusedError(self.refuse(status, message))
+        return HTTPError(self.refuse(status, message))
 
 
 @attrs.frozen
@@ -103,21 +103,21 @@ class Query:
         return PageRequest(first, first if number is None else number, size)
 
 
-def answer_page(
+def build_page(
     call: Call,
     page: PageRequest,
     total: int,
     rows: Callable[[int, int], Sequence[Json]],
     headers: dict[str, str],
-) -> Answer:
-    """Answer one page of a list; *rows* is asked for its slice after the hook between count and rows."""
+) -> FakeResponse:
+    """Return one page of a list; *rows* is asked for its slice after the hook between count and rows."""
     account = call.account
     if account.between_count_and_rows is not None:
         account.between_count_and_rows(call.request)
     beyond = page.number > page.first and page.start >= total
     if beyond and account.past_end != "empty":
         raise call.refused(account.past_end, f"page {page.number} is beyond the last page")
-    return Answer(200, dump(rows(page.start, page.start + page.size)), headers=headers)
+    return FakeResponse(200, encode_json(rows(page.start, page.start + page.size)), headers=headers)
 
 
 def iacm_headers(page: PageRequest, total: int) -> dict[str, str]:

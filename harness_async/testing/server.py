@@ -1,4 +1,4 @@
-"""The server: an `Account` on a loopback port, with faults and a rate limit in front of it."""
+"""The server: an `Account` on a loopback port, with faults and a rate limit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from aiohttp import web
 
-from harness_async.testing import api, wire
+from harness_async.testing import api, responses
 from harness_async.testing.account import Account
 from harness_async.testing.exchange import Exchange
 from harness_async.testing.recorded import RecordedRequest
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from harness_async.testing.account import Options, ServerOptions
-    from harness_async.testing.limits import RateLimit
-    from harness_async.testing.wire import Answer
+    from harness_async.testing.limits import Limiter
+    from harness_async.testing.responses import FakeResponse
 
-_PATIENCE = 0.05  # seconds aiohttp waits for connections at shutdown; handlers have been cancelled by then
+_SHUTDOWN_TIMEOUT = 0.05  # seconds; the handlers have been cancelled before
 
 
 class FakeHarness(Account):
@@ -58,7 +58,7 @@ class FakeHarness(Account):
         self.prefix: str = prefix.rstrip("/")
         self.requests: list[RecordedRequest] = []
         self.faults: Faults = Faults()
-        self.rate_limit: RateLimit | None = None
+        self.rate_limit: Limiter | None = None
         self.rate_clock: Callable[[], float] = time.monotonic
         self._runner: web.ServerRunner | None = None
         self._address: tuple[str, int] | None = None
@@ -97,7 +97,7 @@ class FakeHarness(Account):
             raise RuntimeError("this FakeHarness is running already")
         # Handlers are cancelled when their client goes away, else a delayed answer would outlive it.
         server = web.Server(self._handle, handler_cancellation=True, access_log=None)
-        runner = web.ServerRunner(server, shutdown_timeout=_PATIENCE)
+        runner = web.ServerRunner(server, shutdown_timeout=_SHUTDOWN_TIMEOUT)
         await runner.setup()
         try:
             await web.TCPSite(runner, self.host, self.port).start()
@@ -134,38 +134,38 @@ class FakeHarness(Account):
             self._tasks.discard(task)
 
     async def _exchange(self, request: web.BaseRequest, recorded: RecordedRequest) -> web.StreamResponse:
-        """Pass a request through key, hook, rate limit and faults, in that order."""
+        """Check the key, call the hook, check the rate limit, select the faults, and respond."""
         path = recorded.path.removeprefix(self.prefix)
-        early = self._early(recorded, path)
-        if early is not None:
-            return await Exchange(request, recorded, lambda: early).send(early)
-        replacement, changes = self.faults.strike(recorded)
-        clips = [fault.clip for fault in changes if fault.clip is not None]
+        rejection = self._reject(recorded, path)
+        if rejection is not None:
+            return await Exchange(request, recorded, lambda: rejection).send(rejection)
+        replacement, modifiers = self.faults.select(recorded)
+        clips = [fault.clip for fault in modifiers if fault.clip is not None]
 
-        def make_answer() -> Answer:
+        def execute() -> FakeResponse:
             with self.lock:
-                answer = api.answer(self, recorded, path, min(clips, default=None))
-            for fault in changes:
-                answer = fault.change(answer)
-            return answer
+                response = api.respond(self, recorded, path, min(clips, default=None))
+            for fault in modifiers:
+                response = fault.apply(response)
+            return response
 
-        exchange = Exchange(request, recorded, make_answer)
+        exchange = Exchange(request, recorded, execute)
         if replacement is None:
-            exchange.answer()
-        delay = sum(fault.delay for fault in changes)
+            exchange.response()
+        delay = sum(fault.delay for fault in modifiers)
         if delay:
             await asyncio.sleep(delay)
-        return await (exchange.send(exchange.answer()) if replacement is None else replacement.act(exchange))
+        return await (exchange.send(exchange.response()) if replacement is None else replacement.respond(exchange))
 
-    def _early(self, recorded: RecordedRequest, path: str) -> Answer | None:
-        """Answer what stops a request before it reaches the API, None when nothing does."""
+    def _reject(self, recorded: RecordedRequest, path: str) -> FakeResponse | None:
+        """Return the error for a request that does not reach the API, else None."""
         if not recorded.path.startswith(f"{self.prefix}/"):
-            return wire.legacy(404, f"No such resource: {recorded.path}")
-        refusal = api.authenticate(self, recorded, path)
-        if refusal is not None:
-            return refusal
+            return responses.legacy_error(404, f"No such resource: {recorded.path}")
+        error = api.authenticate(self, recorded, path)
+        if error is not None:
+            return error
         if self.before_request is not None:
             self.before_request(recorded)
         if self.rate_limit is not None and not self.rate_limit.allow(self.rate_clock()):
-            return wire.html(429, "Too Many Requests")
+            return responses.html_page(429, "Too Many Requests")
         return None

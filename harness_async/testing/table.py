@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import attrs
 
-from harness_async.testing.wire import Json, hash_of
+from harness_async.testing.responses import Json, stable_hash
 
 if TYPE_CHECKING:
     import random
@@ -45,7 +45,7 @@ class Row:
         if order == "oldest":
             return created, self.number
         if order == "hash":
-            return hash_of("/".join(self.key)), self.number
+            return stable_hash("/".join(self.key)), self.number
         return -created, -self.number
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from harness_async.testing.lists import Call, Query, answer_page, v1_headers
-from harness_async.testing.wire import Answer, RefusedError, dump, legacy, v1
+from harness_async.testing.lists import Call, Query, build_page, v1_headers
+from harness_async.testing.responses import FakeResponse, HTTPError, encode_json, legacy_error, v1_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness_async.testing.wire import Json
+    from harness_async.testing.responses import Json
 
 _LIST = ("page", "limit", "search_term", "sort", "order")
 _SORTS = ("name", "identifier", "created", "updated")
@@ -23,19 +23,19 @@ _MAX_TAGS = 128
 _MAX_MODULES = 1024
 
 
-def list_organizations(call: Call) -> Answer:
-    """Answer a page of the account's organizations."""
+def list_organizations(call: Call) -> FakeResponse:
+    """Return a page of the account's organizations."""
     query = Query(call, _LIST, repeated=("org",))
     wanted = query.texts("org")
     objects = call.account.organizations
     return _list(call, query, "org", lambda: [o for i, o in objects.items() if not wanted or i in wanted])
 
 
-def list_projects(call: Call, org: str) -> Answer:
-    """Answer a page of an organization's projects; refused when the whole organization is denied."""
+def list_projects(call: Call, org: str) -> FakeResponse:
+    """Return a page of an organization's projects; refused when the whole organization is denied."""
     status = call.account.denied.get((org, None))
     if status is not None:
-        raise RefusedError(legacy(status, "Missing permission"))
+        raise HTTPError(legacy_error(status, "Missing permission"))
     _organization(call, org)
     query = Query(call, (*_LIST, "has_module", "module_type", "only_favorites"), repeated=("project",))
     wanted = query.texts("project")
@@ -54,70 +54,72 @@ def list_projects(call: Call, org: str) -> Answer:
     return _list(call, query, "project", lambda: [p for (o, i), p in objects.items() if o == org and keep(i, p)])
 
 
-def show_organization(call: Call, org: str) -> Answer:
-    """Answer one organization."""
+def show_organization(call: Call, org: str) -> FakeResponse:
+    """Return one organization."""
     Query(call, ())
-    return Answer(200, dump(_organization(call, org)))
+    return FakeResponse(200, encode_json(_organization(call, org)))
 
 
-def show_project(call: Call, org: str, project: str) -> Answer:
-    """Answer one project."""
+def show_project(call: Call, org: str, project: str) -> FakeResponse:
+    """Return one project."""
     Query(call, ())
-    return Answer(200, dump(_project(call, org, project)))
+    return FakeResponse(200, encode_json(_project(call, org, project)))
 
 
-def create_organization(call: Call, body: object) -> Answer:
+def create_organization(call: Call, body: object) -> FakeResponse:
     """Store a new organization and answer it with 201."""
     Query(call, ())
     fields = _checked(body, "org", {"identifier", "name", "description", "tags"})
     if fields["identifier"] in call.account.organizations:
-        raise RefusedError(legacy(409, f"Organization with identifier {fields['identifier']} already exists"))
-    return Answer(201, dump(call.account.add_organization(**fields, harness_managed=False)))
+        raise HTTPError(legacy_error(409, f"Organization with identifier {fields['identifier']} already exists"))
+    return FakeResponse(201, encode_json(call.account.add_organization(**fields, harness_managed=False)))
 
 
-def create_project(call: Call, org: str, body: object) -> Answer:
+def create_project(call: Call, org: str, body: object) -> FakeResponse:
     """Store a new project and answer it with 201."""
     Query(call, ())
     _organization(call, org)
     fields = _project_fields(org, body)
     if (org, fields["identifier"]) in call.account.project_objects:
-        raise RefusedError(legacy(409, f"Project with identifier {fields['identifier']} already exists"))
-    return Answer(201, dump(call.account.add_project(org, fields.pop("identifier"), **fields)))
+        raise HTTPError(legacy_error(409, f"Project with identifier {fields['identifier']} already exists"))
+    return FakeResponse(201, encode_json(call.account.add_project(org, fields.pop("identifier"), **fields)))
 
 
-def replace_organization(call: Call, org: str, body: object) -> Answer:
+def replace_organization(call: Call, org: str, body: object) -> FakeResponse:
     """Replace an organization: fields left out are lost, the time of creation is kept."""
     Query(call, ())
     before = _organization(call, org)
     fields = _checked(body, "org", {"identifier", "name", "description", "tags"}, identifier=org)
     kept = {"created": before["created"], "harness_managed": before["harness_managed"]}
-    return Answer(200, dump(call.account.add_organization(**fields, **kept, updated=call.account.now())))
+    return FakeResponse(200, encode_json(call.account.add_organization(**fields, **kept, updated=call.account.now())))
 
 
-def replace_project(call: Call, org: str, project: str, body: object) -> Answer:
+def replace_project(call: Call, org: str, project: str, body: object) -> FakeResponse:
     """Replace a project: fields left out are lost, its executions and the time of creation are kept."""
     Query(call, ())
     before = _project(call, org, project)
     fields = _project_fields(org, body, identifier=project)
     del fields["identifier"]
     kept = {"created": before["created"], "isFavorite": before["isFavorite"]}
-    return Answer(200, dump(call.account.add_project(org, project, **fields, **kept, updated=call.account.now())))
+    return FakeResponse(
+        200, encode_json(call.account.add_project(org, project, **fields, **kept, updated=call.account.now()))
+    )
 
 
-def delete_organization(call: Call, org: str) -> Answer:
+def delete_organization(call: Call, org: str) -> FakeResponse:
     """Delete an organization with everything in it, and answer what it was."""
     Query(call, ())
     before = _organization(call, org)
     call.account.remove_organization(org)
-    return Answer(200, dump(before))
+    return FakeResponse(200, encode_json(before))
 
 
-def delete_project(call: Call, org: str, project: str) -> Answer:
+def delete_project(call: Call, org: str, project: str) -> FakeResponse:
     """Delete a project with its executions, and answer what it was."""
     Query(call, ())
     before = _project(call, org, project)
     call.account.remove_project(org, project)
-    return Answer(200, dump(before))
+    return FakeResponse(200, encode_json(before))
 
 
 def _organization(call: Call, org: str) -> Json:
@@ -135,8 +137,8 @@ def _project(call: Call, org: str, project: str) -> Json:
     return found
 
 
-def _list(call: Call, query: Query, member: str, objects: Callable[[], list[Json]]) -> Answer:
-    """Answer a page of enveloped objects, searched and sorted as the query asks."""
+def _list(call: Call, query: Query, member: str, objects: Callable[[], list[Json]]) -> FakeResponse:
+    """Return a page of enveloped objects, searched and sorted as the query asks."""
     page = query.page(first=0)
     term = (query.text("search_term") or "").lower()
     sort = query.choice("sort", _SORTS)
@@ -152,7 +154,7 @@ def _list(call: Call, query: Query, member: str, objects: Callable[[], list[Json
 
     total = len(found())
     headers = {} if call.account.totals == "none" else v1_headers(page, total)
-    return answer_page(call, page, total, lambda start, stop: found()[start:stop], headers)
+    return build_page(call, page, total, lambda start, stop: found()[start:stop], headers)
 
 
 def _searched(entity: Json) -> str:
@@ -166,7 +168,7 @@ def _project_fields(org: str, body: object, identifier: str | None = None) -> di
     fields = _checked(body, "project", known, identifier)
     # Whoever sends back what was fetched sends `org` as well; it must not move the project.
     if fields.pop("org", org) != org:
-        raise RefusedError(v1(400, "Invalid request", {"org": "does not match the path"}))
+        raise HTTPError(v1_error(400, "Invalid request", {"org": "does not match the path"}))
     return fields
 
 
@@ -174,7 +176,7 @@ def _checked(body: object, member: str, known: set[str], identifier: str | None 
     """Take the object out of its envelope; refuse it with one message per wrong field."""
     fields = body.get(member) if isinstance(body, dict) else None
     if not isinstance(fields, dict):
-        raise RefusedError(v1(400, "Invalid request", {member: "must be an object"}))
+        raise HTTPError(v1_error(400, "Invalid request", {member: "must be an object"}))
     fields = {name: value for name, value in fields.items() if value is not None}
     wrong = dict.fromkeys(sorted(fields.keys() - known), "is not known")
     for name in ("identifier", "name"):
@@ -185,7 +187,7 @@ def _checked(body: object, member: str, known: set[str], identifier: str | None 
     if identifier is not None and fields.get("identifier") != identifier:
         wrong["identifier"] = "does not match the path"
     if wrong:
-        raise RefusedError(v1(400, "Invalid request", wrong))
+        raise HTTPError(v1_error(400, "Invalid request", wrong))
     return fields
 
 

@@ -5,12 +5,12 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness_async.testing import Bucket, FakeHarness, FixedWindow, RateLimit, SlidingCounter, SlidingWindow
+from harness_async.testing import Bucket, FakeHarness, FixedWindow, Limiter, SlidingCounter, SlidingWindow
 
 TIMES = st.lists(st.integers(0, 400), max_size=60).map(lambda ticks: [tick / 8 for tick in sorted(ticks)])
 
 
-def allowed(limit: RateLimit, times: list[float]) -> list[float]:
+def allowed(limit: Limiter, times: list[float]) -> list[float]:
     return [now for now in times if limit.allow(now)]
 
 
