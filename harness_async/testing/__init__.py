@@ -1,7 +1,8 @@
 """A fake Harness platform API that serves real HTTP on a loopback port, with faults on request.
 
-`FakeHarness` is the server, `Churn` changes its rows while a list is read, `faults` contains the failures it can
-simulate and `limits` the rate limiters. The package does not import the client, so it can test any client.
+`FakeHarness` is the server. `Churn` changes its rows while a list is read, `faults` and `distortions` contain the
+failures it can simulate, and `limits` the rate limiters. The package does not import the client, so it can test
+any client.
 
 Names are loaded on first access. pytest imports this package in every run for the fixture `fake_harness`, and
 must not load a web server that no test uses.
@@ -12,6 +13,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from harness_async.testing.churn import Churn
+    from harness_async.testing.distortions import (
+        ChangeJson,
+        ChangeResponse,
+        Headers,
+        Nulls,
+        PageTotals,
+        SamePage,
+        Totals,
+    )
     from harness_async.testing.faults import (
         Body,
         ClipPages,
@@ -19,13 +29,14 @@ if TYPE_CHECKING:
         CutBody,
         Delay,
         Fault,
+        Interim,
         Redirect,
         Reset,
         SignInPage,
         SlowBody,
+        SlowHead,
         Status,
         TooManyRequests,
-        Totals,
     )
     from harness_async.testing.limits import Bucket, FixedWindow, Limiter, SlidingCounter, SlidingWindow
     from harness_async.testing.recorded import RecordedRequest
@@ -37,6 +48,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Body",
     "Bucket",
+    "ChangeJson",
+    "ChangeResponse",
     "Churn",
     "ClipPages",
     "CompressedZeros",
@@ -47,15 +60,21 @@ __all__ = [
     "Fault",
     "Faults",
     "FixedWindow",
+    "Headers",
+    "Interim",
     "Limiter",
+    "Nulls",
+    "PageTotals",
     "RecordedRequest",
     "Redirect",
     "Reset",
     "Rule",
+    "SamePage",
     "SignInPage",
     "SlidingCounter",
     "SlidingWindow",
     "SlowBody",
+    "SlowHead",
     "Status",
     "TooManyRequests",
     "Totals",
@@ -64,6 +83,7 @@ __all__ = [
 
 _MODULES = {
     "churn": ("Churn",),
+    "distortions": ("ChangeJson", "ChangeResponse", "Headers", "Nulls", "PageTotals", "SamePage", "Totals"),
     "limits": ("Bucket", "FixedWindow", "Limiter", "SlidingCounter", "SlidingWindow"),
     "recorded": ("RecordedRequest",),
     "responses": ("FakeResponse",),

@@ -9,11 +9,11 @@ import signal
 import sys
 from typing import TYPE_CHECKING, get_args
 
-from harness_async.testing.account import Totals
+from harness_async.testing.data.account import Totals
+from harness_async.testing.data.table import Order
 from harness_async.testing.faults import Delay
 from harness_async.testing.limits import FixedWindow
 from harness_async.testing.server import FakeHarness
-from harness_async.testing.table import Order
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -58,8 +58,24 @@ class Exchange:
         lines += [f"{name}: {value}" for name, value in fields.items()]
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
-    def close(self, data: bytes = b"") -> web.StreamResponse:
-        """Send *data* and close the connection. Without data the connection is reset."""
+    @staticmethod
+    def encode_interim(status: int) -> bytes:
+        """Encode an interim response."""
+        return f"HTTP/1.1 {status} {http.client.responses.get(status, '')}\r\n\r\n".encode("latin-1")
+
+    def write(self, data: bytes) -> None:
+        """Send *data* as it is. Raises ConnectionResetError if the client has disconnected."""
+        transport = self._request.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client has disconnected")
+        transport.write(data)
+
+    def close(self, data: bytes = b"", *, status: int | None = None) -> web.StreamResponse:
+        """Send *data* and close the connection. Without data the connection is reset.
+
+        *status* is recorded as the status of the response, if it is complete with *data*.
+        """
+        self._recorded.status = status
         transport = self._request.transport
         if transport is not None:
             if data:

@@ -1,14 +1,15 @@
 """Faults: small immutable objects that replace or modify responses.
 
-A fault either replaces the regular exchange (`respond`) or modifies the response (`apply`, `clip`, `delay`).
+A fault either replaces the regular exchange (`respond`) or modifies the response (`apply`, `clip`, `delay`, ...).
 Modifying faults combine with each other and with one replacing fault. `FakeHarness.faults` selects the requests.
+Faults that change the content of a response are in `distortions`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gzip
-from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import attrs
 
@@ -32,6 +33,16 @@ class Fault:
     def clip(self) -> int | None:
         """The maximum number of rows in a page, or None for no change."""
         return None
+
+    @property
+    def ignore_page(self) -> bool:
+        """Whether a list returns its first page for every page number."""
+        return False
+
+    @property
+    def shuffle(self) -> bool:
+        """Whether the rows of a page come in random order."""
+        return False
 
     @property
     def delay(self) -> float:
@@ -63,11 +74,16 @@ class _Replacement(Fault):
 
 @attrs.frozen
 class Status(_Replacement):
-    """Responds with a status, and a body in the named envelope or the given *body*."""
+    """Responds with a status, and a body in the named envelope or the given *body*.
+
+    `Status(200, envelope="legacy")` is an error with status 200, which the NextGen services send at times.
+    """
 
     status: int
     body: bytes | str | None = attrs.field(default=None, kw_only=True)
     envelope: Envelope = attrs.field(default="goa", kw_only=True)
+    code: str | None = attrs.field(default=None, kw_only=True)
+    """The `code` of the envelopes that have one, None for the usual one."""
     headers: dict[str, str] = attrs.field(factory=dict, kw_only=True)
     message: str = attrs.field(default="scripted fault", kw_only=True)
     temporary: bool = attrs.field(default=False, kw_only=True)
@@ -76,7 +92,12 @@ class Status(_Replacement):
     def build(self) -> FakeResponse:
         """Build the error."""
         response = responses.error_response(
-            self.envelope, self.status, self.message, temporary=self.temporary, timeout=self.timeout
+            self.envelope,
+            self.status,
+            self.message,
+            code=self.code,
+            temporary=self.temporary,
+            timeout=self.timeout,
         )
         body = self.body.encode() if isinstance(self.body, str) else self.body
         return attrs.evolve(response, body=response.body if body is None else body, headers=dict(self.headers))
@@ -200,39 +221,40 @@ class SlowBody(Fault):
         return stream
 
 
-class _Unchanged:
-    """The default of `Totals`: leaves the value unchanged."""
+@attrs.frozen
+class SlowHead(Fault):
+    """Sends the head of the regular response in chunks, with a pause in seconds before each, then the body."""
 
-    def __repr__(self) -> str:
-        return "UNCHANGED"
+    chunk_size: int = 16
+    pause: float = 0.01
+    replaces: ClassVar[bool] = True
 
-
-UNCHANGED: Final = _Unchanged()
-_Total: TypeAlias = "str | int | _Unchanged | None"
+    async def respond(self, exchange: Exchange) -> web.StreamResponse:
+        """Send the head slowly. Ends when the client disconnects or the server closes."""
+        response = exchange.response()
+        head = exchange.encode_head(attrs.evolve(response, headers={**response.headers, "Connection": "close"}))
+        chunks = [head[start : start + self.chunk_size] for start in range(0, len(head), self.chunk_size)]
+        for chunk in chunks[:-1]:
+            await asyncio.sleep(self.pause)
+            exchange.write(chunk)
+        await asyncio.sleep(self.pause)
+        return exchange.close(chunks[-1] + response.body, status=response.status)
 
 
 @attrs.frozen
-class Totals(Fault):
-    """Overrides the headers that report totals with any text, or removes them (None)."""
+class Interim(Fault):
+    """Sends interim responses (1xx) before the regular response."""
 
-    items: _Total = attrs.field(default=UNCHANGED, kw_only=True)
-    pages: _Total = attrs.field(default=UNCHANGED, kw_only=True)
-    size: _Total = attrs.field(default=UNCHANGED, kw_only=True)
+    status: int = 102
+    count: int = 1
+    replaces: ClassVar[bool] = True
 
-    def apply(self, response: FakeResponse) -> FakeResponse:
-        """Override the headers that the response has."""
-        new = {
-            "x-total-items": self.items,
-            "x-total-elements": self.items,
-            "x-total-pages": self.pages,
-            "x-page-size": self.size,
-        }
-        headers = {}
-        for name, text in response.headers.items():
-            value = new.get(name.lower(), UNCHANGED)
-            if value is not None:
-                headers[name] = text if isinstance(value, _Unchanged) else str(value)
-        return attrs.evolve(response, headers=headers)
+    async def respond(self, exchange: Exchange) -> web.StreamResponse:
+        """Send the interim responses and the regular one."""
+        response = exchange.response()
+        for _ in range(self.count):
+            exchange.write(exchange.encode_interim(self.status))
+        return await exchange.send(response)
 
 
 @attrs.frozen

@@ -1,8 +1,7 @@
 """Responses before they are sent, and the error envelopes of the platform.
 
-The platform has three JSON error envelopes: "legacy" (the gateway and the NextGen services), "v1" and "goa"
-(IaCM). Edge proxies in front of it respond with HTML. The module that chooses an envelope states which part of
-the platform sends it.
+The platform has three JSON error envelopes: "legacy" (the gateway and the NextGen services; "failure" is its form
+for invalid fields), "v1", and "goa" (IaCM). Edge proxies in front of it respond with HTML.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any, Literal
 import attrs
 
 Json = dict[str, Any]
-Envelope = Literal["goa", "v1", "legacy", "html", "text", "empty"]
+Envelope = Literal["goa", "v1", "legacy", "failure", "html", "text", "empty"]
 
 JSON = "application/json"
 GOA = "application/vnd.goa.error"
@@ -41,7 +40,7 @@ _LEGACY_CODES = {
     401: "INVALID_TOKEN",
     403: "NG_ACCESS_DENIED",
     404: "RESOURCE_NOT_FOUND_EXCEPTION",
-    405: "METHOD_NOT_ALLOWED",
+    405: "RESOURCE_NOT_FOUND_EXCEPTION",
     409: "DUPLICATE_FIELD",
     415: "MEDIA_NOT_SUPPORTED",
     429: "TOO_MANY_REQUESTS",
@@ -87,26 +86,48 @@ def goa_error(status: int, message: str, *, temporary: bool = False, timeout: bo
     return FakeResponse(status, encode_json(body), GOA)
 
 
-def v1_error(status: int, message: str, fields: dict[str, str] | None = None) -> FakeResponse:
+def v1_error(
+    status: int, message: str, fields: dict[str, str] | None = None, *, code: str | None = None
+) -> FakeResponse:
     """Build an error of the v1 API. *fields* maps each invalid field to its message."""
     errors = [{"field_name": name, "message": text} for name, text in (fields or {}).items()]
-    code = _V1_CODES.get(status, "UNKNOWN_ERROR")
+    code = code or _V1_CODES.get(status, "UNKNOWN_ERROR")
     body = {"message": message, "code": code, "errors": errors, "error_metadata": None}
     return FakeResponse(status, encode_json(body))
 
 
-def legacy_error(status: int, message: str) -> FakeResponse:
-    """Build an error of the gateway and of the NextGen services."""
+def legacy_error(status: int, message: str, *, code: str | None = None) -> FakeResponse:
+    """Build an error of the gateway and of the NextGen services (ErrorDTO)."""
+    code = code or _LEGACY_CODES.get(status, "UNKNOWN_ERROR")
     body: Json = {
         "status": "ERROR",
-        "code": _LEGACY_CODES.get(status, "UNKNOWN_ERROR"),
+        "code": code,
         "message": message,
-        "correlationId": f"00000000-0000-4000-8000-{stable_hash(message):012x}",
+        "correlationId": correlation_id(message),
         "detailedMessage": None,
         "responseMessages": [],
         "metadata": None,
     }
+    if code == "NG_ACCESS_DENIED":
+        body["failedPermissionChecks"] = []
     return FakeResponse(status, encode_json(body))
+
+
+def failure_error(status: int, message: str, fields: dict[str, str], *, code: str | None = None) -> FakeResponse:
+    """Build an error of the NextGen services for invalid fields (FailureDTO)."""
+    body: Json = {
+        "status": "FAILURE",
+        "code": code or _LEGACY_CODES.get(status, "UNKNOWN_ERROR"),
+        "message": message,
+        "correlationId": correlation_id(message),
+        "errors": [{"fieldId": name, "error": text} for name, text in fields.items()],
+    }
+    return FakeResponse(status, encode_json(body))
+
+
+def correlation_id(text: str) -> str:
+    """Return a correlation id. The same text has the same id."""
+    return f"00000000-0000-4000-8000-{stable_hash(text):012x}"
 
 
 def html_page(status: int, title: str) -> FakeResponse:
@@ -116,22 +137,29 @@ def html_page(status: int, title: str) -> FakeResponse:
 
 
 def error_response(
-    envelope: Envelope, status: int, message: str, *, temporary: bool = False, timeout: bool = False
+    envelope: Envelope,
+    status: int,
+    message: str,
+    *,
+    code: str | None = None,
+    temporary: bool = False,
+    timeout: bool = False,
 ) -> FakeResponse:
-    """Build an error in the named envelope."""
+    """Build an error in the named envelope. *code* is for those that have one, the flags are for "goa"."""
     match envelope:
         case "goa":
             return goa_error(status, message, temporary=temporary, timeout=timeout)
         case "v1":
-            return v1_error(status, message)
+            return v1_error(status, message, code=code)
         case "legacy":
-            return legacy_error(status, message)
+            return legacy_error(status, message, code=code)
+        case "failure":
+            return failure_error(status, message, {"request": message}, code=code)
         case "html":
             return html_page(status, message)
-        case "text":
-            return FakeResponse(status, message.encode(), "text/plain")
-        case "empty":
-            return FakeResponse(status, b"", None)
+        case "text" | "empty":
+            text = envelope == "text"
+            return FakeResponse(status, message.encode() if text else b"", "text/plain" if text else None)
 
 
 def stable_hash(text: str) -> int:

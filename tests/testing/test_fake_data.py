@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness_async.testing import Churn, FakeHarness
-from harness_async.testing.table import Row, Table
+from harness_async.testing.data.table import Row, Table
 
 NOW = 1_700_000_000.0
 LIST = "/iacm/api/orgs/default/projects/payments/executions"
