@@ -139,12 +139,6 @@ class Account(IacmData, PlatformData):
         """Add *n* IaCM executions with the same fields, one millisecond apart and the last one newest."""
         return self.add_rows("executions", org, project, n, newest=fields.pop("created", None), **fields)
 
-    def add_pipeline_executions(
-        self, org: str, project: str, n: int, *, apart: int = 1, start_ts: int | None = None, **fields: Any
-    ) -> list[Json]:
-        """Add *n* pipeline executions with the same fields, *apart* milliseconds apart and the last one newest."""
-        return self.add_rows("pipeline_executions", org, project, n, newest=start_ts, apart=apart, **fields)
-
     # IaCM executions
 
     def remove_execution(self, row: Mapping[str, Any]) -> None:

@@ -117,8 +117,9 @@ def with_member(value: Mapping[str, Any], path: str, new: object) -> dict[str, A
 
 def copy_json(value: Any) -> Any:
     """Copy decoded JSON."""
+    # Most values are scalars: they cost no call.
     if isinstance(value, dict):
-        return {name: copy_json(member) for name, member in value.items()}
+        return {name: copy_json(item) if isinstance(item, (dict, list)) else item for name, item in value.items()}
     if isinstance(value, list):
-        return [copy_json(member) for member in value]
+        return [copy_json(item) if isinstance(item, (dict, list)) else item for item in value]
     return value

@@ -211,11 +211,35 @@ class PlatformData(Directory):
                 "isStagesExecution": False,
                 "notesExistForPlanExecutionId": False,
                 "parentStageInfo": None if parent is None else _parent_stage(org, project, parent),
-                **copy_json(members),
+                **(copy_json(members) if members else {}),
             }
             # The service leaves empty members out.
             row = {member: value for member, value in wire.items() if value is not None}
             return self._add("pipeline_executions", row, superseded=superseded)
+
+    def add_pipeline_executions(
+        self, org: str, project: str, n: int, *, start_ts: int | None = None, apart: int = 1, **fields: Any
+    ) -> list[Json]:
+        """Add *n* pipeline executions with the same fields, *apart* milliseconds apart and the last one newest.
+
+        *start_ts* is that of the last one and defaults to now.
+        """
+        with self.lock:
+            newest = self.now() if start_ts is None else start_ts
+            if n == 0:
+                return []
+            first = self.add_pipeline_execution(org, project, start_ts=newest - (n - 1) * apart, **fields)
+            rows, stored = [first], copy_json(first)
+            hidden = {"superseded": fields.get("superseded", False)}
+            times = [name for name in ("startTs", "endTs", "createdAt") if name in first]
+            # Stored rows share their nested members, as do the returned ones: copies would take most of the time.
+            for index in range(1, n):
+                own = {name: first[name] + index * apart for name in times}
+                own |= {"planExecutionId": self.draw_id(), "runSequence": first["runSequence"] + index}
+                self._put("pipeline_executions", {**stored, **own}, hidden)
+                rows.append({**first, **own})
+            self._runs[org, project, first["pipelineIdentifier"]] += n - 1
+            return rows
 
     def add_audit_event(
         self,

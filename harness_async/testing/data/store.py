@@ -113,15 +113,20 @@ class Store:
 
     def _add(self, name: CollectionName, wire: Json, *, replace: bool = False, **hidden: Any) -> Json:
         """Store a row and return a copy. Raises ValueError if the identity is taken, unless *replace*."""
+        self._put(name, wire, hidden, replace=replace)
+        return copy_json(wire)  # type: ignore[no-any-return]
+
+    def _put(self, name: CollectionName, wire: Json, hidden: Json, *, replace: bool = False) -> None:
+        """Store a row. Raises ValueError if the identity is taken, unless *replace*."""
         collection = COLLECTIONS[name]
-        table, key = self.table(name, *collection.scope_of(wire)), collection.key(wire)
+        scope, key = collection.scope_of(wire), collection.key(wire)
+        table = self.table(name, *scope)
         found = table.get(key)
         if found is not None and not replace:
-            raise ValueError(f"{name} has {_describe(collection.scope_of(wire), key)} already")
+            raise ValueError(f"{name} has {_describe(scope, key)} already")
         self._numbers += 1
         number = self._numbers if found is None else found.number
         table.put(Row(wire, key, collection.time_of(wire), number, hidden))
-        return copy_json(wire)  # type: ignore[no-any-return]
 
 
 def _describe(scope: Scope, key: Key) -> str:
