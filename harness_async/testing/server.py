@@ -31,9 +31,11 @@ _SHUTDOWN_TIMEOUT = 0.05  # seconds; the handlers have been cancelled before
 class FakeHarness(Account):
     """The Harness API on a loopback port, in this process and on the running event loop.
 
-    `async with FakeHarness() as fake` runs the server until the block ends. Data is added with methods such as
-    `add_project` and `add_execution`, or by `seeded`. They may be called from any thread. `requests` holds every
-    request that was received.
+    `async with FakeHarness() as fake` runs the server until the block ends. `requests` holds every request that
+    was received. Data is added by `seeded`, or with methods such as `add_project`, `add_execution` and
+    `add_workspace`. They may be called from any thread. Rows of all kinds are in collections, such as
+    "executions", "workspaces" or "pipeline_executions": `add_rows` adds many, `rows` returns them, `change` and
+    `remove` take a row and the name of its collection.
 
     The server listens at `url`, which consists of *host*, *port* (0 for any free one) and *prefix* ("/gateway"
     serves everything below that path). It accepts `api_key` and `account_id`. Its time is `clock()` in seconds.

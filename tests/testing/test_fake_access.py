@@ -48,8 +48,8 @@ async def test_refusals(
 ) -> None:
     """Each refusal has its status and the envelope of whoever makes it, and is recorded."""
     fake.add_project("default", "payments")
-    reply = await get(path, headers=headers)
-    assert (reply.status, envelope(reply)) == (status, shape)
+    response = await get(path, headers=headers)
+    assert (response.status, envelope(response)) == (status, shape)
     assert [request.status for request in fake.requests] == [status]
 
 
@@ -60,8 +60,8 @@ async def test_v1_needs_no_account(fake: FakeHarness, get: Any) -> None:
 
 async def test_methods_that_are_not(fake: FakeHarness, get: Any) -> None:
     """A method the path does not know is 405 and names those it does."""
-    reply = await get("/v1/orgs", "DELETE")
-    assert (reply.status, reply.headers["Allow"]) == (405, "GET, POST")
+    response = await get("/v1/orgs", "DELETE")
+    assert (response.status, response.headers["Allow"]) == (405, "GET, POST")
 
 
 async def test_denied_projects(fake: FakeHarness, get: Any, envelope: Callable[[Any], str]) -> None:
@@ -69,8 +69,8 @@ async def test_denied_projects(fake: FakeHarness, get: Any, envelope: Callable[[
     fake.add_project("default", "payments")
     fake.add_project("default", "other")
     fake.deny("default", "payments")
-    reply = await get(LIST)
-    assert (reply.status, envelope(reply), reply.json["name"]) == (403, "goa", "forbidden")
+    response = await get(LIST)
+    assert (response.status, envelope(response), response.json["name"]) == (403, "goa", "forbidden")
     assert (await get(LIST.replace("payments", "other"))).status == 200
     assert (await get("/v1/orgs/default/projects")).status == 200
     fake.allow("default", "payments")
@@ -82,8 +82,8 @@ async def test_denied_organizations(fake: FakeHarness, get: Any, envelope: Calla
     fake.add_project("default", "payments")
     fake.deny("default", status=404)
     assert (await get(LIST)).status == 404
-    reply = await get("/v1/orgs/default/projects")
-    assert (reply.status, envelope(reply)) == (404, "legacy")
+    response = await get("/v1/orgs/default/projects")
+    assert (response.status, envelope(response)) == (404, "legacy")
 
 
 async def test_paths_must_be_utf8(fake: FakeHarness, get: Any) -> None:

@@ -42,13 +42,13 @@ async def test_pages_cover_the_list_once(fake: FakeHarness, get: Any, size: int)
 async def test_the_default_page_holds_thirty_rows(fake: FakeHarness, get: Any) -> None:
     """Without page and limit the first thirty rows come, and the totals say how many there are."""
     fake.add_executions("default", "payments", 61)
-    reply = await get(LIST)
-    assert reply.json == fake.executions("default", "payments")[:30]
-    assert reply.headers["x-page-size"] == "30"
-    assert reply.headers["x-total-items"] == "61"
-    assert reply.headers["x-total-pages"] == "3"
-    assert "X-Page-Number" not in reply.headers
-    assert "Date" in reply.headers
+    response = await get(LIST)
+    assert response.json == fake.executions("default", "payments")[:30]
+    assert response.headers["x-page-size"] == "30"
+    assert response.headers["x-total-items"] == "61"
+    assert response.headers["x-total-pages"] == "3"
+    assert "X-Page-Number" not in response.headers
+    assert "Date" in response.headers
 
 
 async def test_orders(fake: FakeHarness) -> None:
@@ -91,10 +91,10 @@ async def test_header_families(fake: FakeHarness, get: Any, totals: Any, names: 
     """Totals come under the names of the family in force, the page number counted from 0, each name once."""
     fake.add_executions("default", "payments", 5)
     fake.totals = totals
-    reply = await get(LIST, params={"page": 2, "limit": 2})
-    sent = [name.lower() for name in reply.headers if name.lower().startswith("x-")]
+    response = await get(LIST, params={"page": 2, "limit": 2})
+    sent = [name.lower() for name in response.headers if name.lower().startswith("x-")]
     assert sorted(sent) == sorted(names)
-    assert reply.headers.get("X-Page-Number", "1") == "1"
+    assert response.headers.get("X-Page-Number", "1") == "1"
 
 
 async def test_clipped_pages_leave_no_row_out(fake: FakeHarness, get: Any) -> None:
@@ -102,8 +102,8 @@ async def test_clipped_pages_leave_no_row_out(fake: FakeHarness, get: Any) -> No
     rows = fake.add_executions("default", "payments", 20)
     fake.max_page_size = 7
     assert sorted(ids(await get.walk(LIST, 100))) == sorted(ids(rows))
-    reply = await get(LIST, params={"limit": 100})
-    assert (reply.headers["x-page-size"], reply.headers["x-total-pages"]) == ("7", "3")
+    response = await get(LIST, params={"limit": 100})
+    assert (response.headers["x-page-size"], response.headers["x-total-pages"]) == ("7", "3")
 
 
 async def test_past_the_end(fake: FakeHarness, get: Any) -> None:
@@ -126,9 +126,9 @@ async def test_filters_combine(fake: FakeHarness, get: Any) -> None:
     three = add("default", "payments", status="none", workspace="a")
 
     async def kept(**params: str) -> list[Any]:
-        reply = await get(LIST, params=params)
-        assert reply.headers["x-total-items"] == str(len(reply.json))
-        return sorted(ids(reply.json))
+        response = await get(LIST, params=params)
+        assert response.headers["x-total-items"] == str(len(response.json))
+        return sorted(ids(response.json))
 
     assert await kept(status="failure") == sorted(ids([one, two]))
     assert await kept(status="failure,none") == sorted(ids([one, two, three]))
@@ -159,8 +159,8 @@ async def test_many_filters(fake: FakeHarness, get: Any) -> None:
         fake.add_execution("default", "payments", workspace=f"w{index}")
     for _ in range(2):
         for index in range(20):
-            reply = await get(LIST, params={"workspace": f"w{index}"})
-            assert [row["workspace"] for row in reply.json] == [f"w{index}"]
+            response = await get(LIST, params={"workspace": f"w{index}"})
+            assert [row["workspace"] for row in response.json] == [f"w{index}"]
 
 
 @pytest.mark.parametrize(
@@ -198,8 +198,8 @@ async def test_time_filters(fake: FakeHarness, get: Any, mode: Any, params: Any,
 async def test_bad_queries(fake: FakeHarness, get: Any, envelope: Callable[[Any], str], query: str) -> None:
     """What the contract does not allow in a query is refused with 400 in the goa envelope."""
     fake.add_execution("default", "payments")
-    reply = await get(f"{LIST}?{query}")
-    assert (reply.status, envelope(reply)) == (400, "goa")
+    response = await get(f"{LIST}?{query}")
+    assert (response.status, envelope(response)) == (400, "goa")
 
 
 async def test_ids_are_one_segment_each(fake: FakeHarness, get: Any) -> None:
@@ -219,11 +219,11 @@ async def test_ids_are_one_segment_each(fake: FakeHarness, get: Any) -> None:
 async def test_create(fake: FakeHarness, get: Any, envelope: Callable[[Any], str], now: int) -> None:
     """A create answers 200 with a row without outcome, and a taken key is a conflict."""
     fake.add_project("default", "payments")
-    reply = await get(LIST, "POST", json=BODY)
-    assert reply.status == 200
+    response = await get(LIST, "POST", json=BODY)
+    assert response.status == 200
     scope = {"account": fake.account_id, "org": "default", "project": "payments"}
-    assert reply.json == {**BODY, **scope, "status": "none", "created": now}
-    assert fake.executions("default", "payments") == [reply.json]
+    assert response.json == {**BODY, **scope, "status": "none", "created": now}
+    assert fake.executions("default", "payments") == [response.json]
     again = await get(LIST, "POST", json=BODY)
     assert (again.status, envelope(again), again.json["name"]) == (409, "goa", "conflict")
     assert fake.requests[-1].json == BODY
@@ -244,18 +244,18 @@ async def test_create(fake: FakeHarness, get: Any, envelope: Callable[[Any], str
 async def test_bad_creates(fake: FakeHarness, get: Any, envelope: Callable[[Any], str], body: Any) -> None:
     """A create takes exactly its four members, as texts of identifier length."""
     fake.add_project("default", "payments")
-    reply = await get(LIST, "POST", json=body)
-    assert (reply.status, envelope(reply)) == (400, "goa")
+    response = await get(LIST, "POST", json=body)
+    assert (response.status, envelope(response)) == (400, "goa")
     assert fake.all_executions() == []
 
 
 async def test_writes_must_be_json(fake: FakeHarness, get: Any, envelope: Callable[[Any], str]) -> None:
     """Another content type is 415, and JSON that is none is 400."""
     fake.add_project("default", "payments")
-    reply = await get(LIST, "POST", data=b"{}", headers={"Content-Type": "text/plain"})
-    assert (reply.status, envelope(reply)) == (415, "goa")
-    reply = await get(LIST, "POST", data=b"{", headers={"Content-Type": "application/json; charset=utf-8"})
-    assert (reply.status, envelope(reply)) == (400, "goa")
+    response = await get(LIST, "POST", data=b"{}", headers={"Content-Type": "text/plain"})
+    assert (response.status, envelope(response)) == (415, "goa")
+    response = await get(LIST, "POST", data=b"{", headers={"Content-Type": "application/json; charset=utf-8"})
+    assert (response.status, envelope(response)) == (400, "goa")
 
 
 async def test_the_hook_between_count_and_rows(fake: FakeHarness, get: Any) -> None:
@@ -266,8 +266,8 @@ async def test_the_hook_between_count_and_rows(fake: FakeHarness, get: Any) -> N
         fake.remove_execution(rows[0])
 
     fake.between_count_and_rows = remove
-    reply = await get(LIST)
-    assert (reply.headers["x-total-items"], len(reply.json)) == ("3", 2)
+    response = await get(LIST)
+    assert (response.headers["x-total-items"], len(response.json)) == ("3", 2)
 
 
 async def test_the_hook_before_a_request(fake: FakeHarness, get: Any) -> None:

@@ -48,9 +48,9 @@ def watch(fake: FakeHarness) -> asyncio.Event:
 async def test_status_in_each_envelope(fake: FakeHarness, get: Any, envelope: Callable[[Any], str], shape: Any) -> None:
     """A scripted status comes in the envelope named, with its message and headers."""
     fake.faults.add(Status(503, envelope=shape, message="gone fishing", headers={"Retry-After": "7"}))
-    reply = await get(LIST)
-    assert (reply.status, envelope(reply), reply.headers["Retry-After"]) == (503, shape, "7")
-    assert reply.json["message"] == "gone fishing"
+    response = await get(LIST)
+    assert (response.status, envelope(response), response.headers["Retry-After"]) == (503, shape, "7")
+    assert response.json["message"] == "gone fishing"
     assert fake.requests[-1].status == 503
 
 
@@ -64,9 +64,9 @@ async def test_status_without_json(fake: FakeHarness, get: Any) -> None:
     ):
         fake.faults.clear()
         fake.faults.add(fault)
-        reply = await get(LIST)
-        assert (reply.status, body in reply.body) == (fault.status, True)
-        assert reply.headers.get("Content-Type") == content_type
+        response = await get(LIST)
+        assert (response.status, body in response.body) == (fault.status, True)
+        assert response.headers.get("Content-Type") == content_type
 
 
 async def test_hints_of_goa(fake: FakeHarness, get: Any) -> None:
@@ -141,11 +141,11 @@ async def test_totals(fake: FakeHarness, get: Any) -> None:
     """Totals are overridden with any text or left out, in both families, and others stay."""
     fake.totals = "both"
     fake.faults.add(Totals(items="many", pages=None), times=1)
-    reply = await get(LIST)
-    assert reply.headers["x-total-items"] == reply.headers["X-Total-Elements"] == "many"
-    assert "x-total-pages" not in reply.headers
-    assert reply.headers["x-page-size"] == "30"
-    assert len(reply.json) == 12
+    response = await get(LIST)
+    assert response.headers["x-total-items"] == response.headers["X-Total-Elements"] == "many"
+    assert "x-total-pages" not in response.headers
+    assert response.headers["x-page-size"] == "30"
+    assert len(response.json) == 12
     assert "UNCHANGED" in repr(Totals())
 
 
@@ -154,8 +154,8 @@ async def test_clipped_pages(fake: FakeHarness, get: Any) -> None:
     fake.faults.add(ClipPages(5))
     fake.faults.add(ClipPages(3), times=1)
     assert len((await get(LIST)).json) == 3
-    reply = await get(LIST, params={"page": 3})
-    assert (len(reply.json), reply.headers["x-page-size"]) == (2, "5")
+    response = await get(LIST, params={"page": 3})
+    assert (len(response.json), response.headers["x-page-size"]) == (2, "5")
 
 
 async def test_a_delayed_create_takes_effect_at_once(fake: FakeHarness, get: Any) -> None:

@@ -71,9 +71,9 @@ async def test_over_the_limit(fake: FakeHarness, get: Any) -> None:
     fake.rate_limit = FixedWindow(2)
     fake.rate_clock = lambda: now
     assert [(await get("/v1/orgs")).status for _ in range(3)] == [200, 200, 429]
-    reply = await get("/v1/orgs")
-    assert reply.headers["Content-Type"] == "text/html"
-    assert "Retry-After" not in reply.headers
+    response = await get("/v1/orgs")
+    assert response.headers["Content-Type"] == "text/html"
+    assert "Retry-After" not in response.headers
     now = 60.0
     assert (await get("/v1/orgs")).status == 200
     assert [request.status for request in fake.requests] == [200, 200, 429, 429, 200]

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 PROJECTS = "/v1/orgs/default/projects"
 
 
-def names(reply: Any, member: str = "project") -> list[str]:
-    return [entry[member]["identifier"] for entry in reply.json]
+def names(response: Any, member: str = "project") -> list[str]:
+    return [entry[member]["identifier"] for entry in response.json]
 
 
 async def test_pages_count_from_zero(fake: FakeHarness, get: Any) -> None:
@@ -22,8 +22,8 @@ async def test_pages_count_from_zero(fake: FakeHarness, get: Any) -> None:
         fake.add_organization(f"org{index}")
     assert names(await get("/v1/orgs"), "org") == [f"org{index}" for index in range(5)]
     assert len(await get.walk("/v1/orgs", 2, first=0)) == 5
-    reply = await get("/v1/orgs", params={"page": 1, "limit": 2})
-    told = [reply.headers[name] for name in ("X-Total-Elements", "X-Page-Number", "X-Page-Size")]
+    response = await get("/v1/orgs", params={"page": 1, "limit": 2})
+    told = [response.headers[name] for name in ("X-Total-Elements", "X-Page-Number", "X-Page-Size")]
     assert told == ["5", "1", "2"]
     fake.totals = "none"
     assert "X-Total-Elements" not in (await get("/v1/orgs")).headers
@@ -58,8 +58,8 @@ async def test_sorting(fake: FakeHarness, get: Any) -> None:
 async def test_bad_queries(fake: FakeHarness, get: Any, envelope: Callable[[Any], str], query: str) -> None:
     """What the contract does not allow in a query is refused with 400 in the v1 envelope."""
     fake.add_organization("default")
-    reply = await get(f"{PROJECTS}?{query}")
-    assert (reply.status, envelope(reply)) == (400, "v1")
+    response = await get(f"{PROJECTS}?{query}")
+    assert (response.status, envelope(response)) == (400, "v1")
 
 
 async def test_life_of_an_organization(fake: FakeHarness, get: Any, now: int) -> None:
@@ -100,8 +100,8 @@ async def test_taken_identifiers(fake: FakeHarness, get: Any, envelope: Callable
     """A taken identifier is 409 in the legacy envelope."""
     fake.add_project("default", "pay")
     for path, member, identifier in (("/v1/orgs", "org", "default"), (PROJECTS, "project", "pay")):
-        reply = await get(path, "POST", json={member: {"identifier": identifier, "name": "N"}})
-        assert (reply.status, envelope(reply), reply.json["code"]) == (409, "legacy", "DUPLICATE_FIELD")
+        response = await get(path, "POST", json={member: {"identifier": identifier, "name": "N"}})
+        assert (response.status, envelope(response), response.json["code"]) == (409, "legacy", "DUPLICATE_FIELD")
 
 
 @pytest.mark.parametrize(
@@ -126,21 +126,21 @@ async def test_bad_projects(
 ) -> None:
     """A malformed project is refused with one message for each wrong field."""
     fake.add_organization("default")
-    reply = await get(PROJECTS, "POST", json={"project": fields})
-    assert (reply.status, envelope(reply)) == (400, "v1")
-    assert {error["field_name"] for error in reply.json["errors"]} == wrong
+    response = await get(PROJECTS, "POST", json={"project": fields})
+    assert (response.status, envelope(response)) == (400, "v1")
+    assert {error["field_name"] for error in response.json["errors"]} == wrong
 
 
 async def test_a_replacement_keeps_the_identifier(fake: FakeHarness, get: Any) -> None:
     """The body of a replacement must repeat the identifier of the path."""
     fake.add_project("default", "pay")
-    reply = await get(f"{PROJECTS}/pay", "PUT", json={"project": {"identifier": "other", "name": "N"}})
-    assert reply.status == 400
+    response = await get(f"{PROJECTS}/pay", "PUT", json={"project": {"identifier": "other", "name": "N"}})
+    assert response.status == 400
 
 
 async def test_writes_must_be_json(fake: FakeHarness, get: Any, envelope: Callable[[Any], str]) -> None:
     """Another content type is 415 in the legacy envelope, JSON that is none 400 in v1's."""
-    reply = await get("/v1/orgs", "POST", data=b"{}", headers={"Content-Type": "application/yaml"})
-    assert (reply.status, envelope(reply)) == (415, "legacy")
-    reply = await get("/v1/orgs", "POST", data=b"\xff", headers={"Content-Type": "application/json"})
-    assert (reply.status, envelope(reply)) == (400, "v1")
+    response = await get("/v1/orgs", "POST", data=b"{}", headers={"Content-Type": "application/yaml"})
+    assert (response.status, envelope(response)) == (415, "legacy")
+    response = await get("/v1/orgs", "POST", data=b"\xff", headers={"Content-Type": "application/json"})
+    assert (response.status, envelope(response)) == (400, "v1")

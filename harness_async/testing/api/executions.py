@@ -9,7 +9,7 @@ from harness_async.testing.api.dialects import IACM
 from harness_async.testing.api.filters import any_of, equal, time_range
 from harness_async.testing.api.lists import Get, List
 from harness_async.testing.api.query import Query
-from harness_async.testing.data.seeding_rows import managed_resource
+from harness_async.testing.data.iacm import managed_resource
 from harness_async.testing.data.table import TIME, Ordering, Row, View
 from harness_async.testing.responses import FakeResponse, Json, stable_hash
 

@@ -26,7 +26,7 @@ from harness_async.testing.api.call import Call, enveloped, ok
 from harness_async.testing.api.dialects import V1, Dialect, Page
 from harness_async.testing.api.filters import Filter, Test, is_equal
 from harness_async.testing.api.query import MAX_INTEGER, Query
-from harness_async.testing.data.collection import CollectionName
+from harness_async.testing.data.collection import COLLECTIONS, CollectionName
 from harness_async.testing.data.table import Ordering, Row, Table, View
 from harness_async.testing.responses import FakeResponse, encode_json
 
@@ -176,7 +176,7 @@ class Get:
         key = tuple(value for name, value in ids.items() if name not in {"org", "project"})
         row = table.get(key)
         if row is None:
-            raise call.not_found(f"{self.collection} has no {'/'.join(key)}")
+            raise call.not_found(f"{COLLECTIONS[self.collection].noun} not found")
         value = self.render(call.account, row)
         return ok(enveloped(value) if self.dialect.scope == "query" else value)
 

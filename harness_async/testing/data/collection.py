@@ -18,6 +18,8 @@ class Collection:
     """Rows of one kind: the members that identify, date and describe them."""
 
     name: str
+    noun: str
+    """What error messages call a row."""
     identity: tuple[str, ...]
     """The members that identify a row within its scope."""
     time: str = "created"
@@ -67,11 +69,12 @@ _STAGE = ("pipeline_execution_id", "pipeline_stage_id")
 COLLECTIONS: Final[Mapping[str, Collection]] = {
     collection.name: collection
     for collection in (
-        Collection("organizations", ("org.identifier",), scope=None, updated="updated"),
-        Collection("projects", ("project.org", "project.identifier"), scope=None, updated="updated"),
-        Collection("executions", _STAGE, status="status", statuses=("none", "success", "failure")),
+        Collection("organizations", "organization", ("org.identifier",), scope=None, updated="updated"),
+        Collection("projects", "project", ("project.org", "project.identifier"), scope=None, updated="updated"),
+        Collection("executions", "execution", _STAGE, status="status", statuses=("none", "success", "failure")),
         Collection(
             "workspaces",
+            "workspace",
             ("identifier",),
             updated="updated",
             status="status",
@@ -79,32 +82,35 @@ COLLECTIONS: Final[Mapping[str, Collection]] = {
         ),
         Collection(
             "activities",
+            "activity",
             ("id",),
             status="metadata.activity_status",
             statuses=("success", "failure", "incomplete"),
         ),
         Collection(
             "approvals",
+            "approval",
             ("id",),
             updated="updated",
             status="status",
             statuses=("pending", "approved", "rejected"),
         ),
         # The documented samples of `created` are seconds.
-        Collection("costs", _STAGE, time_unit=1000),
-        Collection("workspace_costs", ("workspace_id",), time_unit=1000),
-        Collection("pipelines", ("identifier",), updated="updated"),
+        Collection("costs", "cost", _STAGE, time_unit=1000),
+        Collection("workspace_costs", "cost", ("workspace_id",), time_unit=1000),
+        Collection("pipelines", "pipeline", ("identifier",), updated="updated"),
         Collection(
             "pipeline_executions",
+            "pipeline execution",
             ("planExecutionId",),
             time="startTs",
             scope=("orgIdentifier", "projectIdentifier"),
             status="status",
             statuses=("Running", "Success", "Failed", "Aborted", "ApprovalWaiting"),
         ),
-        Collection("services", ("identifier",), updated="updated"),
-        Collection("environments", ("identifier",), updated="updated"),
-        Collection("audit_events", ("insertId",), time="timestamp", scope=None),
+        Collection("services", "service", ("identifier",), updated="updated"),
+        Collection("environments", "environment", ("identifier",), updated="updated"),
+        Collection("audit_events", "audit event", ("insertId",), time="timestamp", scope=None),
     )
 }
 

@@ -22,7 +22,7 @@ class Directory(Store):
         self.account_id = account_id
         self.case_sensitive = case_sensitive
         self.denied: dict[tuple[str, str | None], int] = {}
-        self._spellings: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._spellings: dict[tuple[str, ...], dict[tuple[str, ...], None]] = {}
 
     @property
     def organizations(self) -> dict[str, Json]:
@@ -51,7 +51,7 @@ class Directory(Store):
         with self.lock:
             envelope = self._envelope(fields, harness_managed=identifier == "default")
             org = {"identifier": identifier, "name": name or display_name(identifier), **copy_json(fields)}
-            self._spellings.setdefault((identifier.lower(),), (identifier,))
+            self._remember((identifier,))
             return self._add("organizations", {"org": org, **envelope}, replace=True)
 
     def add_project(self, org: str, project: str, name: str | None = None, **fields: Any) -> Json:
@@ -71,7 +71,7 @@ class Directory(Store):
                 "modules": [],
                 **copy_json(fields),
             }
-            self._spellings.setdefault((org.lower(), project.lower()), (org, project))
+            self._remember((org, project))
             return self._add("projects", {"project": inner, **envelope}, replace=True)
 
     def remove_project(self, org: str, project: str) -> None:
@@ -125,20 +125,25 @@ class Directory(Store):
         name: CollectionName = "organizations" if len(identifiers) == 1 else "projects"
         if self.case_sensitive or self.table(name).get(identifiers) is not None:
             return identifiers
-        return self._spellings.get(tuple(part.lower() for part in identifiers), identifiers)
+        return next(iter(self._spellings.get(_lowered(identifiers), ())), identifiers)
 
     def ensure_project(self, org: str, project: str) -> None:
         """Add a project if it is missing."""
         if self.table("projects").get((org, project)) is None:
             self.add_project(org, project)
 
+    def _remember(self, identifiers: tuple[str, ...]) -> None:
+        self._spellings.setdefault(_lowered(identifiers), {})[identifiers] = None
+
     def _forget(self, identifiers: tuple[str, ...]) -> None:
-        lowered = tuple(part.lower() for part in identifiers)
-        if self._spellings.get(lowered) == identifiers:
-            del self._spellings[lowered]
+        del self._spellings[_lowered(identifiers)][identifiers]
 
     def _envelope(self, fields: dict[str, Any], **defaults: object) -> Json:
         """Remove the members that stand next to an object in its envelope from *fields*, and return them."""
         now = self.now()
         members = {"created": now, "updated": fields.get("created", now), **defaults}
         return {name: fields.pop(name, value) for name, value in members.items()}
+
+
+def _lowered(identifiers: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(part.lower() for part in identifiers)

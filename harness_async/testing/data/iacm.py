@@ -254,3 +254,25 @@ class IacmData(Directory):
                 "created": (self.now() if created is None else created) // 1000,
             }
             return self._add("workspace_costs", wire, replace=True)
+
+
+def managed_resource(name: str, kind: str) -> Json:
+    """Return a managed resource, as in resource changes and in the resources of a workspace."""
+    return {
+        "attributes": {"name": name},
+        "createdAt": 1_627_590_400,
+        "drift_attributes": {},
+        "drift_status": "unchanged",
+        "lastSyncedAt": 1_627_686_800,
+        "mode": "resource",
+        "module": "root",
+        "monthly_cost": None,
+        "monthly_saving": None,
+        "name": name,
+        "path_id": "",
+        "provider": "AWS",
+        "recommendation_count": None,
+        "resource_id": f"arn:aws:ec2:eu-west-1:000000000000:{kind}/{name}",
+        "sensitive_attributes": [],
+        "type": kind,
+    }

@@ -231,10 +231,10 @@ class PlatformData(Directory):
             first = self.add_pipeline_execution(org, project, start_ts=newest - (n - 1) * apart, **fields)
             rows, stored = [first], copy_json(first)
             hidden = {"superseded": fields.get("superseded", False)}
-            times = [name for name in ("startTs", "endTs", "createdAt") if name in first]
+            times: list[str] = [name for name in ("startTs", "endTs", "createdAt") if name in first]
             # Stored rows share their nested members, as do the returned ones: copies would take most of the time.
             for index in range(1, n):
-                own = {name: first[name] + index * apart for name in times}
+                own: Json = {name: first[name] + index * apart for name in times}
                 own |= {"planExecutionId": self.draw_id(), "runSequence": first["runSequence"] + index}
                 self._put("pipeline_executions", {**stored, **own}, hidden)
                 rows.append({**first, **own})

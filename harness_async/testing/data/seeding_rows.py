@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
+from harness_async.testing.data.iacm import managed_resource
 from harness_async.testing.data.table import TIME, Ordering, View
 from harness_async.testing.responses import Json
 
@@ -279,25 +280,3 @@ def _recent_execution(run: Json) -> Json:
         },
     }
     return {name: value for name, value in info.items() if value is not None}
-
-
-def managed_resource(name: str, kind: str) -> Json:
-    """Return a managed resource, as in resource changes and in the resources of a workspace."""
-    return {
-        "attributes": {"name": name},
-        "createdAt": 1_627_590_400,
-        "drift_attributes": {},
-        "drift_status": "unchanged",
-        "lastSyncedAt": 1_627_686_800,
-        "mode": "resource",
-        "module": "root",
-        "monthly_cost": None,
-        "monthly_saving": None,
-        "name": name,
-        "path_id": "",
-        "provider": "AWS",
-        "recommendation_count": None,
-        "resource_id": f"arn:aws:ec2:eu-west-1:000000000000:{kind}/{name}",
-        "sensitive_attributes": [],
-        "type": kind,
-    }
