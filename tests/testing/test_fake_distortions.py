@@ -151,7 +151,7 @@ async def test_clients_that_disconnect(fake: FakeHarness, fault: Any) -> None:
 
 
 def test_unchanged_totals(envelope: Callable[[Any], str]) -> None:
-    """`Totals` changes nothing unless told to, and its repr shows that."""
+    """`Totals` changes nothing by default, and its repr shows that."""
     response = FakeResponse(200, b"[]", headers={"x-total-items": "5"})
     assert Totals().apply(response) == response
     assert "UNCHANGED" in repr(Totals())

@@ -36,7 +36,10 @@ _PREFIXES: dict[str, Family] = {
 
 def family_of(path: str) -> Family:
     """Return the service that handles a path."""
-    return next((family for prefix, family in _PREFIXES.items() if path.startswith(prefix)), "none")
+    for prefix, family in _PREFIXES.items():
+        if path.startswith(prefix):
+            return family
+    return "none"
 
 
 @attrs.frozen

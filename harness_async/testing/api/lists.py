@@ -115,12 +115,11 @@ class List:
         number = query.integer(dialect.page, least=dialect.first)
         number = dialect.first if number is None or call.options.ignore_page else number
         maximum = MAX_INTEGER if self.maximum is None else self.maximum
-        clips = [call.options.clip, account.max_page_size]
         if dialect is V1:
             maximum = min(maximum, account.v1_max_limit)
         clip_silently = dialect is V1 and account.v1_over_limit == "clip"
         size = query.integer(dialect.size, least=1, most=MAX_INTEGER if clip_silently else maximum) or self.default
-        reported = min(size, *(clip for clip in clips if clip), size)
+        reported = min(size, call.options.clip or size, account.max_page_size or size)
         page = Page(dialect.first, number, min(reported, maximum), reported)
         if self.ceiling and account.ceiling is not None and page.start + page.size > account.ceiling:
             # Harness names no code for it; the limit is described in developer-hub, PR #9145.
@@ -135,7 +134,8 @@ class List:
         if self.body is not None:
             tests += self.body(query, call.json(optional=True))
         path = tuple(ids[name] for name in self.path)
-        name = (self, org, path, query.selection(self.paging), call.request.body, call.account.end_time)
+        options = (call.account.end_time, call.account.case_sensitive)
+        name = (self, org, path, query.selection(self.paging), call.request.body, options)
         keep = None if not tests else tests[0] if len(tests) == 1 else lambda row: all(test(row) for test in tests)
         return View(self._ordering(call, query), keep, name)
 
