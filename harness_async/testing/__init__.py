@@ -1,11 +1,11 @@
-"""A Harness platform API of your own: served over real HTTP, on this machine, with faults on request.
+"""A fake Harness platform API that serves real HTTP on a loopback port, with faults on request.
 
-`FakeHarness` is the server, `Churn` moves its rows while a list is read, `faults` holds what may go wrong and
-`limits` the ways a server counts requests. Nothing here imports the client, so any client can be tested
-against it.
+`FakeHarness` is the server. `Churn` changes its rows while a list is read, `faults` and `distortions` contain the
+failures it can simulate, and `limits` the rate limiters. The package does not import the client, so it can test
+any client.
 
-Names are loaded when first asked for: pytest imports this package in every run for the sake of the fixture
-`fake_harness`, and must not pay for a web server that no test asks for.
+Names are loaded on first access. pytest imports this package in every run for the fixture `fake_harness`, and
+must not load a web server that no test uses.
 """
 
 from importlib import import_module
@@ -13,6 +13,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from harness_async.testing.churn import Churn
+    from harness_async.testing.distortions import (
+        ChangeJson,
+        ChangeResponse,
+        Headers,
+        Nulls,
+        PageTotals,
+        SamePage,
+        Totals,
+    )
     from harness_async.testing.faults import (
         Body,
         ClipPages,
@@ -20,16 +29,18 @@ if TYPE_CHECKING:
         CutBody,
         Delay,
         Fault,
+        Interim,
         Redirect,
         Reset,
         SignInPage,
         SlowBody,
+        SlowHead,
         Status,
         TooManyRequests,
-        Totals,
     )
-    from harness_async.testing.limits import Bucket, FixedWindow, RateLimit, SlidingCounter, SlidingWindow
+    from harness_async.testing.limits import Bucket, FixedWindow, Limiter, SlidingCounter, SlidingWindow
     from harness_async.testing.recorded import RecordedRequest
+    from harness_async.testing.responses import FakeResponse
     from harness_async.testing.rules import Faults, Rule
     from harness_async.testing.server import FakeHarness
     from harness_async.testing.threads import run_in_thread
@@ -37,46 +48,57 @@ if TYPE_CHECKING:
 __all__ = [
     "Body",
     "Bucket",
+    "ChangeJson",
+    "ChangeResponse",
     "Churn",
     "ClipPages",
     "CompressedZeros",
     "CutBody",
     "Delay",
     "FakeHarness",
+    "FakeResponse",
     "Fault",
     "Faults",
     "FixedWindow",
-    "RateLimit",
+    "Headers",
+    "Interim",
+    "Limiter",
+    "Nulls",
+    "PageTotals",
     "RecordedRequest",
     "Redirect",
     "Reset",
     "Rule",
+    "SamePage",
     "SignInPage",
     "SlidingCounter",
     "SlidingWindow",
     "SlowBody",
+    "SlowHead",
     "Status",
     "TooManyRequests",
     "Totals",
     "run_in_thread",
 ]
 
-_HOMES = {
+_MODULES = {
     "churn": ("Churn",),
-    "limits": ("Bucket", "FixedWindow", "RateLimit", "SlidingCounter", "SlidingWindow"),
+    "distortions": ("ChangeJson", "ChangeResponse", "Headers", "Nulls", "PageTotals", "SamePage", "Totals"),
+    "limits": ("Bucket", "FixedWindow", "Limiter", "SlidingCounter", "SlidingWindow"),
     "recorded": ("RecordedRequest",),
+    "responses": ("FakeResponse",),
     "rules": ("Faults", "Rule"),
     "server": ("FakeHarness",),
     "threads": ("run_in_thread",),
 }
-_HOME = {name: home for home, names in _HOMES.items() for name in names}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
-    """Load a public name from the module that defines it; what has no other home is a fault."""
+    """Load a public name. Names without another module are defined in `faults`."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(f"{__name__}.{_HOME.get(name, 'faults')}"), name)
+    value: object = getattr(import_module(f"{__name__}.{_MODULE_OF.get(name, 'faults')}"), name)
     globals()[name] = value
     return value
 

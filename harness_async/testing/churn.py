@@ -1,4 +1,4 @@
-"""Rows that arrive, go away and change while a list is being read."""
+"""Rows that are added, removed and changed while a list is read."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ import math
 import random
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from harness_async.testing.account import Account
-    from harness_async.testing.recorded import RecordedRequest
-    from harness_async.testing.wire import Json
+from harness_async.testing.data.collection import COLLECTIONS, CollectionName
+from harness_async.testing.data.table import read_path
 
-_STATUSES = ("none", "success", "failure")
+if TYPE_CHECKING:
+    from harness_async.testing.data.account import Account
+    from harness_async.testing.recorded import RecordedRequest
+    from harness_async.testing.responses import Json
 
 
 class Churn:
-    """Moves the rows of one project a little with each request; use it as `fake.before_request`.
+    """Changes the rows of a list with each request. Assign it to `fake.before_request`.
 
-    Each rate is the mean number of events per request, drawn from a Poisson distribution: *arrivals* of rows
-    created now, *late* rows created up to *late_by* seconds ago, *departures* of random rows,
-    *status_changes* of random rows. `arrived` and `departed` keep the rows that came and went.
+    *collection* names the rows, by default the IaCM executions of the project. Each rate is the mean number of
+    events per request, drawn from a Poisson distribution: *arrivals* of rows created now, *late* rows created
+    up to *late_by* seconds ago, *departures* and *status_changes* of random rows. A change also sets the time
+    of the last change, where rows have one. `arrived` and `departed` hold the rows that were added and removed.
     """
 
     def __init__(
@@ -28,6 +30,7 @@ class Churn:
         org: str,
         project: str,
         *,
+        collection: CollectionName = "executions",
         seed: int = 0,
         arrivals: float = 0.2,
         departures: float = 0.05,
@@ -38,6 +41,7 @@ class Churn:
         self.fake = fake
         self.org = org
         self.project = project
+        self.collection: CollectionName = collection
         self.arrivals = arrivals
         self.departures = departures
         self.late = late
@@ -45,10 +49,11 @@ class Churn:
         self.status_changes = status_changes
         self.arrived: list[Json] = []
         self.departed: list[Json] = []
+        self._kind = COLLECTIONS[collection]
         self._rng = random.Random(seed)
 
     def __call__(self, _request: RecordedRequest) -> None:
-        """Let one request's worth of events happen."""
+        """Perform the events of one request."""
         with self.fake.lock:
             for _ in range(self._draw(self.departures)):
                 self._depart()
@@ -59,23 +64,32 @@ class Churn:
             for _ in range(self._draw(self.arrivals)):
                 self._arrive(self.fake.now())
 
-    def _arrive(self, created: int) -> None:
-        status = self._rng.choice(_STATUSES)
-        self.arrived.append(self.fake.add_execution(self.org, self.project, created=created, status=status))
+    def _arrive(self, time: int) -> None:
+        fields: dict[str, str] = {}
+        if self._kind.status is not None:
+            fields[self._kind.status.rpartition(".")[2]] = self._rng.choice(self._kind.statuses)
+        self.arrived.append(self.fake.add_row(self.collection, self.org, self.project, time=time, **fields))
 
     def _depart(self) -> None:
-        row = self.fake.tables[self.org, self.project].pick(self._rng)
+        row = self.fake.table(self.collection, self.org, self.project).choose(self._rng)
         if row is not None:
-            self.fake.remove_execution(row.wire)
+            self.fake.remove(self.collection, row.wire)
             self.departed.append(dict(row.wire))
 
     def _change(self) -> None:
-        row = self.fake.tables[self.org, self.project].pick(self._rng)
-        if row is not None:
-            self.fake.set_status(row.wire, self._rng.choice([s for s in _STATUSES if s != row.wire["status"]]))
+        row = self.fake.table(self.collection, self.org, self.project).choose(self._rng)
+        if row is None:
+            return
+        members: dict[str, object] = {}
+        if self._kind.updated is not None:
+            members[self._kind.updated] = self.fake.now()
+        if self._kind.status is not None:
+            current = read_path(row.wire, self._kind.status)
+            members[self._kind.status] = self._rng.choice([word for word in self._kind.statuses if word != current])
+        self.fake.change(self.collection, row.wire, **members)
 
     def _draw(self, mean: float) -> int:
-        """Draw a Poisson count by multiplying uniforms (Knuth): exact, and fast for small means."""
+        """Draw a Poisson count by multiplying uniform numbers (Knuth): exact, and fast for small means."""
         threshold, count, product = math.exp(-mean), 0, self._rng.random()
         while product > threshold:
             count += 1

@@ -1,4 +1,4 @@
-"""One request and what goes back over its connection, in order or not."""
+"""One request and the bytes sent back on its connection."""
 
 from __future__ import annotations
 
@@ -11,64 +11,83 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from harness_async.testing.responses import FakeResponse
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from harness_async.testing.recorded import RecordedRequest
-    from harness_async.testing.wire import Answer
 
 _NO_LINGER = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 
 class Exchange:
-    """What a fault may do with a request: take its true answer, send some answer, drop the connection."""
+    """A request with the operations a fault may perform: execute it, send a response, close the connection."""
 
-    def __init__(self, request: web.BaseRequest, recorded: RecordedRequest, make_answer: Callable[[], Answer]) -> None:
+    def __init__(
+        self, request: web.BaseRequest, recorded: RecordedRequest, execute: Callable[[], FakeResponse]
+    ) -> None:
         self._request = request
         self._recorded = recorded
-        self._make_answer = make_answer
-        self._answer: Answer | None = None
+        self._execute = execute
+        self._response: FakeResponse | None = None
 
-    def answer(self) -> Answer:
-        """Let the request take effect, once, and return the true answer."""
-        if self._answer is None:
-            self._answer = self._make_answer()
-        return self._answer
+    def response(self) -> FakeResponse:
+        """Execute the request, once, and return its regular response."""
+        if self._response is None:
+            self._response = self._execute()
+        return self._response
 
-    async def send(self, answer: Answer) -> web.StreamResponse:
-        """Send an answer whole."""
-        self._recorded.status = answer.status
-        return web.Response(status=answer.status, headers=_headers(answer), body=answer.body)
+    async def send(self, response: FakeResponse) -> web.StreamResponse:
+        """Send a complete response."""
+        self._recorded.status = response.status
+        return web.Response(status=response.status, headers=_headers(response), body=response.body)
 
-    async def begin(self, answer: Answer) -> web.StreamResponse:
-        """Send the head of an answer; its body is the caller's to write."""
-        self._recorded.status = answer.status
-        response = web.StreamResponse(status=answer.status, headers=_headers(answer))
-        response.content_length = len(answer.body)
-        await response.prepare(self._request)
-        return response
+    async def start(self, response: FakeResponse) -> web.StreamResponse:
+        """Send the head of a response. The caller writes the body."""
+        self._recorded.status = response.status
+        stream = web.StreamResponse(status=response.status, headers=_headers(response))
+        stream.content_length = len(response.body)
+        await stream.prepare(self._request)
+        return stream
 
-    def head(self, answer: Answer) -> bytes:
-        """Write the head of an answer out, for those who want to send less than the whole."""
-        lines = [f"HTTP/1.1 {answer.status} {http.client.responses.get(answer.status, '')}"]
-        fields = _headers(answer) | {"Content-Length": str(len(answer.body)), "Date": formatdate(usegmt=True)}
+    def encode_head(self, response: FakeResponse) -> bytes:
+        """Encode the status line and the headers of a response."""
+        lines = [f"HTTP/1.1 {response.status} {http.client.responses.get(response.status, '')}"]
+        fields = _headers(response) | {"Content-Length": str(len(response.body)), "Date": formatdate(usegmt=True)}
         lines += [f"{name}: {value}" for name, value in fields.items()]
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
-    def drop(self, last_words: bytes = b"") -> web.StreamResponse:
-        """Drop the connection, after sending these bytes; with none it is reset."""
+    @staticmethod
+    def encode_interim(status: int) -> bytes:
+        """Encode an interim response."""
+        return f"HTTP/1.1 {status} {http.client.responses.get(status, '')}\r\n\r\n".encode("latin-1")
+
+    def write(self, data: bytes) -> None:
+        """Send *data* as it is. Raises ConnectionResetError if the client has disconnected."""
+        transport = self._request.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client has disconnected")
+        transport.write(data)
+
+    def close(self, data: bytes = b"", *, status: int | None = None) -> web.StreamResponse:
+        """Send *data* and close the connection. Without data the connection is reset.
+
+        *status* is recorded as the status of the response, if it is complete with *data*.
+        """
+        self._recorded.status = status
         transport = self._request.transport
         if transport is not None:
-            if last_words:
-                transport.write(last_words)
+            if data:
+                transport.write(data)
             else:
-                # Without lingering the kernel sends RST, what a crashed server or a firewall sends.
+                # With SO_LINGER at zero the kernel sends RST, as after the crash of a server.
                 connection: socket.socket = transport.get_extra_info("socket")
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
             transport.close()
-        return web.Response()  # aiohttp wants one, and finds the connection gone
+        return web.Response()  # required by aiohttp, which then finds the connection closed
 
 
-def _headers(answer: Answer) -> dict[str, str]:
-    content_type = {} if answer.content_type is None else {"Content-Type": answer.content_type}
-    return content_type | answer.headers
+def _headers(response: FakeResponse) -> dict[str, str]:
+    content_type = {} if response.content_type is None else {"Content-Type": response.content_type}
+    return content_type | response.headers

@@ -1,19 +1,20 @@
-"""What may go wrong, each kind a small immutable object; `FakeHarness.faults` says when.
+"""Faults: small immutable objects that replace or modify responses.
 
-A fault either takes the place of the normal exchange (`act`) or changes the answer on its way (`change`,
-`clip`, `delay`). The latter combine with each other and with one of the former.
+A fault either replaces the regular exchange (`respond`) or modifies the response (`apply`, `clip`, `delay`, ...).
+Modifying faults combine with each other and with one replacing fault. `FakeHarness.faults` selects the requests.
+Faults that change the content of a response are in `distortions`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gzip
-from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import attrs
 
-from harness_async.testing import wire
-from harness_async.testing.wire import Answer, Envelope
+from harness_async.testing import responses
+from harness_async.testing.responses import Envelope, FakeResponse
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -23,236 +24,258 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Fault:
-    """Base of all faults; as it stands it does no harm."""
+    """Base class of all faults. It changes nothing."""
 
     replaces: ClassVar[bool] = False
-    """Whether `act` takes the place of the normal exchange."""
+    """Whether `respond` replaces the regular exchange."""
 
     @property
     def clip(self) -> int | None:
-        """The most rows a page may hold, None for no change."""
+        """The maximum number of rows in a page, or None for no change."""
         return None
 
     @property
+    def ignore_page(self) -> bool:
+        """Whether a list returns its first page for every page number."""
+        return False
+
+    @property
+    def shuffle(self) -> bool:
+        """Whether the rows of a page come in random order."""
+        return False
+
+    @property
     def delay(self) -> float:
-        """Seconds by which the answer is late."""
+        """Seconds by which the response is delayed."""
         return 0.0
 
-    def change(self, answer: Answer) -> Answer:
-        """Change the true answer."""
-        return answer
+    def apply(self, response: FakeResponse) -> FakeResponse:
+        """Return the modified response."""
+        return response
 
-    async def act(self, exchange: Exchange) -> web.StreamResponse:
-        """Carry out the exchange; the normal one here."""
-        return await exchange.send(exchange.answer())
+    async def respond(self, exchange: Exchange) -> web.StreamResponse:
+        """Perform the exchange. The base class performs the regular one."""
+        return await exchange.send(exchange.response())
 
 
 @attrs.frozen
 class _Replacement(Fault):
-    """A fault that answers something made up, before the request has had any effect."""
+    """A fault that sends a response of its own. The request is not executed."""
 
     replaces: ClassVar[bool] = True
 
-    def made_up(self) -> Answer:
+    def build(self) -> FakeResponse:
+        """Build the response."""
         raise NotImplementedError
 
-    async def act(self, exchange: Exchange) -> web.StreamResponse:
-        return await exchange.send(self.made_up())
+    async def respond(self, exchange: Exchange) -> web.StreamResponse:
+        return await exchange.send(self.build())
 
 
 @attrs.frozen
 class Status(_Replacement):
-    """Answer this status, with a body in the envelope named, or with *body* as it is."""
+    """Responds with a status, and a body in the named envelope or the given *body*.
+
+    `Status(200, envelope="legacy")` is an error with status 200, which the NextGen services send at times.
+    """
 
     status: int
     body: bytes | str | None = attrs.field(default=None, kw_only=True)
     envelope: Envelope = attrs.field(default="goa", kw_only=True)
+    code: str | None = attrs.field(default=None, kw_only=True)
+    """The `code` of the envelopes that have one, None for the usual one."""
     headers: dict[str, str] = attrs.field(factory=dict, kw_only=True)
     message: str = attrs.field(default="scripted fault", kw_only=True)
     temporary: bool = attrs.field(default=False, kw_only=True)
     timeout: bool = attrs.field(default=False, kw_only=True)
 
-    def made_up(self) -> Answer:
-        """Make the error."""
-        answer = wire.enveloped(
-            self.envelope, self.status, self.message, temporary=self.temporary, timeout=self.timeout
+    def build(self) -> FakeResponse:
+        """Build the error."""
+        response = responses.error_response(
+            self.envelope,
+            self.status,
+            self.message,
+            code=self.code,
+            temporary=self.temporary,
+            timeout=self.timeout,
         )
         body = self.body.encode() if isinstance(self.body, str) else self.body
-        return attrs.evolve(answer, body=answer.body if body is None else body, headers=dict(self.headers))
+        return attrs.evolve(response, body=response.body if body is None else body, headers=dict(self.headers))
 
 
 @attrs.frozen
 class TooManyRequests(_Replacement):
-    """Answer 429, by default as the edge does: HTML and no Retry-After (which may be seconds or a date)."""
+    """Responds with 429. The default is the edge's response: HTML without `Retry-After` (seconds or a date)."""
 
     retry_after: str | float | None = None
     html: bool = True
 
-    def made_up(self) -> Answer:
-        """Make the refusal."""
-        answer = (wire.html if self.html else wire.legacy)(429, "Too Many Requests")
+    def build(self) -> FakeResponse:
+        """Build the response."""
+        response = (responses.html_page if self.html else responses.legacy_error)(429, "Too Many Requests")
         headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
-        return attrs.evolve(answer, headers=headers)
+        return attrs.evolve(response, headers=headers)
 
 
 @attrs.frozen
 class SignInPage(_Replacement):
-    """Answer the HTML page of a proxy that wants a browser to sign in, as if all were well."""
+    """Responds with the HTML sign-in page of a proxy, by default with status 200."""
 
     status: int = 200
 
-    def made_up(self) -> Answer:
-        """Make the page."""
-        return wire.html(self.status, "Sign in to continue")
+    def build(self) -> FakeResponse:
+        """Build the page."""
+        return responses.html_page(self.status, "Sign in to continue")
 
 
 @attrs.frozen
 class Body(_Replacement):
-    """Answer these bytes, whatever was asked."""
+    """Responds with the given bytes to any request."""
 
     body: bytes
-    content_type: str = wire.JSON
+    content_type: str = responses.JSON
     status: int = 200
 
-    def made_up(self) -> Answer:
-        """Make the answer."""
-        return Answer(self.status, self.body, self.content_type)
+    def build(self) -> FakeResponse:
+        """Build the response."""
+        return FakeResponse(self.status, self.body, self.content_type)
 
 
 @attrs.frozen
 class Redirect(_Replacement):
-    """Send the client elsewhere."""
+    """Redirects to another location."""
 
     location: str
     status: int = 302
 
-    def made_up(self) -> Answer:
-        """Make the redirection."""
-        return Answer(self.status, b"", None, {"Location": self.location})
+    def build(self) -> FakeResponse:
+        """Build the redirect."""
+        return FakeResponse(self.status, b"", None, {"Location": self.location})
 
 
 @attrs.frozen
 class CompressedZeros(_Replacement):
-    """Answer a small gzip body that unpacks to *size* zero bytes."""
+    """Responds with a small gzip body that expands to *size* zero bytes."""
 
     size: int
 
-    def made_up(self) -> Answer:
-        """Pack the zeros."""
-        return Answer(200, gzip.compress(bytes(self.size)), wire.JSON, {"Content-Encoding": "gzip"})
+    def build(self) -> FakeResponse:
+        """Compress the zeros."""
+        return FakeResponse(200, gzip.compress(bytes(self.size)), responses.JSON, {"Content-Encoding": "gzip"})
 
 
 @attrs.frozen
 class Reset(Fault):
-    """Drop the connection at that moment.
+    """Closes the connection at a given moment.
 
-    - "before": unanswered, and before the request has any effect.
-    - "head": in the middle of the head of the true answer; the request has taken effect.
-    - "after_head": after that head; the request has taken effect.
-    - "after_effect": unanswered, though the request has taken effect, such as storing a row.
+    - "before": without a response, before the request is executed.
+    - "head": within the head of the regular response. The request has been executed.
+    - "after_head": after that head. The request has been executed.
+    - "after_effect": without a response, although the request has been executed.
     """
 
     moment: Literal["before", "head", "after_head", "after_effect"] = "before"
     replaces: ClassVar[bool] = True
 
-    async def act(self, exchange: Exchange) -> web.StreamResponse:
-        """Drop the connection."""
+    async def respond(self, exchange: Exchange) -> web.StreamResponse:
+        """Close the connection."""
         if self.moment == "before":
-            return exchange.drop()
-        answer = exchange.answer()
+            return exchange.close()
+        response = exchange.response()
         if self.moment == "after_effect":
-            return exchange.drop()
-        head = exchange.head(answer)
-        return exchange.drop(head if self.moment == "after_head" else head[: len(head) // 2])
+            return exchange.close()
+        head = exchange.encode_head(response)
+        return exchange.close(head if self.moment == "after_head" else head[: len(head) // 2])
 
 
 @attrs.frozen
 class CutBody(Fault):
-    """Send the true answer with its true length, cut off at that fraction of the body."""
+    """Sends the regular response with its full `Content-Length`, but only a fraction of the body."""
 
     after: float = 0.5
     replaces: ClassVar[bool] = True
 
-    async def act(self, exchange: Exchange) -> web.StreamResponse:
-        """Send the part and close."""
-        answer = exchange.answer()
-        # A body of one byte is cut to none: it must never arrive whole.
-        kept = min(int(len(answer.body) * self.after), max(len(answer.body) - 1, 0))
-        return exchange.drop(exchange.head(answer) + answer.body[:kept])
+    async def respond(self, exchange: Exchange) -> web.StreamResponse:
+        """Send the part and close the connection."""
+        response = exchange.response()
+        # A body of one byte is cut to none: the body must never arrive complete.
+        kept = min(int(len(response.body) * self.after), max(len(response.body) - 1, 0))
+        return exchange.close(exchange.encode_head(response) + response.body[:kept])
 
 
 @attrs.frozen
 class SlowBody(Fault):
-    """Send the true answer in chunks of so many bytes, with a pause in seconds before each."""
+    """Sends the regular response in chunks, with a pause in seconds before each."""
 
     chunk_size: int = 1
     pause: float = 0.01
     replaces: ClassVar[bool] = True
 
-    async def act(self, exchange: Exchange) -> web.StreamResponse:
-        """Drip the body; ends with the connection or the server, whichever goes first."""
-        answer = exchange.answer()
-        response = await exchange.begin(answer)
-        for start in range(0, len(answer.body), self.chunk_size):
+    async def respond(self, exchange: Exchange) -> web.StreamResponse:
+        """Send the body slowly. Ends when the client disconnects or the server closes."""
+        response = exchange.response()
+        stream = await exchange.start(response)
+        for start in range(0, len(response.body), self.chunk_size):
             await asyncio.sleep(self.pause)
-            await response.write(answer.body[start : start + self.chunk_size])
-        return response
-
-
-class _Unchanged:
-    """The default of `Totals`: leave that header as it is."""
-
-    def __repr__(self) -> str:
-        return "UNCHANGED"
-
-
-UNCHANGED: Final = _Unchanged()
-_Total: TypeAlias = "str | int | _Unchanged | None"
+            await stream.write(response.body[start : start + self.chunk_size])
+        return stream
 
 
 @attrs.frozen
-class Totals(Fault):
-    """Put any text into the headers that tell totals, or leave them out (None), whichever are sent."""
+class SlowHead(Fault):
+    """Sends the head of the regular response in chunks, with a pause in seconds before each, then the body."""
 
-    items: _Total = attrs.field(default=UNCHANGED, kw_only=True)
-    pages: _Total = attrs.field(default=UNCHANGED, kw_only=True)
-    size: _Total = attrs.field(default=UNCHANGED, kw_only=True)
+    chunk_size: int = 16
+    pause: float = 0.01
+    replaces: ClassVar[bool] = True
 
-    def change(self, answer: Answer) -> Answer:
-        """Rewrite the headers that the answer has."""
-        new = {
-            "x-total-items": self.items,
-            "x-total-elements": self.items,
-            "x-total-pages": self.pages,
-            "x-page-size": self.size,
-        }
-        headers = {}
-        for name, text in answer.headers.items():
-            value = new.get(name.lower(), UNCHANGED)
-            if value is not None:
-                headers[name] = text if isinstance(value, _Unchanged) else str(value)
-        return attrs.evolve(answer, headers=headers)
+    async def respond(self, exchange: Exchange) -> web.StreamResponse:
+        """Send the head slowly. Ends when the client disconnects or the server closes."""
+        response = exchange.response()
+        head = exchange.encode_head(attrs.evolve(response, headers={**response.headers, "Connection": "close"}))
+        chunks = [head[start : start + self.chunk_size] for start in range(0, len(head), self.chunk_size)]
+        for chunk in chunks[:-1]:
+            await asyncio.sleep(self.pause)
+            exchange.write(chunk)
+        await asyncio.sleep(self.pause)
+        return exchange.close(chunks[-1] + response.body, status=response.status)
+
+
+@attrs.frozen
+class Interim(Fault):
+    """Sends interim responses (1xx) before the regular response."""
+
+    status: int = 102
+    count: int = 1
+    replaces: ClassVar[bool] = True
+
+    async def respond(self, exchange: Exchange) -> web.StreamResponse:
+        """Send the interim responses and the regular one."""
+        response = exchange.response()
+        for _ in range(self.count):
+            exchange.write(exchange.encode_interim(self.status))
+        return await exchange.send(response)
 
 
 @attrs.frozen
 class ClipPages(Fault):
-    """Let pages hold at most so many rows; as with *max_page_size* no row falls between two pages."""
+    """Limits the number of rows in a page. As with *max_page_size*, no row is lost between two pages."""
 
     size: int
 
     @property
     def clip(self) -> int | None:
-        """The most rows a page may hold."""
+        """The maximum number of rows in a page."""
         return self.size
 
 
 @attrs.frozen
 class Delay(Fault):
-    """Let the answer be late by so many seconds; the request takes effect at once."""
+    """Delays the response by so many seconds. The request is executed at once."""
 
     seconds: float
 
     @property
     def delay(self) -> float:
-        """Seconds by which the answer is late."""
+        """Seconds by which the response is delayed."""
         return self.seconds

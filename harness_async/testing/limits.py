@@ -1,9 +1,8 @@
-"""The ways a server counts requests, each a small object that is told the time.
+"""Algorithms by which a server limits the rate of requests.
 
-`allow(now)` says whether a request at `now` (seconds on any clock that does not go back) is let through, and
-counts it. Nothing here waits or reads a clock, so a limit can be driven in virtual time on its own. The
-platform says how many requests it allows, not how it counts them: a client has to live with every one of
-these.
+`allow(now)` returns whether a request at `now` (seconds on any monotonic clock) is within the limit, and counts
+it. The limiters neither wait nor read a clock, so a test can drive them in virtual time. The platform documents
+how many requests it allows, but not how it counts them: a client has to work with each of these.
 """
 
 from __future__ import annotations
@@ -13,18 +12,18 @@ from collections import deque
 from typing import Protocol
 
 
-class RateLimit(Protocol):
-    """What `FakeHarness.rate_limit` holds: anything that can say yes or no to a request."""
+class Limiter(Protocol):
+    """The interface of `FakeHarness.rate_limit`."""
 
     def allow(self, now: float) -> bool:
-        """Say whether a request at *now* is let through, and count it."""
+        """Return whether a request at *now* is within the limit, and count it."""
         ...
 
 
 class FixedWindow:
-    """At most `limit` requests in each of the windows [phase + k * per, phase + (k + 1) * per).
+    """Allows `limit` requests in each of the windows [phase + k * per, phase + (k + 1) * per).
 
-    With `count_refused` refused requests count as well, which only matters to those who read `count`.
+    With `count_refused`, `count` includes rejected requests.
     """
 
     def __init__(self, limit: int, per: float = 60.0, *, phase: float = 0.0, count_refused: bool = False) -> None:
@@ -36,7 +35,7 @@ class FixedWindow:
         self._window: int | None = None
 
     def allow(self, now: float) -> bool:
-        """Say whether a request at *now* is let through, and count it."""
+        """Return whether a request at *now* is within the limit, and count it."""
         window = math.floor((now - self.phase) / self.per)
         if window != self._window:
             self._window, self.count = window, 0
@@ -46,11 +45,11 @@ class FixedWindow:
 
 
 class SlidingWindow:
-    """At most `limit` requests in any `per` seconds, counted exactly.
+    """Allows `limit` requests in any period of `per` seconds, counted exactly.
 
-    With `count_refused` a refused request uses the window up like any other: whoever keeps knocking stays
-    outside. With `ban` everything is refused for so many seconds after a refusal; a refusal during a ban does
-    not extend it.
+    With `count_refused`, a rejected request counts like any other, so a client that keeps sending stays
+    rejected. With `ban`, all requests are rejected for that many seconds after a rejection. Rejections during a
+    ban do not extend it.
     """
 
     def __init__(self, limit: int, per: float = 60.0, *, ban: float | None = None, count_refused: bool = False) -> None:
@@ -62,7 +61,7 @@ class SlidingWindow:
         self._banned_until = -math.inf
 
     def allow(self, now: float) -> bool:
-        """Say whether a request at *now* is let through, and count it."""
+        """Return whether a request at *now* is within the limit, and count it."""
         if now < self._banned_until:
             return False
         while self._times and self._times[0] <= now - self.per:
@@ -76,35 +75,35 @@ class SlidingWindow:
 
 
 class SlidingCounter:
-    """At most `limit` requests, the one asked for included, in an estimate of the last `per` seconds.
+    """Allows `limit` requests, the current one included, in an estimate of the last `per` seconds.
 
-    The estimate is the count of the current fixed window plus that of the one before, weighted by how much of
-    it the last `per` seconds still cover. Cheap to keep, therefore common at the edge of large sites.
+    The estimate is the count of the current fixed window, plus the count of the previous one weighted by the
+    part of it that the last `per` seconds still cover. Common at the edge of large sites, because it is cheap.
     """
 
     def __init__(self, limit: int, per: float = 60.0) -> None:
         self.limit = limit
         self.per = per
         self._window = 0
-        self._before = 0
+        self._previous = 0
         self._count = 0
 
     def allow(self, now: float) -> bool:
-        """Say whether a request at *now* is let through, and count it."""
+        """Return whether a request at *now* is within the limit, and count it."""
         window = math.floor(now / self.per)
         if window != self._window:
-            self._before = self._count if window == self._window + 1 else 0
+            self._previous = self._count if window == self._window + 1 else 0
             self._window, self._count = window, 0
         covered = 1.0 - (now / self.per - window)
-        allowed = self._before * covered + self._count + 1 <= self.limit
+        allowed = self._previous * covered + self._count + 1 <= self.limit
         self._count += allowed
         return allowed
 
 
 class Bucket:
-    """A bucket of `capacity` tokens that fills at `limit` per `per` seconds; each request takes one.
+    """A token bucket that fills at `limit` tokens per `per` seconds. Each request takes one token.
 
-    The capacity is `limit` unless given, and the bucket starts full: a burst of that size passes at once.
+    The bucket starts full, so a burst of `capacity` requests (default: `limit`) is allowed at once.
     """
 
     def __init__(self, limit: float, per: float = 60.0, *, capacity: float | None = None) -> None:
@@ -114,7 +113,7 @@ class Bucket:
         self._filled_at: float | None = None
 
     def allow(self, now: float) -> bool:
-        """Say whether a request at *now* is let through, and count it."""
+        """Return whether a request at *now* is within the limit, and count it."""
         if self._filled_at is not None:
             self._tokens = min(self.capacity, self._tokens + (now - self._filled_at) * self.rate)
         self._filled_at = now

@@ -1,4 +1,4 @@
-"""The pytest plugin: a running server for every test that asks for `fake_harness`."""
+"""The pytest plugin: the fixture `fake_harness`, a running server for each test."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def fake_harness() -> Iterator[FakeHarness]:
-    """A seeded `FakeHarness` that is running, a new one for each test.
+    """A seeded and running `FakeHarness`, new for each test.
 
-    It serves from a thread of its own, so the test may be plain, or asynchronous on any loop. Its data
-    methods take a lock and may be called from the test; its hooks run in the server's thread.
+    The server runs in its own thread, so the test may be synchronous, or asynchronous on any event loop. Its
+    data methods hold a lock and may be called from the test. Its hooks run in the server's thread.
     """
-    # Imported here: pytest loads this plugin in every run, and most runs need no web server.
+    # Imported here because pytest loads this plugin in every run, and most runs need no web server.
     from harness_async.testing.server import FakeHarness
     from harness_async.testing.threads import run_in_thread
 

@@ -1,4 +1,4 @@
-"""What came in: one object per request, whole, for tests to look at."""
+"""Requests that the server received, recorded for tests."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ if TYPE_CHECKING:
 
 @attrs.define
 class RecordedRequest:
-    """One request as it arrived, and the status it was answered with."""
+    """A request as received, and the status of its response."""
 
     method: str
-    """The verb, in upper case."""
+    """The method, in upper case."""
     path: str
-    """The path still percent-encoded, with the server's prefix and without the query."""
+    """The percent-encoded path, with the server's prefix and without the query."""
     query_string: str
-    """The query still percent-encoded, without its question mark."""
+    """The percent-encoded query, without the question mark."""
     headers: Mapping[str, str] = attrs.field(repr=False)
-    """The headers; names are looked up in any case."""
+    """The headers. Names are case-insensitive."""
     body: bytes
-    """The body, empty when there was none."""
+    """The body, empty if there was none."""
     status: int | None = None
-    """The status answered, None as long as nothing was and when the connection was dropped instead."""
+    """The status of the response, or None if none has been sent."""
 
     @property
     def query(self) -> dict[str, list[str]]:
-        """The decoded query: each name with its values in the order they came."""
+        """The decoded query: each name with its values in order."""
         return parse_qs(self.query_string, keep_blank_values=True)
 
     @property
     def json(self) -> Any:
-        """The decoded body; ValueError when it is not JSON."""
+        """The decoded body. Raises ValueError if it is not JSON."""
         return json.loads(self.body)

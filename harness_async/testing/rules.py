@@ -1,4 +1,4 @@
-"""When faults happen: rules over requests, in the order they were added."""
+"""Rules that select the requests to which faults apply."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @attrs.define(eq=False)
 class Rule:
-    """A fault and when it happens; `hits` counts how often it has, `seen` the requests it could have met."""
+    """A fault and its conditions. `hits` counts the requests it applied to, `seen` the requests that matched."""
 
     fault: Fault
     times: int | None = None
@@ -29,8 +29,8 @@ class Rule:
     hits: int = 0
     seen: int = 0
 
-    def fires(self, request: RecordedRequest, rng: random.Random) -> bool:
-        """Say whether the fault happens to this request, and count."""
+    def check(self, request: RecordedRequest, rng: random.Random) -> bool:
+        """Return whether the fault applies to this request, and update the counts."""
         if not self._matches(request):
             return False
         self.seen += 1
@@ -52,7 +52,7 @@ class Rule:
 
 
 class Faults:
-    """The faults of a server. Without any, all goes well."""
+    """The faults of a server."""
 
     def __init__(self) -> None:
         self._rules: list[Rule] = []
@@ -60,7 +60,7 @@ class Faults:
 
     @property
     def seed(self) -> int:
-        """The seed of the random shares; setting it starts their draws anew."""
+        """The seed of the random shares. Setting it restarts the random sequence."""
         return self._seed
 
     @seed.setter
@@ -79,29 +79,28 @@ class Faults:
         path: str | None = None,
         method: str | None = None,
     ) -> Rule:
-        """Let a fault happen to every request that matches, or to fewer.
+        """Apply a fault to every request that matches, or to some of them.
 
-        *when*, *path* (a glob on the path as it came: still encoded, with the server's prefix) and *method*
-        say which requests match. Of those the fault meets the first *times*, every *every*-th, or a random
-        *share*. If several faults would take the place of the answer, the first added wins and the others do
-        not count.
+        *when*, *path* (a glob on the percent-encoded path with the server's prefix) and *method* select the
+        requests. The fault applies to the first *times* of them, to every *every*-th, or to a random *share*.
+        If several faults would replace the response, the first one added does, and the others do not count.
         """
         rule = Rule(fault, times, every, share, when, path, method)
         self._rules.append(rule)
         return rule
 
     def clear(self) -> None:
-        """Forget all faults; the handles keep their counts."""
+        """Remove all faults. The returned rules keep their counts."""
         self._rules = []
 
-    def strike(self, request: RecordedRequest) -> tuple[Fault | None, list[Fault]]:
-        """Draw what happens to a request: a fault in place of the answer, and those that change it."""
+    def select(self, request: RecordedRequest) -> tuple[Fault | None, list[Fault]]:
+        """Return the fault that replaces the response to a request, and the faults that modify it."""
         replacement: Fault | None = None
-        changes: list[Fault] = []
+        modifiers: list[Fault] = []
         for rule in self._rules:
             if rule.fault.replaces:
-                if replacement is None and rule.fires(request, self._rng):
+                if replacement is None and rule.check(request, self._rng):
                     replacement = rule.fault
-            elif rule.fires(request, self._rng):
-                changes.append(rule.fault)
-        return replacement, changes
+            elif rule.check(request, self._rng):
+                modifiers.append(rule.fault)
+        return replacement, modifiers

@@ -1,4 +1,4 @@
-"""The server: an `Account` on a loopback port, with faults and a rate limit in front of it."""
+"""The server: an `Account` on a loopback port, with faults and a rate limit."""
 
 from __future__ import annotations
 
@@ -8,47 +8,59 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from aiohttp import web
 
-from harness_async.testing import api, wire
-from harness_async.testing.account import Account
+from harness_async.testing import responses
+from harness_async.testing.api import routes
+from harness_async.testing.api.call import PageOptions
+from harness_async.testing.data.account import Account
+from harness_async.testing.data.seeding import seed_account
 from harness_async.testing.exchange import Exchange
 from harness_async.testing.recorded import RecordedRequest
 from harness_async.testing.rules import Faults
-from harness_async.testing.seeding import seed_account
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from harness_async.testing.account import Options, ServerOptions
-    from harness_async.testing.limits import RateLimit
-    from harness_async.testing.wire import Answer
+    from harness_async.testing.data.account import Options, ServerOptions
+    from harness_async.testing.limits import Limiter
+    from harness_async.testing.responses import FakeResponse
 
-_PATIENCE = 0.05  # seconds aiohttp waits for connections at shutdown; handlers have been cancelled by then
+_SHUTDOWN_TIMEOUT = 0.05  # seconds; the handlers have been cancelled before
 
 
 class FakeHarness(Account):
-    """The Harness API on a loopback port, in this process and on the running loop.
+    """The Harness API on a loopback port, in this process and on the running event loop.
 
-    `async with FakeHarness() as fake` serves until the block ends. The data is added with the methods of
-    `Account` or by `seeded`; those methods may be called from any thread. `requests` holds every request that
-    came in, whole.
+    `async with FakeHarness() as fake` runs the server until the block ends. `requests` holds every request that
+    was received. Data is added by `seeded`, or with methods such as `add_project`, `add_execution` and
+    `add_workspace`. They may be called from any thread. Rows of all kinds are in collections, such as
+    "executions", "workspaces" or "pipeline_executions": `add_rows` adds many, `rows` returns them, `change` and
+    `remove` take a row and the name of its collection.
 
-    The server listens at `url`, which is made of *host*, *port* (0 for any free one) and *prefix* ("/gateway"
-    serves everything below that path). It takes `api_key` and `account_id`; its time is `clock()` in seconds.
+    The server listens at `url`, which consists of *host*, *port* (0 for any free one) and *prefix* ("/gateway"
+    serves everything below that path). It accepts `api_key` and `account_id`. Its time is `clock()` in seconds.
     The other options are attributes that may be changed while it runs:
 
-    - `order`: of execution lists. "newest" first, "oldest" first, "hash" (unrelated to time, but stable), or
-      "random_ties" (newest first, rows of equal `created` in a new order for each request).
-    - `totals`: which headers tell the totals of IaCM lists. "iacm", "v1", "both" or "none"; the v1 lists send
-      theirs unless it is "none".
-    - `end_time`: whether a row created at that very time is within it. "inclusive", "exclusive", or "ignored"
-      (then `start_time` is ignored too). A start time always includes.
+    - `order`: the order of lists that are not sorted by the request. "newest" first, or as documented for the
+      list; "oldest" first; "hash" (unrelated to time, but stable); "random_ties" (rows with equal sort values
+      change places with each request, also where the request sorts).
+    - `totals`: the headers with the totals of IaCM lists. "iacm", "v1", "both" or "none". With "none", the other
+      lists report no totals either.
+    - `end_time`: whether a time range includes its end. "inclusive", "exclusive", or "ignored", which ignores
+      its start too. The start is always included.
     - `max_page_size`: pages silently hold no more rows than this, and are counted in that size.
-    - `past_end`: what a page beyond the last answers, "empty" or a status.
-    - `before_request`: called with each authenticated request before it is answered; may change the data.
-    - `between_count_and_rows`: called in list requests after the total is counted, before the rows are taken.
-    - `rate_limit`: an object of `limits`, asked at `rate_clock()` for each authenticated request.
-    - `faults`: what goes wrong, see `Faults.add`.
+    - `past_end`: the response to a page behind the last one, "empty" or a status.
+    - `case_sensitive`: whether identifiers of organizations and projects that differ only in case are different.
+      Responses have the identifiers as they were added.
+    - `not_found`: the status for missing organizations, projects, services and environments of v1 and
+      NextGen. 404, or 400 with the code `RESOURCE_NOT_FOUND_EXCEPTION`.
+    - `v1_max_limit`, `v1_over_limit`: the maximum `limit` of v1 lists, unless their own is lower, and whether a
+      larger one is rejected ("refuse") or silently lowered ("clip").
+    - `ceiling`: pipeline executions behind this position cannot be listed. None for no ceiling.
+    - `before_request`: called with each authenticated request before it is executed. It may change the data.
+    - `between_count_and_rows`: called in each list request after the total is counted, before the rows are read.
+    - `rate_limit`: a limiter of `limits`, called with `rate_clock()` for each authenticated request.
+    - `faults`: the faults, see `Faults.add`.
     """
 
     def __init__(self, *, host: str = "127.0.0.1", port: int = 0, prefix: str = "", **options: Unpack[Options]) -> None:
@@ -58,7 +70,7 @@ class FakeHarness(Account):
         self.prefix: str = prefix.rstrip("/")
         self.requests: list[RecordedRequest] = []
         self.faults: Faults = Faults()
-        self.rate_limit: RateLimit | None = None
+        self.rate_limit: Limiter | None = None
         self.rate_clock: Callable[[], float] = time.monotonic
         self._runner: web.ServerRunner | None = None
         self._address: tuple[str, int] | None = None
@@ -66,9 +78,10 @@ class FakeHarness(Account):
 
     @classmethod
     def seeded(cls, projects: int = 20, executions: int = 500, seed: int = 1, **options: Unpack[ServerOptions]) -> Self:
-        """Make a server with data of its own: the same for the same seed, except that it ends now.
+        """Create a server with realistic data. The same seed has the same data, except that it ends now.
 
-        *executions* is the total, spread very unevenly over the projects and over the last 90 days.
+        *executions* is the total number of IaCM executions, which are distributed unevenly over the projects and
+        over the last 90 days. Workspaces, activities, pipelines and the other rows match them.
         """
         fake = cls(**options)
         seed_account(fake, projects=projects, executions=executions, seed=seed)
@@ -76,7 +89,7 @@ class FakeHarness(Account):
 
     @property
     def url(self) -> str:
-        """Where the server listens, with the prefix, no slash at the end; RuntimeError if it does not."""
+        """The base URL with the prefix, without a trailing slash. Raises RuntimeError if the server is not running."""
         if self._address is None:
             raise RuntimeError("this FakeHarness is not running: use `async with FakeHarness() as fake`")
         host, port = self._address
@@ -92,12 +105,12 @@ class FakeHarness(Account):
         await self.close()
 
     async def start(self) -> None:
-        """Begin to listen; OSError if the port is taken."""
+        """Start to listen. Raises OSError if the port is taken."""
         if self._runner is not None:
-            raise RuntimeError("this FakeHarness is running already")
-        # Handlers are cancelled when their client goes away, else a delayed answer would outlive it.
+            raise RuntimeError("this FakeHarness is already running")
+        # Handlers are cancelled when the client disconnects, so that no delayed response outlives it.
         server = web.Server(self._handle, handler_cancellation=True, access_log=None)
-        runner = web.ServerRunner(server, shutdown_timeout=_PATIENCE)
+        runner = web.ServerRunner(server, shutdown_timeout=_SHUTDOWN_TIMEOUT)
         await runner.setup()
         try:
             await web.TCPSite(runner, self.host, self.port).start()
@@ -108,7 +121,7 @@ class FakeHarness(Account):
         self._address = runner.addresses[0][:2]
 
     async def close(self) -> None:
-        """Stop: cancel what is being answered, close every connection. Does nothing when not running."""
+        """Cancel the requests in progress and close all connections. Does nothing if the server is not running."""
         runner, self._runner, self._address = self._runner, None, None
         if runner is None:
             return
@@ -117,7 +130,7 @@ class FakeHarness(Account):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await runner.cleanup()
-        # Closed connections are let go in the next turns of the loop; nothing is left then to warn about.
+        # Closed connections are released in the next turns of the event loop.
         for _ in range(3):
             await asyncio.sleep(0)
 
@@ -134,38 +147,42 @@ class FakeHarness(Account):
             self._tasks.discard(task)
 
     async def _exchange(self, request: web.BaseRequest, recorded: RecordedRequest) -> web.StreamResponse:
-        """Pass a request through key, hook, rate limit and faults, in that order."""
+        """Check the key, call the hook, check the rate limit, select the faults, and respond."""
         path = recorded.path.removeprefix(self.prefix)
-        early = self._early(recorded, path)
-        if early is not None:
-            return await Exchange(request, recorded, lambda: early).send(early)
-        replacement, changes = self.faults.strike(recorded)
-        clips = [fault.clip for fault in changes if fault.clip is not None]
+        rejection = self._reject(recorded, path)
+        if rejection is not None:
+            return await Exchange(request, recorded, lambda: rejection).send(rejection)
+        replacement, modifiers = self.faults.select(recorded)
+        options = PageOptions(
+            min((fault.clip for fault in modifiers if fault.clip is not None), default=None),
+            any(fault.ignore_page for fault in modifiers),
+            any(fault.shuffle for fault in modifiers),
+        )
 
-        def make_answer() -> Answer:
+        def execute() -> FakeResponse:
             with self.lock:
-                answer = api.answer(self, recorded, path, min(clips, default=None))
-            for fault in changes:
-                answer = fault.change(answer)
-            return answer
+                response = routes.respond(self, recorded, path, options)
+            for fault in modifiers:
+                response = fault.apply(response)
+            return response
 
-        exchange = Exchange(request, recorded, make_answer)
+        exchange = Exchange(request, recorded, execute)
         if replacement is None:
-            exchange.answer()
-        delay = sum(fault.delay for fault in changes)
+            exchange.response()
+        delay = sum(fault.delay for fault in modifiers)
         if delay:
             await asyncio.sleep(delay)
-        return await (exchange.send(exchange.answer()) if replacement is None else replacement.act(exchange))
+        return await (exchange.send(exchange.response()) if replacement is None else replacement.respond(exchange))
 
-    def _early(self, recorded: RecordedRequest, path: str) -> Answer | None:
-        """Answer what stops a request before it reaches the API, None when nothing does."""
+    def _reject(self, recorded: RecordedRequest, path: str) -> FakeResponse | None:
+        """Return the error for a request that does not reach the API, else None."""
         if not recorded.path.startswith(f"{self.prefix}/"):
-            return wire.legacy(404, f"No such resource: {recorded.path}")
-        refusal = api.authenticate(self, recorded, path)
-        if refusal is not None:
-            return refusal
+            return responses.legacy_error(404, f"No such resource: {recorded.path}")
+        error = routes.authenticate(self, recorded, path)
+        if error is not None:
+            return error
         if self.before_request is not None:
             self.before_request(recorded)
         if self.rate_limit is not None and not self.rate_limit.allow(self.rate_clock()):
-            return wire.html(429, "Too Many Requests")
+            return responses.html_page(429, "Too Many Requests")
         return None

@@ -1,4 +1,4 @@
-"""A server in a thread of its own, for tests that have no loop or another kind of loop."""
+"""A server in its own thread, for synchronous tests and for tests on another event loop."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def run_in_thread(fake: FakeHarness) -> Iterator[FakeHarness]:
-    """Serve from a background thread with its own loop until the block ends; nothing is left of it then.
+    """Run a server in a background thread with its own event loop until the block ends.
 
-    The data methods of the server take a lock and may be called from the block. Hooks (`before_request` and
-    the like) run in the server's thread. OSError if the port is taken.
+    The data methods of the server hold a lock and may be called from the block. Hooks such as `before_request`
+    run in the server's thread. Raises OSError if the port is taken.
     """
     started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
     thread = threading.Thread(target=lambda: asyncio.run(_serve(fake, started)), name="FakeHarness", daemon=True)
@@ -37,11 +37,11 @@ def run_in_thread(fake: FakeHarness) -> Iterator[FakeHarness]:
 
 
 async def _serve(fake: FakeHarness, started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]) -> None:
-    """Serve until told to stop; a failure to start is the starter's to raise."""
+    """Run the server until the event is set. An error on start is passed to the future."""
     stop = asyncio.Event()
     try:
         await fake.start()
-    except Exception as error:  # noqa: BLE001 - handed over whole
+    except Exception as error:  # noqa: BLE001 - raised in the calling thread
         started.set_exception(error)
         return
     started.set_result((asyncio.get_running_loop(), stop))

@@ -16,8 +16,8 @@ NOW = 1_700_000_000.0
 
 
 @attrs.frozen
-class Reply:
-    """An answer read whole."""
+class Response:
+    """A complete response."""
 
     status: int
     headers: Any
@@ -31,13 +31,13 @@ class Reply:
 
 @attrs.frozen
 class Client:
-    """A plain HTTP client that sends what the API wants, unless told otherwise."""
+    """A plain HTTP client that sends the headers of the API, unless they are overridden."""
 
     fake: FakeHarness
     session: aiohttp.ClientSession
 
-    async def __call__(self, path: str, method: str = "GET", **options: Any) -> Reply:
-        """Send a request; a header of None is left out."""
+    async def __call__(self, path: str, method: str = "GET", **options: Any) -> Response:
+        """Send a request. A header of None is left out."""
         headers = {"x-api-key": self.fake.api_key, "Harness-Account": self.fake.account_id}
         for name, value in options.pop("headers", {}).items():
             if value is None:
@@ -46,22 +46,22 @@ class Client:
                 headers[name] = value
         options.setdefault("allow_redirects", False)
         async with self.session.request(method, self.fake.url + path, headers=headers, **options) as response:
-            return Reply(response.status, response.headers, await response.read())
+            return Response(response.status, response.headers, await response.read())
 
     async def walk(self, path: str, size: int, first: int = 1) -> list[Any]:
         """Read pages until an empty one."""
         rows: list[Any] = []
         for page in range(first, 10_000):
-            reply = await self(path, params={"limit": size, "page": page})
-            if not reply.json:
+            response = await self(path, params={"limit": size, "page": page})
+            if not response.json:
                 return rows
-            rows += reply.json
+            rows += response.json
         raise AssertionError("the list has no end")
 
 
 @pytest.fixture
 async def fake() -> AsyncIterator[FakeHarness]:
-    """A running server without data whose clock stands still."""
+    """A running server without data, whose clock does not move."""
     async with FakeHarness(clock=lambda: NOW) as server:
         yield server
 
@@ -80,17 +80,21 @@ def now() -> int:
 
 
 @pytest.fixture
-def envelope() -> Callable[[Reply], str]:
-    """Names the envelope of an error by its shape."""
+def envelope() -> Callable[[Response], str]:
+    """Returns the name of the envelope of an error, which its shape shows."""
 
-    def name(reply: Reply) -> str:
-        if reply.headers["Content-Type"] == "application/vnd.goa.error":
-            assert reply.json.keys() == {"name", "id", "message", "temporary", "timeout", "fault"}
+    def name(response: Response) -> str:
+        if response.headers["Content-Type"] == "application/vnd.goa.error":
+            assert response.json.keys() == {"name", "id", "message", "temporary", "timeout", "fault"}
             return "goa"
-        assert reply.headers["Content-Type"] == "application/json"
-        if reply.json.get("status") == "ERROR":
+        assert response.headers["Content-Type"] == "application/json"
+        if response.json.get("status") == "FAILURE":
+            assert all(error.keys() == {"fieldId", "error"} for error in response.json["errors"])
+            return "failure"
+        if response.json.get("status") == "ERROR":
+            assert {"code", "message", "correlationId", "responseMessages"} <= response.json.keys()
             return "legacy"
-        assert reply.json.keys() == {"message", "code", "errors", "error_metadata"}
+        assert response.json.keys() == {"message", "code", "errors", "error_metadata"}
         return "v1"
 
     return name

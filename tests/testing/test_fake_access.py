@@ -46,31 +46,31 @@ async def test_refusals(
     status: int,
     shape: str,
 ) -> None:
-    """Each refusal has its status and the envelope of whoever makes it, and is recorded."""
+    """Each rejection has the status and the envelope of the service that sends it, and is recorded."""
     fake.add_project("default", "payments")
-    reply = await get(path, headers=headers)
-    assert (reply.status, envelope(reply)) == (status, shape)
+    response = await get(path, headers=headers)
+    assert (response.status, envelope(response)) == (status, shape)
     assert [request.status for request in fake.requests] == [status]
 
 
 async def test_v1_needs_no_account(fake: FakeHarness, get: Any) -> None:
-    """The v1 generation takes the account from the key."""
+    """v1 derives the account from the key."""
     assert (await get("/v1/orgs", headers={"Harness-Account": None})).status == 200
 
 
 async def test_methods_that_are_not(fake: FakeHarness, get: Any) -> None:
-    """A method the path does not know is 405 and names those it does."""
-    reply = await get("/v1/orgs", "DELETE")
-    assert (reply.status, reply.headers["Allow"]) == (405, "GET, POST")
+    """An unsupported method is 405, and the response names the supported ones."""
+    response = await get("/v1/orgs", "DELETE")
+    assert (response.status, response.headers["Allow"]) == (405, "GET, POST")
 
 
 async def test_denied_projects(fake: FakeHarness, get: Any, envelope: Callable[[Any], str]) -> None:
-    """A denied project refuses its IaCM calls and no others, until it is allowed again."""
+    """A denied project rejects requests for its rows and no others, until it is allowed again."""
     fake.add_project("default", "payments")
     fake.add_project("default", "other")
     fake.deny("default", "payments")
-    reply = await get(LIST)
-    assert (reply.status, envelope(reply), reply.json["name"]) == (403, "goa", "forbidden")
+    response = await get(LIST)
+    assert (response.status, envelope(response), response.json["name"]) == (403, "goa", "forbidden")
     assert (await get(LIST.replace("payments", "other"))).status == 200
     assert (await get("/v1/orgs/default/projects")).status == 200
     fake.allow("default", "payments")
@@ -78,23 +78,23 @@ async def test_denied_projects(fake: FakeHarness, get: Any, envelope: Callable[[
 
 
 async def test_denied_organizations(fake: FakeHarness, get: Any, envelope: Callable[[Any], str]) -> None:
-    """A denied organization refuses the IaCM calls of all its projects and the list of them."""
+    """A denied organization rejects requests for the rows of all its projects and for the list of them."""
     fake.add_project("default", "payments")
     fake.deny("default", status=404)
     assert (await get(LIST)).status == 404
-    reply = await get("/v1/orgs/default/projects")
-    assert (reply.status, envelope(reply)) == (404, "legacy")
+    response = await get("/v1/orgs/default/projects")
+    assert (response.status, envelope(response)) == (404, "legacy")
 
 
 async def test_paths_must_be_utf8(fake: FakeHarness, get: Any) -> None:
-    """A path that does not decode is refused."""
+    """A path that is not UTF-8 is rejected."""
     url = yarl.URL(f"{fake.url}/v1/orgs/%FF", encoded=True)
     async with get.session.get(url, headers={"x-api-key": fake.api_key}) as response:
         assert response.status == 400
 
 
 async def test_a_prefix_is_part_of_the_url() -> None:
-    """With a prefix everything is served below it and nothing beside it."""
+    """With a prefix everything is served below it and nothing outside of it."""
     async with FakeHarness(prefix="/gateway/") as fake, aiohttp.ClientSession() as session:
         headers = {"x-api-key": fake.api_key}
         assert fake.url.endswith("/gateway")
@@ -106,7 +106,7 @@ async def test_a_prefix_is_part_of_the_url() -> None:
 
 
 async def test_recorded_requests(fake: FakeHarness, get: Any) -> None:
-    """A request is recorded whole, its headers found in any case and its path still encoded."""
+    """A request is recorded completely, with case-insensitive headers and the encoded path."""
     await get("/v1/orgs", params={"org": "a b"}, headers={"X-Odd": "1"})
     (request,) = fake.requests
     assert (request.method, request.path, request.query_string) == ("GET", "/v1/orgs", "org=a+b")
@@ -117,7 +117,7 @@ async def test_recorded_requests(fake: FakeHarness, get: Any) -> None:
 
 
 async def test_the_url_of_a_stopped_server() -> None:
-    """A server that is not running has no url, may be started twice in a row but not twice at once."""
+    """A server that is not running has no url. It can be restarted, but not started twice."""
     fake = FakeHarness()
     for _ in range(2):
         with pytest.raises(RuntimeError, match="not running"):

@@ -34,25 +34,25 @@ async def test_a_row_has_exactly_the_members_of_the_contract(fake: FakeHarness, 
 
 @pytest.mark.parametrize("size", [1, 3, 10, 100])
 async def test_pages_cover_the_list_once(fake: FakeHarness, get: Any, size: int) -> None:
-    """The pages of a list that stands still hold each row once, in the order in force."""
+    """The pages of a list that does not change contain each row once, in the configured order."""
     fake.add_executions("default", "payments", 25)
     assert await get.walk(LIST, size) == fake.executions("default", "payments")
 
 
 async def test_the_default_page_holds_thirty_rows(fake: FakeHarness, get: Any) -> None:
-    """Without page and limit the first thirty rows come, and the totals say how many there are."""
+    """Without page and limit, the response has the first thirty rows, and the totals count all."""
     fake.add_executions("default", "payments", 61)
-    reply = await get(LIST)
-    assert reply.json == fake.executions("default", "payments")[:30]
-    assert reply.headers["x-page-size"] == "30"
-    assert reply.headers["x-total-items"] == "61"
-    assert reply.headers["x-total-pages"] == "3"
-    assert "X-Page-Number" not in reply.headers
-    assert "Date" in reply.headers
+    response = await get(LIST)
+    assert response.json == fake.executions("default", "payments")[:30]
+    assert response.headers["x-page-size"] == "30"
+    assert response.headers["x-total-items"] == "61"
+    assert response.headers["x-total-pages"] == "3"
+    assert "X-Page-Number" not in response.headers
+    assert "Date" in response.headers
 
 
 async def test_orders(fake: FakeHarness) -> None:
-    """Newest and oldest are each other's reverse, hash is unrelated to time, and all hold the same rows."""
+    """The order "oldest" is the reverse of "newest", "hash" is unrelated to time, and all contain the same rows."""
     fake.add_executions("default", "payments", 20)
     newest = fake.executions("default", "payments")
     assert [row["created"] for row in newest] == sorted((row["created"] for row in newest), reverse=True)
@@ -66,7 +66,7 @@ async def test_orders(fake: FakeHarness) -> None:
 
 
 async def test_random_ties_shuffle_only_ties(fake: FakeHarness, get: Any, now: int) -> None:
-    """Under random_ties rows of equal time change places from request to request, others do not."""
+    """Under "random_ties", rows with equal times change places from request to request, others do not."""
     for index in range(40):
         fake.add_execution("default", "payments", created=now - index // 20)
     fake.order = "random_ties"
@@ -88,26 +88,26 @@ async def test_random_ties_shuffle_only_ties(fake: FakeHarness, get: Any, now: i
     ],
 )
 async def test_header_families(fake: FakeHarness, get: Any, totals: Any, names: set[str]) -> None:
-    """Totals come under the names of the family in force, the page number counted from 0, each name once."""
+    """Totals have the header names of the configured family, each once, and the page number counts from 0."""
     fake.add_executions("default", "payments", 5)
     fake.totals = totals
-    reply = await get(LIST, params={"page": 2, "limit": 2})
-    sent = [name.lower() for name in reply.headers if name.lower().startswith("x-")]
+    response = await get(LIST, params={"page": 2, "limit": 2})
+    sent = [name.lower() for name in response.headers if name.lower().startswith("x-")]
     assert sorted(sent) == sorted(names)
-    assert reply.headers.get("X-Page-Number", "1") == "1"
+    assert response.headers.get("X-Page-Number", "1") == "1"
 
 
 async def test_clipped_pages_leave_no_row_out(fake: FakeHarness, get: Any) -> None:
-    """A clipped page size is the stride too, and is what x-page-size and x-total-pages tell."""
+    """Positions follow from the clipped page size, which x-page-size and x-total-pages report."""
     rows = fake.add_executions("default", "payments", 20)
     fake.max_page_size = 7
     assert sorted(ids(await get.walk(LIST, 100))) == sorted(ids(rows))
-    reply = await get(LIST, params={"limit": 100})
-    assert (reply.headers["x-page-size"], reply.headers["x-total-pages"]) == ("7", "3")
+    response = await get(LIST, params={"limit": 100})
+    assert (response.headers["x-page-size"], response.headers["x-total-pages"]) == ("7", "3")
 
 
 async def test_past_the_end(fake: FakeHarness, get: Any) -> None:
-    """A page past the end is empty or an error as chosen; the first page of an empty list is neither."""
+    """A page past the end is empty or an error, as configured; the first page of an empty list is never an error."""
     fake.add_execution("default", "payments")
     assert (await get(LIST, params={"page": 2})).json == []
     fake.past_end = 404
@@ -119,16 +119,16 @@ async def test_past_the_end(fake: FakeHarness, get: Any) -> None:
 
 
 async def test_filters_combine(fake: FakeHarness, get: Any) -> None:
-    """Each filter keeps its rows, several keep what all would, and totals count what is kept."""
+    """Filters combine with AND, and totals count the filtered rows."""
     add = fake.add_execution
     one = add("default", "payments", status="failure", workspace="a", pipeline="p", pipeline_name="The P")
     two = add("default", "payments", status="failure", workspace="b", pipeline="p")
     three = add("default", "payments", status="none", workspace="a")
 
     async def kept(**params: str) -> list[Any]:
-        reply = await get(LIST, params=params)
-        assert reply.headers["x-total-items"] == str(len(reply.json))
-        return sorted(ids(reply.json))
+        response = await get(LIST, params=params)
+        assert response.headers["x-total-items"] == str(len(response.json))
+        return sorted(ids(response.json))
 
     assert await kept(status="failure") == sorted(ids([one, two]))
     assert await kept(status="failure,none") == sorted(ids([one, two, three]))
@@ -140,7 +140,7 @@ async def test_filters_combine(fake: FakeHarness, get: Any) -> None:
 
 
 async def test_filters_see_what_changed(fake: FakeHarness, get: Any) -> None:
-    """A filter asked again sees rows that came, went or changed, in whatever order is in force."""
+    """A repeated filter includes rows that were added, and excludes those removed or changed, in any order."""
     for order in ("newest", "random_ties"):
         fake.order = order
         one = fake.add_execution("default", "payments", status="none")
@@ -154,13 +154,13 @@ async def test_filters_see_what_changed(fake: FakeHarness, get: Any) -> None:
 
 
 async def test_many_filters(fake: FakeHarness, get: Any) -> None:
-    """However many filters are asked for, each gets its own rows."""
+    """Each of many filters has its own rows."""
     for index in range(20):
         fake.add_execution("default", "payments", workspace=f"w{index}")
     for _ in range(2):
         for index in range(20):
-            reply = await get(LIST, params={"workspace": f"w{index}"})
-            assert [row["workspace"] for row in reply.json] == [f"w{index}"]
+            response = await get(LIST, params={"workspace": f"w{index}"})
+            assert [row["workspace"] for row in response.json] == [f"w{index}"]
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ async def test_many_filters(fake: FakeHarness, get: Any) -> None:
     ],
 )
 async def test_time_filters(fake: FakeHarness, get: Any, mode: Any, params: Any, kept: set[int]) -> None:
-    """The time filters compare `created` and treat the end as the option says."""
+    """The time filters compare `created` and include the end as configured."""
     for created in (5, 10, 15, 20, 25):
         fake.add_execution("default", "payments", created=created)
     fake.end_time = mode
@@ -196,14 +196,14 @@ async def test_time_filters(fake: FakeHarness, get: Any, mode: Any, params: Any,
     ],
 )
 async def test_bad_queries(fake: FakeHarness, get: Any, envelope: Callable[[Any], str], query: str) -> None:
-    """What the contract does not allow in a query is refused with 400 in the goa envelope."""
+    """Queries that violate the contract are rejected with 400 in the goa envelope."""
     fake.add_execution("default", "payments")
-    reply = await get(f"{LIST}?{query}")
-    assert (reply.status, envelope(reply)) == (400, "goa")
+    response = await get(f"{LIST}?{query}")
+    assert (response.status, envelope(response)) == (400, "goa")
 
 
 async def test_ids_are_one_segment_each(fake: FakeHarness, get: Any) -> None:
-    """Ids with slashes, blanks and percent signs are found when encoded, and are recorded as they came."""
+    """Percent-encoded ids with slashes, spaces and percent signs are found, and recorded as received."""
     row = fake.add_execution("default", "payments", pipeline_execution_id="a/b %2F", pipeline_stage_id="ä")
     path = f"{LIST}/a%2Fb%20%252F/%C3%A4"
     async with get.session.get(
@@ -217,13 +217,13 @@ async def test_ids_are_one_segment_each(fake: FakeHarness, get: Any) -> None:
 
 
 async def test_create(fake: FakeHarness, get: Any, envelope: Callable[[Any], str], now: int) -> None:
-    """A create answers 200 with a row without outcome, and a taken key is a conflict."""
+    """A create returns status 200 and a row without outcome; a taken key is a conflict."""
     fake.add_project("default", "payments")
-    reply = await get(LIST, "POST", json=BODY)
-    assert reply.status == 200
+    response = await get(LIST, "POST", json=BODY)
+    assert response.status == 200
     scope = {"account": fake.account_id, "org": "default", "project": "payments"}
-    assert reply.json == {**BODY, **scope, "status": "none", "created": now}
-    assert fake.executions("default", "payments") == [reply.json]
+    assert response.json == {**BODY, **scope, "status": "none", "created": now}
+    assert fake.executions("default", "payments") == [response.json]
     again = await get(LIST, "POST", json=BODY)
     assert (again.status, envelope(again), again.json["name"]) == (409, "goa", "conflict")
     assert fake.requests[-1].json == BODY
@@ -242,36 +242,36 @@ async def test_create(fake: FakeHarness, get: Any, envelope: Callable[[Any], str
     ],
 )
 async def test_bad_creates(fake: FakeHarness, get: Any, envelope: Callable[[Any], str], body: Any) -> None:
-    """A create takes exactly its four members, as texts of identifier length."""
+    """A create accepts exactly its four members, as strings of identifier length."""
     fake.add_project("default", "payments")
-    reply = await get(LIST, "POST", json=body)
-    assert (reply.status, envelope(reply)) == (400, "goa")
+    response = await get(LIST, "POST", json=body)
+    assert (response.status, envelope(response)) == (400, "goa")
     assert fake.all_executions() == []
 
 
 async def test_writes_must_be_json(fake: FakeHarness, get: Any, envelope: Callable[[Any], str]) -> None:
-    """Another content type is 415, and JSON that is none is 400."""
+    """Another content type is 415, invalid JSON is 400."""
     fake.add_project("default", "payments")
-    reply = await get(LIST, "POST", data=b"{}", headers={"Content-Type": "text/plain"})
-    assert (reply.status, envelope(reply)) == (415, "goa")
-    reply = await get(LIST, "POST", data=b"{", headers={"Content-Type": "application/json; charset=utf-8"})
-    assert (reply.status, envelope(reply)) == (400, "goa")
+    response = await get(LIST, "POST", data=b"{}", headers={"Content-Type": "text/plain"})
+    assert (response.status, envelope(response)) == (415, "goa")
+    response = await get(LIST, "POST", data=b"{", headers={"Content-Type": "application/json; charset=utf-8"})
+    assert (response.status, envelope(response)) == (400, "goa")
 
 
 async def test_the_hook_between_count_and_rows(fake: FakeHarness, get: Any) -> None:
-    """A row that goes between count and rows is still counted and no longer listed."""
+    """A row that is removed between count and rows is counted and not listed."""
     rows = fake.add_executions("default", "payments", 3)
 
     def remove(_request: RecordedRequest) -> None:
         fake.remove_execution(rows[0])
 
     fake.between_count_and_rows = remove
-    reply = await get(LIST)
-    assert (reply.headers["x-total-items"], len(reply.json)) == ("3", 2)
+    response = await get(LIST)
+    assert (response.headers["x-total-items"], len(response.json)) == ("3", 2)
 
 
 async def test_the_hook_before_a_request(fake: FakeHarness, get: Any) -> None:
-    """What the hook before a request adds is in the answer; a request without a key does not reach it."""
+    """The response contains the rows that the hook adds; the hook is not called for a request without a key."""
 
     def add(_request: RecordedRequest) -> None:
         fake.add_executions("default", "payments", 2)
@@ -282,7 +282,7 @@ async def test_the_hook_before_a_request(fake: FakeHarness, get: Any) -> None:
 
 
 async def test_rows_handed_out_are_copies(fake: FakeHarness) -> None:
-    """Changing a row that was handed out changes nothing on the server; its methods do."""
+    """Modifying a returned row changes nothing on the server; its methods do."""
     row = fake.add_execution("default", "payments", status="none")
     row["status"] = "odd"
     assert fake.executions("default", "payments")[0]["status"] == "none"

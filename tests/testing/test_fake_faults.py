@@ -38,7 +38,7 @@ def rows(fake: FakeHarness) -> list[dict[str, Any]]:
 
 
 def watch(fake: FakeHarness) -> asyncio.Event:
-    """Tell when a request has come in; it is answered in the same turn of the loop, up to the first wait."""
+    """Return an event that is set when a request arrives. The request is executed in the same turn of the loop."""
     arrived = asyncio.Event()
     fake.before_request = lambda _request: arrived.set()
     return arrived
@@ -46,16 +46,16 @@ def watch(fake: FakeHarness) -> asyncio.Event:
 
 @pytest.mark.parametrize("shape", ["goa", "v1", "legacy"])
 async def test_status_in_each_envelope(fake: FakeHarness, get: Any, envelope: Callable[[Any], str], shape: Any) -> None:
-    """A scripted status comes in the envelope named, with its message and headers."""
+    """A scripted status has the named envelope, its message and its headers."""
     fake.faults.add(Status(503, envelope=shape, message="gone fishing", headers={"Retry-After": "7"}))
-    reply = await get(LIST)
-    assert (reply.status, envelope(reply), reply.headers["Retry-After"]) == (503, shape, "7")
-    assert reply.json["message"] == "gone fishing"
+    response = await get(LIST)
+    assert (response.status, envelope(response), response.headers["Retry-After"]) == (503, shape, "7")
+    assert response.json["message"] == "gone fishing"
     assert fake.requests[-1].status == 503
 
 
 async def test_status_without_json(fake: FakeHarness, get: Any) -> None:
-    """A status may come as a page, as text, with nothing at all, or with a body of one's own."""
+    """A status can have an HTML page, text, no body, or a given body."""
     for fault, content_type, body in (
         (Status(502, envelope="html", message="Bad"), "text/html", b"Bad"),
         (Status(502, envelope="text", message="Bad"), "text/plain", b"Bad"),
@@ -64,20 +64,25 @@ async def test_status_without_json(fake: FakeHarness, get: Any) -> None:
     ):
         fake.faults.clear()
         fake.faults.add(fault)
-        reply = await get(LIST)
-        assert (reply.status, body in reply.body) == (fault.status, True)
-        assert reply.headers.get("Content-Type") == content_type
+        response = await get(LIST)
+        assert (response.status, body in response.body) == (fault.status, True)
+        assert response.headers.get("Content-Type") == content_type
 
 
 async def test_hints_of_goa(fake: FakeHarness, get: Any) -> None:
-    """The hints of a goa error are as scripted."""
+    """The flags of a goa error are as scripted."""
     fake.faults.add(Status(408, temporary=True, timeout=True))
-    told = (await get(LIST)).json
-    assert (told["name"], told["temporary"], told["timeout"], told["fault"]) == ("timeout", True, True, False)
+    reported = (await get(LIST)).json
+    assert (reported["name"], reported["temporary"], reported["timeout"], reported["fault"]) == (
+        "timeout",
+        True,
+        True,
+        False,
+    )
 
 
 async def test_too_many_requests(fake: FakeHarness, get: Any) -> None:
-    """A scripted 429 is HTML without Retry-After unless told otherwise."""
+    """A scripted 429 is HTML without Retry-After by default."""
     fake.faults.add(TooManyRequests(), times=1)
     fake.faults.add(TooManyRequests(2.5, html=False))
     first, second = await get(LIST), await get(LIST)
@@ -87,7 +92,7 @@ async def test_too_many_requests(fake: FakeHarness, get: Any) -> None:
 
 
 async def test_made_up_answers(fake: FakeHarness, get: Any) -> None:
-    """Sign-in page, raw body, redirect and compressed zeros answer what they say."""
+    """Sign-in page, raw body, redirect and compressed zeros respond as described."""
     fake.faults.add(SignInPage(), times=1)
     fake.faults.add(Body(b"{", status=201), times=1)
     fake.faults.add(Redirect("http://elsewhere.invalid/", 307), times=1)
@@ -102,7 +107,7 @@ async def test_made_up_answers(fake: FakeHarness, get: Any) -> None:
 
 @pytest.mark.parametrize(("moment", "stored"), [("before", 12), ("head", 13), ("after_head", 13), ("after_effect", 13)])
 async def test_resets(fake: FakeHarness, get: Any, moment: Any, stored: int) -> None:
-    """A reset leaves the client without an answer; only before the effect nothing is stored."""
+    """After a reset the client has no response; only a reset before execution stores nothing."""
     fake.faults.add(Reset(moment), method="post")
     with pytest.raises(aiohttp.ClientError):
         await get(LIST, "POST", json=BODY)
@@ -112,7 +117,7 @@ async def test_resets(fake: FakeHarness, get: Any, moment: Any, stored: int) -> 
 
 
 async def test_a_reset_is_a_reset(fake: FakeHarness) -> None:
-    """An unanswered connection is reset, not merely closed."""
+    """A connection without a response is reset, not closed."""
     fake.faults.add(Reset())
     host, port = fake.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
@@ -125,41 +130,41 @@ async def test_a_reset_is_a_reset(fake: FakeHarness) -> None:
 
 @pytest.mark.parametrize("after", [0.0, 0.5, 1.0])
 async def test_cut_bodies(fake: FakeHarness, get: Any, after: float) -> None:
-    """A cut body is announced whole and never arrives whole."""
+    """A cut body has the full Content-Length and never arrives complete."""
     fake.faults.add(CutBody(after))
     with pytest.raises(aiohttp.ClientPayloadError):
         await get(LIST)
 
 
 async def test_slow_bodies_arrive(fake: FakeHarness, get: Any) -> None:
-    """A slow body is the true one."""
+    """A slow body is the regular one."""
     fake.faults.add(SlowBody(500, 0.0))
     assert (await get(LIST)).json == fake.executions("default", "payments")
 
 
 async def test_totals(fake: FakeHarness, get: Any) -> None:
-    """Totals are overridden with any text or left out, in both families, and others stay."""
+    """Totals are overridden with any text or removed, in both header families; others stay."""
     fake.totals = "both"
     fake.faults.add(Totals(items="many", pages=None), times=1)
-    reply = await get(LIST)
-    assert reply.headers["x-total-items"] == reply.headers["X-Total-Elements"] == "many"
-    assert "x-total-pages" not in reply.headers
-    assert reply.headers["x-page-size"] == "30"
-    assert len(reply.json) == 12
+    response = await get(LIST)
+    assert response.headers["x-total-items"] == response.headers["X-Total-Elements"] == "many"
+    assert "x-total-pages" not in response.headers
+    assert response.headers["x-page-size"] == "30"
+    assert len(response.json) == 12
     assert "UNCHANGED" in repr(Totals())
 
 
 async def test_clipped_pages(fake: FakeHarness, get: Any) -> None:
-    """A clipped page is what max_page_size would give; the smallest of several wins."""
+    """ClipPages has the effect of max_page_size; the smallest of several applies."""
     fake.faults.add(ClipPages(5))
     fake.faults.add(ClipPages(3), times=1)
     assert len((await get(LIST)).json) == 3
-    reply = await get(LIST, params={"page": 3})
-    assert (len(reply.json), reply.headers["x-page-size"]) == (2, "5")
+    response = await get(LIST, params={"page": 3})
+    assert (len(response.json), response.headers["x-page-size"]) == (2, "5")
 
 
 async def test_a_delayed_create_takes_effect_at_once(fake: FakeHarness, get: Any) -> None:
-    """A delay makes the answer late, not the effect: who gives up has created the row all the same."""
+    """A delay affects the response only: the row is created even if the client gives up."""
     fake.faults.add(Delay(3600))
     arrived = watch(fake)
     request = asyncio.create_task(get(LIST, "POST", json=BODY))
@@ -178,11 +183,11 @@ async def test_delays_combine(fake: FakeHarness, get: Any) -> None:
 
 
 async def test_which_requests(fake: FakeHarness, get: Any) -> None:
-    """Faults pick requests by method, path, predicate, number and share, and count their hits."""
+    """Rules select requests by method, path, predicate, number and share, and count their hits."""
     by_path = fake.faults.add(Status(500), path="/v1/*")
     third = fake.faults.add(Status(501), every=3, when=lambda request: "page" in request.query)
-    answers = [(await get(LIST, params={"page": 1})).status for _ in range(6)]
-    assert answers == [200, 200, 501, 200, 200, 501]
+    statuses = [(await get(LIST, params={"page": 1})).status for _ in range(6)]
+    assert statuses == [200, 200, 501, 200, 200, 501]
     assert (await get(LIST)).status == 200
     assert (await get("/v1/orgs")).status == 500
     assert (by_path.hits, third.hits, third.seen) == (1, 2, 6)
@@ -191,7 +196,7 @@ async def test_which_requests(fake: FakeHarness, get: Any) -> None:
 
 
 async def test_shares_are_seeded(fake: FakeHarness, get: Any) -> None:
-    """A random share meets about that many requests, the same ones for the same seed."""
+    """A random share applies to about that many requests, the same ones for the same seed."""
     fake.faults.add(Status(500), share=0.5)
 
     async def statuses() -> list[int]:
@@ -204,7 +209,7 @@ async def test_shares_are_seeded(fake: FakeHarness, get: Any) -> None:
 
 
 async def test_the_first_added_wins(fake: FakeHarness, get: Any) -> None:
-    """Of two faults that would answer the first does, and the other neither answers nor counts."""
+    """Of two faults that would replace the response, the first one does, and the other does not count."""
     fake.faults.add(Status(500), times=1)
     second = fake.faults.add(Status(502), times=1)
     assert [(await get(LIST)).status for _ in range(3)] == [500, 502, 200]
@@ -212,7 +217,7 @@ async def test_the_first_added_wins(fake: FakeHarness, get: Any) -> None:
 
 
 async def test_faults_come_after_the_key(fake: FakeHarness, get: Any) -> None:
-    """A request without a key is refused before any fault is drawn."""
+    """A request without a key is rejected before faults are selected."""
     rule = fake.faults.add(Status(500))
     assert (await get(LIST, headers={"x-api-key": None})).status == 401
     assert rule.seen == 0
@@ -224,14 +229,14 @@ class _Harmless(Fault):
 
 
 async def test_a_fault_of_ones_own(fake: FakeHarness, get: Any) -> None:
-    """The base class answers normally, so a fault of one's own overrides only what it wants."""
+    """The base class performs the regular exchange, so a custom fault overrides only what it changes."""
     fake.faults.add(_Harmless())
     assert (await get(LIST)).status == 200
 
 
 @pytest.mark.parametrize("fault", [Delay(3600), SlowBody(1, 3600)])
 async def test_closing_is_prompt(fault: Fault) -> None:
-    """A server closes at once while answers are under way, and leaves no task behind."""
+    """A server closes at once during slow responses, and leaves no task."""
     before = asyncio.all_tasks()
     async with aiohttp.ClientSession() as session:
         async with FakeHarness() as fake:
@@ -252,13 +257,13 @@ async def _read(session: aiohttp.ClientSession, url: str, key: str) -> object:
 
 
 async def test_a_client_that_leaves_ends_the_answer(fake: FakeHarness) -> None:
-    """When the client goes away the delayed answer is dropped, not kept waiting."""
+    """When the client disconnects, its delayed response is cancelled."""
     fake.faults.add(Delay(3600))
     arrived = watch(fake)
     async with aiohttp.ClientSession() as session:
         request = asyncio.create_task(_read(session, f"{fake.url}/v1/orgs", fake.api_key))
         await arrived.wait()
-        (answering,) = fake._tasks
+        (task,) = fake._tasks
         request.cancel()
-        await asyncio.wait({answering}, timeout=5)
-    assert answering.cancelled()
+        await asyncio.wait({task}, timeout=5)
+    assert task.cancelled()

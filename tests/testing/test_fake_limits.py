@@ -5,23 +5,23 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness_async.testing import Bucket, FakeHarness, FixedWindow, RateLimit, SlidingCounter, SlidingWindow
+from harness_async.testing import Bucket, FakeHarness, FixedWindow, Limiter, SlidingCounter, SlidingWindow
 
 TIMES = st.lists(st.integers(0, 400), max_size=60).map(lambda ticks: [tick / 8 for tick in sorted(ticks)])
 
 
-def allowed(limit: RateLimit, times: list[float]) -> list[float]:
+def allowed(limit: Limiter, times: list[float]) -> list[float]:
     return [now for now in times if limit.allow(now)]
 
 
 def test_fixed_windows_start_at_their_phase() -> None:
-    """Each window of a fixed window lets its own number through, counted from the phase."""
+    """Each window allows its own number of requests, counted from the phase."""
     limit = FixedWindow(2, per=10, phase=5)
     assert allowed(limit, [0, 1, 2, 4.9, 5, 6, 7, 15]) == [0, 1, 5, 6, 15]
 
 
 def test_fixed_windows_may_count_refusals() -> None:
-    """A count of refusals tells how hard the door was knocked at."""
+    """The count includes rejected requests if configured."""
     quiet, loud = FixedWindow(1), FixedWindow(1, count_refused=True)
     for _ in range(3):
         quiet.allow(0)
@@ -30,35 +30,35 @@ def test_fixed_windows_may_count_refusals() -> None:
 
 
 def test_sliding_windows_forget() -> None:
-    """A request leaves a sliding window exactly when its time is over."""
+    """A request leaves a sliding window exactly after its period."""
     assert allowed(SlidingWindow(2, per=10), [0, 1, 9.9, 10, 10.5, 11]) == [0, 1, 10, 11]
 
 
 def test_sliding_windows_may_count_refusals() -> None:
-    """With refusals counted, whoever keeps knocking stays outside."""
+    """If rejected requests count, a client that keeps sending stays rejected."""
     assert allowed(SlidingWindow(1, per=10, count_refused=True), [0, 6, 12, 18, 28]) == [0, 28]
 
 
 def test_bans() -> None:
-    """A refusal starts a ban that refusals during it do not extend."""
+    """A rejection starts a ban that later rejections do not extend."""
     assert allowed(SlidingWindow(1, per=1, ban=10), [0, 0.5, 5, 10.4, 10.5]) == [0, 10.5]
 
 
 def test_sliding_counters_weigh_the_window_before() -> None:
-    """A sliding counter counts the window before by the part of it still covered."""
+    """A sliding counter weights the previous window by the part that is still covered."""
     assert allowed(SlidingCounter(4, per=10), [1, 2, 3, 4, 10, 12.5, 15, 15.1]) == [1, 2, 3, 4, 12.5, 15]
     assert allowed(SlidingCounter(1, per=10), [1, 31]) == [1, 31]
 
 
 def test_buckets_fill() -> None:
-    """A bucket lets a burst of its capacity through and then one request per token."""
+    """A bucket allows a burst of its capacity and then one request per token."""
     assert allowed(Bucket(60, per=60, capacity=2), [0, 0, 0, 0.5, 1, 1.5, 9, 9, 9]) == [0, 0, 1, 9, 9]
     assert len(allowed(Bucket(5, per=60), [0.0] * 9)) == 5
 
 
 @given(TIMES, st.integers(1, 5))
 def test_no_window_is_exceeded(times: list[float], limit: int) -> None:
-    """Whatever comes when, no sliding window and no fixed one holds more than its limit."""
+    """No sliding and no fixed window ever allows more than its limit."""
     passed = allowed(SlidingWindow(limit, per=8), times)
     assert all(sum(start <= now < start + 8 for now in passed) <= limit for start in passed)
     passed = allowed(FixedWindow(limit, per=8), times)
@@ -66,14 +66,14 @@ def test_no_window_is_exceeded(times: list[float], limit: int) -> None:
 
 
 async def test_over_the_limit(fake: FakeHarness, get: Any) -> None:
-    """Over the limit the server answers 429 as the edge does, until its rate clock has moved on."""
+    """Over the limit the server responds with the edge's 429, until its rate clock advances."""
     now = 0.0
     fake.rate_limit = FixedWindow(2)
     fake.rate_clock = lambda: now
     assert [(await get("/v1/orgs")).status for _ in range(3)] == [200, 200, 429]
-    reply = await get("/v1/orgs")
-    assert reply.headers["Content-Type"] == "text/html"
-    assert "Retry-After" not in reply.headers
+    response = await get("/v1/orgs")
+    assert response.headers["Content-Type"] == "text/html"
+    assert "Retry-After" not in response.headers
     now = 60.0
     assert (await get("/v1/orgs")).status == 200
     assert [request.status for request in fake.requests] == [200, 200, 429, 429, 200]

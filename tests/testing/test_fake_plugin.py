@@ -26,17 +26,17 @@ import asyncio
 import threading
 import urllib.request
 
-def ask(fake, path="/v1/orgs"):
+def request_status(fake, path="/v1/orgs"):
     request = urllib.request.Request(fake.url + path, headers={"x-api-key": fake.api_key})
     with urllib.request.urlopen(request, timeout=10) as response:
         return response.status
 
 def test_plain(fake_harness):
     fake_harness.add_project("mine", "own")
-    assert ask(fake_harness, "/v1/orgs/mine/projects/own") == 200
+    assert request_status(fake_harness, "/v1/orgs/mine/projects/own") == 200
 
 async def test_asynchronous(fake_harness):
-    assert await asyncio.to_thread(ask, fake_harness) == 200
+    assert await asyncio.to_thread(request_status, fake_harness) == 200
     assert len(fake_harness.requests) == 1
 
 def test_nothing_is_left():
@@ -44,8 +44,8 @@ def test_nothing_is_left():
 """
 
 
-def ask(url: str, key: str) -> int:
-    """Ask for the organizations, without any loop, and return the status."""
+def request_status(url: str, key: str) -> int:
+    """Request the organizations, without an event loop, and return the status."""
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
     with contextlib.closing(connection):
         connection.request("GET", "/v1/orgs", headers={"x-api-key": key})
@@ -53,7 +53,7 @@ def ask(url: str, key: str) -> int:
 
 
 def test_the_fixture_in_a_suite_of_its_own(tmp_path: Path) -> None:
-    """The fixture serves plain and asynchronous tests, with warnings as errors, and leaves no thread."""
+    """The fixture works in synchronous and asynchronous tests, with warnings as errors, and leaves no thread."""
     (tmp_path / "test_it.py").write_text(SUITE)
     options = ["-W", "error", "-o", "asyncio_mode=auto", "-o", "asyncio_default_fixture_loop_scope=function"]
     plugins = ["-p", "harness_async.testing.plugin", "-p", "pytest_asyncio.plugin"]
@@ -79,16 +79,16 @@ def test_the_plugin_costs_nothing() -> None:
 
 
 def test_a_thread_serves_and_ends() -> None:
-    """A server in a thread answers plain code, and its thread ends with the block."""
+    """A server in a thread serves synchronous code, and its thread ends with the block."""
     with run_in_thread(FakeHarness.seeded(3, 10)) as fake:
-        assert ask(fake.url, fake.api_key) == 200
+        assert request_status(fake.url, fake.api_key) == 200
         fake.add_organization("another")
         assert len(fake.requests) == 1
     assert "FakeHarness" not in [thread.name for thread in threading.enumerate()]
 
 
 def test_a_thread_that_cannot_start() -> None:
-    """A taken port is the caller's OSError."""
+    """A taken port raises OSError in the calling thread."""
     with run_in_thread(FakeHarness()) as fake:
         port = int(fake.url.rsplit(":", 1)[1])
         with pytest.raises(OSError, match=str(port)), run_in_thread(FakeHarness(port=port)):
@@ -96,7 +96,7 @@ def test_a_thread_that_cannot_start() -> None:
 
 
 def test_every_public_name_is_there() -> None:
-    """Each name in `__all__` loads, is listed by dir, and others are an AttributeError."""
+    """Each name in `__all__` loads and is listed by dir; others raise AttributeError."""
     for name in harness_async.testing.__all__:
         assert getattr(harness_async.testing, name).__name__ == name
     assert set(harness_async.testing.__all__) <= set(dir(harness_async.testing))
@@ -118,7 +118,7 @@ async def test_a_taken_port_on_the_command_line(capsys: pytest.CaptureFixture[st
 
 @pytest.mark.skipif(sys.platform == "win32", reason="interrupts are sent differently there")
 def test_the_command_line_serves_until_interrupted() -> None:
-    """It prints what to export, answers there within the limit asked for, and an interrupt ends it with 0."""
+    """It prints the variables to export, serves within the configured limit, and returns 0 after an interrupt."""
     numbers = {"port": 0, "projects": 5, "executions": 9, "requests-per-minute": 1, "latency": 0.001}
     options = [f"--{name}={number}" for name, number in numbers.items()]
     command = [sys.executable, "-W", "error", "-m", "harness_async.testing", *options]
@@ -129,7 +129,7 @@ def test_the_command_line_serves_until_interrupted() -> None:
         while len(exports) < 3:
             exports |= dict(re.findall(r"export (\w+)=(\S+)", run.stdout.readline()))
         url, key = exports["HARNESS_BASE_URL"], exports["HARNESS_API_KEY"]
-        assert [ask(url, key), ask(url, key)] == [200, 429]
+        assert [request_status(url, key), request_status(url, key)] == [200, 429]
         run.send_signal(signal.SIGINT)
         _, errors = run.communicate(timeout=20)
     assert (run.returncode, errors) == (0, "")

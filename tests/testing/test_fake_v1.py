@@ -12,25 +12,25 @@ if TYPE_CHECKING:
 PROJECTS = "/v1/orgs/default/projects"
 
 
-def names(reply: Any, member: str = "project") -> list[str]:
-    return [entry[member]["identifier"] for entry in reply.json]
+def names(response: Any, member: str = "project") -> list[str]:
+    return [entry[member]["identifier"] for entry in response.json]
 
 
 async def test_pages_count_from_zero(fake: FakeHarness, get: Any) -> None:
-    """The pages of a v1 list count from 0 and cover it once; their headers are v1's."""
+    """The pages of a v1 list count from 0 and cover it once; the headers are those of v1."""
     for index in range(5):
         fake.add_organization(f"org{index}")
     assert names(await get("/v1/orgs"), "org") == [f"org{index}" for index in range(5)]
     assert len(await get.walk("/v1/orgs", 2, first=0)) == 5
-    reply = await get("/v1/orgs", params={"page": 1, "limit": 2})
-    told = [reply.headers[name] for name in ("X-Total-Elements", "X-Page-Number", "X-Page-Size")]
-    assert told == ["5", "1", "2"]
+    response = await get("/v1/orgs", params={"page": 1, "limit": 2})
+    reported = [response.headers[name] for name in ("X-Total-Elements", "X-Page-Number", "X-Page-Size")]
+    assert reported == ["5", "1", "2"]
     fake.totals = "none"
     assert "X-Total-Elements" not in (await get("/v1/orgs")).headers
 
 
 async def test_filters_and_search(fake: FakeHarness, get: Any) -> None:
-    """Identifiers filter by repeated keys, a term searches identifier, name and tags in any case."""
+    """Identifiers are repeated keys; a term is searched in identifier, name and tags, in any case."""
     fake.add_organization("default")
     fake.add_project("default", "payments", modules=["CD"], tags={"team": "Core"})
     fake.add_project("default", "network", name="Wires", isFavorite=True)
@@ -45,7 +45,7 @@ async def test_filters_and_search(fake: FakeHarness, get: Any) -> None:
 
 
 async def test_sorting(fake: FakeHarness, get: Any) -> None:
-    """A sorted list goes down unless told to go up."""
+    """A sorted list is descending by default."""
     for created, identifier in enumerate("bca"):
         fake.add_project("default", identifier, created=created)
     assert names(await get(PROJECTS)) == ["b", "c", "a"]
@@ -56,14 +56,14 @@ async def test_sorting(fake: FakeHarness, get: Any) -> None:
 
 @pytest.mark.parametrize("query", ["sort=size", "order=up", "page=-1", "search=x", "has_module=1"])
 async def test_bad_queries(fake: FakeHarness, get: Any, envelope: Callable[[Any], str], query: str) -> None:
-    """What the contract does not allow in a query is refused with 400 in the v1 envelope."""
+    """Queries that violate the contract are rejected with 400 in the v1 envelope."""
     fake.add_organization("default")
-    reply = await get(f"{PROJECTS}?{query}")
-    assert (reply.status, envelope(reply)) == (400, "v1")
+    response = await get(f"{PROJECTS}?{query}")
+    assert (response.status, envelope(response)) == (400, "v1")
 
 
 async def test_life_of_an_organization(fake: FakeHarness, get: Any, now: int) -> None:
-    """An organization is created with 201, replaced whole, and deleted with its projects."""
+    """An organization is created with 201, replaced completely, and deleted with its projects."""
     org = {"identifier": "infra", "name": "Infra", "description": "d", "tags": {"a": "b"}}
     made = await get("/v1/orgs", "POST", json={"org": org})
     assert made.status == 201
@@ -79,7 +79,7 @@ async def test_life_of_an_organization(fake: FakeHarness, get: Any, now: int) ->
 
 
 async def test_life_of_a_project(fake: FakeHarness, get: Any, now: int) -> None:
-    """A project is created with 201 and replaced whole; it keeps its executions until it is deleted."""
+    """A project is created with 201 and replaced completely; it keeps its executions until it is deleted."""
     fake.add_organization("default")
     project = {"identifier": "pay", "name": "Pay", "color": "#000000", "modules": ["CD"], "tags": {}}
     made = await get(PROJECTS, "POST", json={"project": project})
@@ -100,8 +100,8 @@ async def test_taken_identifiers(fake: FakeHarness, get: Any, envelope: Callable
     """A taken identifier is 409 in the legacy envelope."""
     fake.add_project("default", "pay")
     for path, member, identifier in (("/v1/orgs", "org", "default"), (PROJECTS, "project", "pay")):
-        reply = await get(path, "POST", json={member: {"identifier": identifier, "name": "N"}})
-        assert (reply.status, envelope(reply), reply.json["code"]) == (409, "legacy", "DUPLICATE_FIELD")
+        response = await get(path, "POST", json={member: {"identifier": identifier, "name": "N"}})
+        assert (response.status, envelope(response), response.json["code"]) == (409, "legacy", "DUPLICATE_FIELD")
 
 
 @pytest.mark.parametrize(
@@ -124,23 +124,23 @@ async def test_taken_identifiers(fake: FakeHarness, get: Any, envelope: Callable
 async def test_bad_projects(
     fake: FakeHarness, get: Any, envelope: Callable[[Any], str], fields: Any, wrong: set[str]
 ) -> None:
-    """A malformed project is refused with one message for each wrong field."""
+    """A malformed project is rejected with one message for each invalid field."""
     fake.add_organization("default")
-    reply = await get(PROJECTS, "POST", json={"project": fields})
-    assert (reply.status, envelope(reply)) == (400, "v1")
-    assert {error["field_name"] for error in reply.json["errors"]} == wrong
+    response = await get(PROJECTS, "POST", json={"project": fields})
+    assert (response.status, envelope(response)) == (400, "v1")
+    assert {error["field_name"] for error in response.json["errors"]} == wrong
 
 
 async def test_a_replacement_keeps_the_identifier(fake: FakeHarness, get: Any) -> None:
     """The body of a replacement must repeat the identifier of the path."""
     fake.add_project("default", "pay")
-    reply = await get(f"{PROJECTS}/pay", "PUT", json={"project": {"identifier": "other", "name": "N"}})
-    assert reply.status == 400
+    response = await get(f"{PROJECTS}/pay", "PUT", json={"project": {"identifier": "other", "name": "N"}})
+    assert response.status == 400
 
 
 async def test_writes_must_be_json(fake: FakeHarness, get: Any, envelope: Callable[[Any], str]) -> None:
-    """Another content type is 415 in the legacy envelope, JSON that is none 400 in v1's."""
-    reply = await get("/v1/orgs", "POST", data=b"{}", headers={"Content-Type": "application/yaml"})
-    assert (reply.status, envelope(reply)) == (415, "legacy")
-    reply = await get("/v1/orgs", "POST", data=b"\xff", headers={"Content-Type": "application/json"})
-    assert (reply.status, envelope(reply)) == (400, "v1")
+    """Another content type is 415 in the legacy envelope, invalid JSON is 400 in the v1 envelope."""
+    response = await get("/v1/orgs", "POST", data=b"{}", headers={"Content-Type": "application/yaml"})
+    assert (response.status, envelope(response)) == (415, "legacy")
+    response = await get("/v1/orgs", "POST", data=b"\xff", headers={"Content-Type": "application/json"})
+    assert (response.status, envelope(response)) == (400, "v1")

@@ -1,4 +1,4 @@
-"""An account that looks lived in: the same for the same seed, except that its last 90 days end now."""
+"""Realistic organizations, projects and IaCM executions. The same seed has the same data, except that it ends now."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from harness_async.testing.data.seeding_rows import seed_rows
+
 if TYPE_CHECKING:
-    from harness_async.testing.account import Account
+    from harness_async.testing.data.account import Account
 
 _DAYS = 90
 _DAY = 86_400_000  # milliseconds
@@ -40,28 +42,28 @@ _TEAMS = ("platform", "core", "sre", "delivery")
 
 
 @attrs.frozen
-class _Habits:
-    """What the executions of one project have in common."""
+class Profile:
+    """The workspaces and pipelines of a project."""
 
     workspaces: list[str]
     pipelines: list[tuple[str, str]]
-    """Identifier and name of each pipeline."""
+    """The identifier and the name of each pipeline."""
 
 
 def seed_account(account: Account, *, projects: int, executions: int, seed: int) -> None:
-    """Fill an account with organizations, projects and executions in those numbers."""
+    """Add organizations, projects and executions in the given numbers, and the other rows that match them."""
     rng, now = random.Random(seed), account.now()
     account.rng.seed(seed)
     scopes = _add_projects(account, rng, projects, oldest=now - _DAYS * _DAY)
     if not scopes and executions:
         raise ValueError("executions need at least one project")
-    habits = {scope: _habits(rng) for scope in scopes}
+    profiles = {scope: _profile(rng) for scope in scopes}
     times = sorted(_created(rng, now) for _ in range(executions))
     weights = list(accumulate(_weights(rng, len(scopes))))
     for created in times:
         org, project = rng.choices(scopes, cum_weights=weights)[0]
-        workspace = rng.choice(habits[org, project].workspaces)
-        pipeline, name = rng.choice(habits[org, project].pipelines)
+        workspace = rng.choice(profiles[org, project].workspaces)
+        pipeline, name = rng.choice(profiles[org, project].pipelines)
         account.add_execution(
             org,
             project,
@@ -71,10 +73,11 @@ def seed_account(account: Account, *, projects: int, executions: int, seed: int)
             pipeline=pipeline,
             pipeline_name=name,
         )
+    seed_rows(account, profiles, seed=seed)
 
 
 def _add_projects(account: Account, rng: random.Random, count: int, *, oldest: int) -> list[tuple[str, str]]:
-    """Add organizations and projects; each organization starts anew in the list of project names."""
+    """Add organizations and projects. Each organization starts at another project name."""
     organizations = max(1, -(-count // _PROJECTS_PER_ORGANIZATION))
     identifiers = []
     for index in range(organizations):
@@ -105,17 +108,17 @@ def _add_projects(account: Account, rng: random.Random, count: int, *, oldest: i
     return scopes
 
 
-def _habits(rng: random.Random) -> _Habits:
+def _profile(rng: random.Random) -> Profile:
     parts = rng.sample(_PARTS, rng.randint(2, 4))
     verbs = rng.sample(_VERBS, 2)
     pipelines = [
         (f"{verb}_{part}", f"{verb} {part}".replace("_", " ").capitalize()) for verb in verbs for part in parts
     ]
-    return _Habits([f"{part}_{stage}" for part in parts for stage in _STAGES], pipelines)
+    return Profile([f"{part}_{stage}" for part in parts for stage in _STAGES], pipelines)
 
 
 def _weights(rng: random.Random, count: int) -> list[float]:
-    """Draw how busy each project is: a power law over a random ranking, the last fifth idle."""
+    """Return the activity of each project: a power law over a random ranking, the last fifth without executions."""
     idle = count // 5
     weights = [1 / rank**1.3 for rank in range(1, count - idle + 1)] + [0.0] * idle
     rng.shuffle(weights)
@@ -123,13 +126,13 @@ def _weights(rng: random.Random, count: int) -> list[float]:
 
 
 def _created(rng: random.Random, now: int) -> int:
-    """Draw a time of the last 90 days, the recent ones more likely."""
+    """Return a time within the last 90 days. Recent ones are more likely."""
     return now - int(_DAYS * _DAY * rng.random() ** 2)
 
 
 def _status(rng: random.Random, age: int) -> str:
-    """Draw a status: of a hundred 12 fail and 8 have no outcome yet, mostly the newest."""
-    # Age is 90 days times a squared uniform: one in ten rows is younger than a hundredth of that.
+    """Return a status. Of a hundred, 12 fail and 8 have no outcome yet, mostly the newest."""
+    # The age is 90 days times a squared uniform number: one in ten rows is younger than a hundredth of that.
     without = 0.53 if age < _DAYS * _DAY / 100 else 0.03
     draw = rng.random()
     if draw < without:

@@ -1,0 +1,1 @@
+"""The API of the fake server: routes, queries, lists and operations. No network."""
