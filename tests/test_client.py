@@ -701,7 +701,7 @@ async def test_stats_count_exactly(fake: FakeHarness, connect: Connect) -> None:
     assert stats.throttled == 1
     assert (stats.pages, stats.rows) == (2, 3)
     bodies = [(await client.request("GET", EXECUTIONS, params={"limit": 2, "page": page})).body for page in (1, 2)]
-    refusal = TooManyRequests(html=False).made_up().body
+    refusal = TooManyRequests(html=False).build().body
     assert stats.bytes_received == sum(map(len, bodies)) + len(b"abc") + len(refusal)
     assert [(page.page, page.rows, page.total_items) for page in pages] == [(1, 2, 3), (2, 1, 3)]
 

@@ -16,7 +16,7 @@ import pytest
 from harness_async import BadRequestError, Execution, HarnessClient, NotFoundError, PaginationError, WalkReport
 from harness_async.pagination.pager import Consistency
 from harness_async.testing import Churn, ClipPages, Delay, FakeHarness, Fault, RecordedRequest, Status, Totals
-from harness_async.testing.wire import Answer, Json
+from harness_async.testing.responses import FakeResponse, Json
 
 BOTH = pytest.mark.parametrize("consistency", ["checked", "strict"])
 ORDERS = pytest.mark.parametrize("order", ["newest", "oldest", "hash"])
@@ -186,10 +186,10 @@ class WrongDate(Fault):
 
     seconds: float
 
-    def change(self, answer: Answer) -> Answer:
+    def apply(self, response: FakeResponse) -> FakeResponse:
         """Put the date in."""
         date = formatdate(time.time() + self.seconds, usegmt=True)
-        return attrs.evolve(answer, headers={**answer.headers, "Date": date})
+        return attrs.evolve(response, headers={**response.headers, "Date": date})
 
 
 @pytest.mark.parametrize("seconds", [-HOUR, HOUR], ids=["behind", "ahead"])
