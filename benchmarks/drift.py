@@ -34,7 +34,7 @@ from typing import Literal, TypeAlias
 
 from attrs import define, field, frozen
 
-from harness_async.http.protocol import Totals
+from harness_async.http.responses import PageTotals
 from harness_async.pagination.checked import CheckedStrategy
 from harness_async.pagination.seek import SeekStrategy
 from harness_async.pagination.strategy import Guarantee, LiveStrategy, PageRequest, PageResult, TimeWindow, WalkStrategy
@@ -145,15 +145,15 @@ class NaiveStrategy:
         self._asked = True
         return PageRequest(self._index)
 
-    def receive(self, ask: PageRequest, reply: PageResult) -> Sequence[int]:
+    def receive(self, request: PageRequest, result: PageResult) -> Sequence[int]:
         """Take all rows as they come."""
         self._asked = False
-        if ask.index == 0:
-            self._pages = max(1, -(-(reply.totals.items or 0) // self.limit))
+        if request.index == 0:
+            self._pages = max(1, -(-(result.totals.items or 0) // self.limit))
         self._index += 1
-        return range(reply.count)
+        return range(result.count)
 
-    def handle_missing_page(self, ask: PageRequest) -> bool:  # noqa: ARG002 - the machines' common interface
+    def handle_missing_page(self, request: PageRequest) -> bool:  # noqa: ARG002 - the machines' common interface
         """Take any refusal for an error."""
         return False
 
@@ -173,7 +173,7 @@ class Result:
 
 @define
 class _Request:
-    ask: PageRequest
+    request: PageRequest
     total: int = 0
     rows: Sequence[Entry] = ()
 
@@ -218,23 +218,23 @@ class Run:
     def _serve(self, what: str, request: _Request) -> None:
         """Count, take the rows, or hand the reply over."""
         if what == "count":
-            request.total = len(self.rows.window(request.ask.bounds))
+            request.total = len(self.rows.window(request.request.window))
         elif what == "rows":
-            begin = request.ask.index * self.page
-            request.rows = self.rows.window(request.ask.bounds)[begin : begin + self.page]
+            begin = request.request.index * self.page
+            request.rows = self.rows.window(request.request.window)[begin : begin + self.page]
         else:
             keys = [entry[3] for entry in request.rows]
-            totals = Totals(request.total, -(-request.total // self.page), self.page)
-            reply = PageResult(keys, keys, totals, [entry[2] for entry in request.rows])
-            self.delivered += [keys[position] for position in self.machine.receive(request.ask, reply)]
+            totals = PageTotals(request.total, -(-request.total // self.page), self.page)
+            result = PageResult(keys, keys, totals, [entry[2] for entry in request.rows])
+            self.delivered += [keys[position] for position in self.machine.receive(request.request, result)]
             self.under_way -= 1
             self._ask()
 
     def _ask(self) -> None:
-        while self.under_way < self.width and (ask := self.machine.next_request()) is not None:
+        while self.under_way < self.width and (request := self.machine.next_request()) is not None:
             self.under_way += 1
             self.requests += 1
-            request = _Request(ask)
+            request = _Request(request)
             latency = self.latency.uniform(0.5, 1.5)
             counted = self.now + self.latency.uniform(0, latency - APART)
             self._at(counted, "count", request)

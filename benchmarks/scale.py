@@ -23,7 +23,7 @@ from harness_async.bulk.run import BulkRun
 from harness_async.bulk.workers import BulkSpec
 from harness_async.config import RateLimit
 from harness_async.http.pacer import RatePacer
-from harness_async.http.protocol import ServerClock, Totals
+from harness_async.http.responses import ServerClock, PageTotals
 from harness_async.pagination.pager import FetchedPage, ListPager, ListSpec, hashes_by
 from harness_async.pagination.strategy import TimeWindow
 
@@ -45,7 +45,7 @@ class Source:
         self.requests += 1
         await asyncio.sleep(self.rng.uniform(0.2, 0.5))
         self.pacer.record_success(slot)
-        return FetchedPage(items=[], totals=Totals(items=0, pages=0, size=limit))
+        return FetchedPage(items=[], totals=PageTotals(items=0, pages=0, size=limit))
 
 
 def refs(count: int) -> Iterator[ProjectRef]:

@@ -16,7 +16,7 @@ from attrs import define, field
 from harness_async.bulk.models import ProjectRef
 from harness_async.bulk.run import BulkRun
 from harness_async.bulk.workers import BulkSpec
-from harness_async.http.protocol import ServerClock, Totals
+from harness_async.http.responses import ServerClock, PageTotals
 from harness_async.pagination.pager import FetchedPage, ListPager, ListSpec, hashes_by
 from harness_async.pagination.strategy import TimeWindow
 
@@ -36,7 +36,7 @@ class Source:
         del limit, bounds  # the same for all
         async with self.places:
             await asyncio.sleep(self.latency)
-        return FetchedPage(items=[number], totals=Totals(items=self.pages, pages=self.pages, size=1))
+        return FetchedPage(items=[number], totals=PageTotals(items=self.pages, pages=self.pages, size=1))
 
     def open(self, prefetch: int = 0) -> ListPager[int]:
         """Make the list."""

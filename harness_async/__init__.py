@@ -1,13 +1,14 @@
 """Asyncio client for the Harness platform API.
 
-`HarnessClient` is where to begin. Everything public is importable from here.
+Start with `HarnessClient`. Everything public can be imported from here.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness_async.bulk.models import BulkReport, Plan, Progress, ProjectOutcome, ProjectRef
+    from harness_async._version import __version__
+    from harness_async.bulk.models import BulkReport, Plan, Progress, ProjectOutcome
     from harness_async.bulk.run import BulkRun
     from harness_async.bulk.sync import ProjectState, SyncRun, SyncState
     from harness_async.client import HarnessClient
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         PermissionDeniedError,
         PreconditionFailedError,
         RateLimitError,
+        RequestError,
         RequestTimeoutError,
         ServerError,
         TransportError,
@@ -47,14 +49,16 @@ if TYPE_CHECKING:
         RequestSent,
         ResponseReceived,
         RetryPlanned,
+        Stats,
     )
-    from harness_async.http.pacer import Pacer, RatePacer
+    from harness_async.http.pacer import Pacer, RatePacer, SharedPacer
     from harness_async.http.session import Response
-    from harness_async.pagination.pager import Page, Pager, Walk, WalkReport
+    from harness_async.pagination.pager import Pager
+    from harness_async.pagination.walk import Page, Walk, WalkReport
     from harness_async.resources.executions import Execution, ExecutionStatus
     from harness_async.resources.organizations import Organization
     from harness_async.resources.projects import Project
-    from harness_async.stats import Stats
+    from harness_async.types import ProjectRef
 
 __all__ = [
     "APIStatusError",
@@ -97,6 +101,7 @@ __all__ = [
     "RateLimit",
     "RateLimitError",
     "RatePacer",
+    "RequestError",
     "RequestSent",
     "RequestTimeoutError",
     "Response",
@@ -104,6 +109,7 @@ __all__ = [
     "RetryPlanned",
     "RetryPolicy",
     "ServerError",
+    "SharedPacer",
     "Stats",
     "SyncRun",
     "SyncState",
@@ -114,75 +120,72 @@ __all__ = [
     "UnsupportedMediaTypeError",
     "Walk",
     "WalkReport",
+    "__version__",
 ]
 
-# Names are imported when they are first asked for: the pytest plugin lives in this package and is loaded by every test
-# run of every project on the machine, which must not pay for the client.
-_HOMES = {
-    "BulkRun": "bulk.run",
-    "HarnessClient": "client",
-    "RateLimit": "config",
-    "RetryPolicy": "config",
-    "Timeouts": "config",
-    "APIStatusError": "errors",
-    "Attempt": "errors",
-    "AuthenticationError": "errors",
-    "BadRequestError": "errors",
-    "BudgetError": "errors",
-    "BulkError": "errors",
-    "CheckpointError": "errors",
-    "ConfigurationError": "errors",
-    "ConflictError": "errors",
-    "DeadlineExceededError": "errors",
-    "DecodeError": "errors",
-    "FieldError": "errors",
-    "HarnessError": "errors",
-    "LockedError": "errors",
-    "NotFoundError": "errors",
-    "PaginationError": "errors",
-    "PermissionDeniedError": "errors",
-    "PreconditionFailedError": "errors",
-    "RateLimitError": "errors",
-    "RequestTimeoutError": "errors",
-    "ServerError": "errors",
-    "TransportError": "errors",
-    "UnexpectedResponseError": "errors",
-    "UnprocessableEntityError": "errors",
-    "UnsupportedMediaTypeError": "errors",
-    "Event": "events",
-    "GateClosed": "events",
-    "GateOpened": "events",
-    "PageRead": "events",
-    "RequestSent": "events",
-    "ResponseReceived": "events",
-    "RetryPlanned": "events",
-    "Execution": "resources.executions",
-    "ExecutionStatus": "resources.executions",
-    "Organization": "resources.organizations",
-    "BulkReport": "bulk.models",
-    "Plan": "bulk.models",
-    "Progress": "bulk.models",
-    "ProjectOutcome": "bulk.models",
-    "ProjectRef": "bulk.models",
-    "Pacer": "http.pacer",
-    "RatePacer": "http.pacer",
-    "Page": "pagination.pager",
-    "Pager": "pagination.pager",
-    "Walk": "pagination.pager",
-    "WalkReport": "pagination.pager",
-    "Project": "resources.projects",
-    "Response": "http.session",
-    "Stats": "stats",
-    "ProjectState": "bulk.sync",
-    "SyncRun": "bulk.sync",
-    "SyncState": "bulk.sync",
+# Names are imported on first use: the pytest plugin is part of this package and is loaded by every test run of every
+# project on the machine, which should not pay for the client.
+_MODULES = {
+    "_version": ("__version__",),
+    "bulk.models": ("BulkReport", "Plan", "Progress", "ProjectOutcome"),
+    "bulk.run": ("BulkRun",),
+    "bulk.sync": ("ProjectState", "SyncRun", "SyncState"),
+    "client": ("HarnessClient",),
+    "config": ("RateLimit", "RetryPolicy", "Timeouts"),
+    "errors": (
+        "APIStatusError",
+        "Attempt",
+        "AuthenticationError",
+        "BadRequestError",
+        "BudgetError",
+        "BulkError",
+        "CheckpointError",
+        "ConfigurationError",
+        "ConflictError",
+        "DeadlineExceededError",
+        "DecodeError",
+        "FieldError",
+        "HarnessError",
+        "LockedError",
+        "NotFoundError",
+        "PaginationError",
+        "PermissionDeniedError",
+        "PreconditionFailedError",
+        "RateLimitError",
+        "RequestError",
+        "RequestTimeoutError",
+        "ServerError",
+        "TransportError",
+        "UnexpectedResponseError",
+        "UnprocessableEntityError",
+        "UnsupportedMediaTypeError",
+    ),
+    "events": (
+        "Event",
+        "GateClosed",
+        "GateOpened",
+        "PageRead",
+        "RequestSent",
+        "ResponseReceived",
+        "RetryPlanned",
+        "Stats",
+    ),
+    "http.pacer": ("Pacer", "RatePacer", "SharedPacer"),
+    "http.session": ("Response",),
+    "pagination.pager": ("Pager",),
+    "pagination.walk": ("Page", "Walk", "WalkReport"),
+    "resources.executions": ("Execution", "ExecutionStatus"),
+    "resources.organizations": ("Organization",),
+    "resources.projects": ("Project",),
+    "types": ("ProjectRef",),
 }
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
     globals()[name] = value
     return value
 

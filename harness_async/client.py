@@ -1,8 +1,7 @@
-"""The client: opens the session and hangs the resources on it."""
+"""The client: creates the session and the resources that use it."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Hashable, Mapping
 from types import TracebackType
@@ -10,18 +9,19 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
 
 from yarl import URL
 
-from harness_async.config import RateLimit, RetryPolicy, Timeouts, check_max_in_flight, resolve
-from harness_async.events import Event
+from harness_async.config import RateLimit, RetryPolicy, Timeouts, check_max_in_flight, resolve_settings
+from harness_async.events import Event, Stats
+from harness_async.http.endpoints import QueryValue
 from harness_async.http.pacer import Pacer, RatePacer
-from harness_async.http.protocol import QueryValue
 from harness_async.http.sender import Sender
 from harness_async.http.session import Response, Session
 from harness_async.http.transport import Transport
-from harness_async.pagination.pager import ListPager, ListSpec, Pager, hashes_by
+from harness_async.pagination.pager import ListPager, Pager
+from harness_async.pagination.source import EndpointSource, ListSpec, hash_by
 from harness_async.resources.executions import ExecutionsAPI
 from harness_async.resources.organizations import OrganizationsAPI
 from harness_async.resources.projects import ProjectsAPI
-from harness_async.stats import Stats
+from harness_async.validation import check_int, check_path
 
 if TYPE_CHECKING:
     import aiohttp
@@ -32,29 +32,37 @@ T = TypeVar("T")
 class HarnessClient:
     """A client of one Harness account.
 
-    Use it with `async with`, or `close` it. Connections are made from the first call on, in the loop that runs then;
-    the client belongs to that loop, where any number of tasks may use it at once.
+    Use it with `async with`, or call `close`. Connections are opened by the first call, in the event loop that runs
+    then. The client belongs to that loop, where any number of tasks may use it concurrently.
 
     Args:
-        api_key: A personal (`pat.`) or service account (`sat.`) token; else `HARNESS_PLATFORM_API_KEY`, then
-            `HARNESS_API_KEY` of the environment.
-        account_id: The account; else `HARNESS_ACCOUNT_ID`, else the second part of the key.
-        base_url: The host, with a path prefix if need be; else `HARNESS_BASE_URL`, then `HARNESS_ENDPOINT`, else
+        api_key: A personal (`pat.`) or service account (`sat.`) token. Default: environment variable
+            `HARNESS_PLATFORM_API_KEY`, then `HARNESS_API_KEY`.
+        account_id: The account. Default: `HARNESS_ACCOUNT_ID`, then the second part of the key.
+        base_url: The host, with a path prefix if needed. Default: `HARNESS_BASE_URL`, then `HARNESS_ENDPOINT`, then
             https://app.harness.io.
         timeouts: Seconds to connect, to read, and for a whole call.
-        retry: When to try again.
-        rate_limit: What the server allows in a window; None sends as fast as it goes.
-        pacer: In place of `rate_limit`: a `RatePacer` shared by the clients of one key in one loop, or a pacer of
-            your own that shares a budget among processes.
-        max_in_flight: Requests under way at once; the only place where requests queue.
-        http_session: A session of yours to send with, for proxies, certificates or tracing: never closed, never
-            changed.
-        on_event: Told what happens, from the task in which it happens; what it raises is logged.
+        retry: Which failures are retried, and when.
+        rate_limit: What the server allows in a window of time; None sends without pacing.
+        pacer: In place of `rate_limit`: a `RatePacer` that the clients of one key in one loop share, or another `Pacer`
+            that shares a budget among processes.
+        max_in_flight: Requests in flight at most. Further ones queue.
+        http_session: An `aiohttp.ClientSession` to send with. It is never closed and never changed.
+        on_event: Called with each `Event` in the task in which it happens. Its exceptions are logged and ignored.
         allow_http: Allow plain http to a host that is not this machine.
 
     Raises:
-        ConfigurationError: Something is missing, malformed or unsafe; the message says which and how to mend it.
+        ConfigurationError: A setting is missing, malformed or unsafe; the message names it and the fix.
     """
+
+    organizations: OrganizationsAPI
+    """The organizations of the account."""
+
+    projects: ProjectsAPI
+    """The projects of the account."""
+
+    executions: ExecutionsAPI
+    """The IaCM executions of the account."""
 
     def __init__(
         self,
@@ -71,32 +79,32 @@ class HarnessClient:
         on_event: Callable[[Event], None] | None = None,
         allow_http: bool = False,
     ) -> None:
-        settings = resolve(api_key, account_id, base_url, os.environ, allow_http=allow_http)
+        settings = resolve_settings(api_key, account_id, base_url, os.environ, allow_http=allow_http)
         sender = Sender(
             transport=Transport(http_session),
-            places=asyncio.Semaphore(check_max_in_flight(max_in_flight)),
-            max_in_flight=max_in_flight,
-            pacer=make_pacer(rate_limit, pacer),
+            pacer=_create_pacer(rate_limit, pacer),
             credentials=settings.credentials,
             timeouts=timeouts,
             retry=retry,
             on_event=on_event,
+            max_in_flight=check_max_in_flight(max_in_flight),
         )
-        self._owner = True
-        self._hang(Session(settings.base_url, sender))
+        self._owns_transport = True
+        self._set_session(Session(settings.base_url, sender))
 
-    def _hang(self, session: Session) -> None:
+    def _set_session(self, session: Session) -> None:
         self._session = session
-        self.organizations: OrganizationsAPI = OrganizationsAPI(session)
-        self.projects: ProjectsAPI = ProjectsAPI(session, self.organizations)
-        self.executions: ExecutionsAPI = ExecutionsAPI(session, self.projects)
+        self.organizations = OrganizationsAPI(session)
+        self.projects = ProjectsAPI(session, self.organizations)
+        self.executions = ExecutionsAPI(session, self.projects)
 
     def __repr__(self) -> str:
-        account = self._session.sender.credentials.account_id
-        return f"<{type(self).__name__} {self._session.base_url} account={account!r}>"
+        return f"<{type(self).__name__} {self._session.base_url} account={self._session.account_id!r}>"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("A HarnessClient cannot be pickled: it holds connections and a key. Make one where it is used")
+        raise TypeError(
+            "A HarnessClient cannot be pickled: it holds connections and a key. Create one where it is used"
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -107,11 +115,11 @@ class HarnessClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections; calls under way, and later ones, are a `RuntimeError`. May be called twice.
+        """Close the connections. Calls in progress, and later ones, raise `RuntimeError`. May be called twice.
 
-        A client made by `with_options` has none of its own: closing it closes nothing.
+        A client made by `with_options` has no connections of its own: closing it closes nothing.
         """
-        if self._owner:
+        if self._owns_transport:
             await self._session.sender.transport.close()
 
     def with_options(
@@ -121,18 +129,18 @@ class HarnessClient:
         retry: RetryPolicy | None = None,
         on_event: Callable[[Event], None] | None = None,
     ) -> HarnessClient:
-        """Make a client with other options over the same connections, pacer, key and statistics.
+        """Return a client with other options over the same connections, pacer, key and statistics.
 
-        It lives as long as this one and needs no closing.
+        It works as long as this one is open, and does not need to be closed.
         """
         other = object.__new__(type(self))
-        other._owner = False
-        other._hang(self._session.with_options(timeouts, retry, on_event))
+        other._owns_transport = False
+        other._set_session(self._session.with_options(timeouts, retry, on_event))
         return other
 
     @property
     def stats(self) -> Stats:
-        """What was done so far over these connections."""
+        """A snapshot of what was done so far over these connections."""
         return self._session.sender.counters.snapshot()
 
     async def request(
@@ -149,15 +157,17 @@ class HarnessClient:
 
         Args:
             method: GET, HEAD, OPTIONS, POST, PUT, PATCH or DELETE.
-            path: The path behind the base URL, encoded where identifiers need it: `/v1/orgs/default`.
+            path: The path behind the base URL, with encoded identifiers: `/v1/orgs/default`.
             params: The query: None is left out, a sequence repeats its key.
             json: The body, if any.
-            headers: More headers; those of authentication are set already.
-            repeatable: Whether sending it twice does what sending it once does. None: by the method, all but POST
-                and PATCH.
+            headers: Additional headers; those of authentication are set by the client.
+            repeatable: Whether sending the request twice has the same effect as sending it once. Default: all methods
+                except POST and PATCH.
 
         Raises:
-            HarnessError: One of the tree in `harness_async.errors`.
+            RequestError: The call failed; see `harness_async.errors`.
+            TypeError: An argument has the wrong type.
+            ValueError: An argument cannot be used; nothing was sent.
         """
         return await self._session.request(
             method, path, params=params, json=json, headers=headers, repeatable=repeatable
@@ -197,22 +207,29 @@ class HarnessClient:
         into: type[Any] | None = None,
         key: Callable[[Any], Hashable] | None = None,
     ) -> Pager[Any]:
-        """List anything that the platform pages by number, with `page` and `limit`.
+        """List anything that the platform pages by number, with the parameters `page` and `limit`.
 
         Args:
             path: The path behind the base URL.
-            params: Filters; `page` and `limit` are the pager's.
-            first_page: The number of the first page: 1 in IaCM, 0 in the v1 generation.
+            params: Filters, without `page` and `limit`.
+            first_page: Number of the first page: 1 in IaCM, 0 in v1.
             limit: Page size, 1 to 100.
-            into: An attrs class to make of each row, else plain dicts.
-            key: Gives a row's identity; rows that come twice are delivered once. None delivers what comes.
+            into: An attrs class for the rows; None returns plain dicts.
+            key: Returns the identity of a row, so that duplicates are recognized. None delivers every row received.
+
+        Raises:
+            TypeError: An argument has the wrong type.
+            ValueError: An argument cannot be used; nothing was sent.
         """
-        source = self._session.raw_source(path, dict if into is None else into, params or {}, first_page)
-        return ListPager(ListSpec(source=source, hashes=None if key is None else hashes_by(key), limit=limit))
+        params = {} if params is None else params
+        if not {"page", "limit"}.isdisjoint(params):
+            raise ValueError("params must not contain page or limit: the pager sets them (first_page, limit)")
+        first_page = check_int("first_page", first_page, 0, 1)
+        source = EndpointSource(self._session, check_path(path), dict if into is None else into, params, first_page)
+        return ListPager(ListSpec(source=source, hash_keys=None if key is None else hash_by(key), limit=limit))
 
 
-def make_pacer(rate_limit: RateLimit | None, pacer: Pacer | None) -> RatePacer:
-    """Make the pacer of a client: the caller's own if it is one of ours, else ours around the caller's."""
+def _create_pacer(rate_limit: RateLimit | None, pacer: Pacer | None) -> RatePacer:
     if isinstance(pacer, RatePacer):
         return pacer
     return RatePacer(rate_limit) if pacer is None else RatePacer(None, inner=pacer)

@@ -1,7 +1,7 @@
-"""Settings: checked where they are made, frozen from then on.
+"""Settings: checked when they are created, immutable afterwards.
 
-What an argument leaves open comes from the environment, what the environment leaves open from the defaults here.
-Bad numbers and unusable addresses are refused at construction, with what to do about it.
+An explicit argument wins over the environment, the environment over the defaults here. Bad values are refused at
+construction, with an error that says how to fix them.
 """
 
 from __future__ import annotations
@@ -23,48 +23,44 @@ ACCOUNT_VARIABLES = ("HARNESS_ACCOUNT_ID",)
 HOST_VARIABLES = ("HARNESS_BASE_URL", "HARNESS_ENDPOINT")
 
 MAX_SECONDS = 1e9
-"""Thirty years: what is longer is a slip, and for ever is None."""
+"""Thirty years: a longer time is a mistake, and None means no limit."""
 
 RETRY_STATUSES = frozenset({408, 499, *range(500, 600)} - {501, 505})
-"""Statuses worth another try: time-outs, a cancelled context, and server errors other than "never will"."""
+"""Timeouts, a cancelled context, and server errors except "not implemented" and "version not supported"."""
 
 
-def _number(value: object, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # noqa: PLR0124 - NaN
-        raise ConfigurationError(f"{name} must be a number, not {value!r}")
-    return value
+def _seconds(*, zero: bool = False, optional: bool = False, infinite: bool = False) -> Any:
+    """Create a validator of seconds above zero (or from zero), and of None where the field allows it."""
 
-
-def _seconds(*, zero: bool = False, none: bool = False, infinite: bool = False) -> Any:
-    """Build a validator for seconds above zero (or from zero), None where the field allows it."""
-
-    def check(instance: object, attribute: Attribute[float | None], value: object) -> None:
+    def validate(instance: object, attribute: Attribute[float | None], value: object) -> None:
+        if value is None and optional:
+            return
         name = f"{type(instance).__name__}.{attribute.name}"
-        if value is None and none:
+        if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # noqa: PLR0124 - NaN
+            raise ConfigurationError(f"{name} must be a number, not {value!r}")
+        if value < 0 or (value == 0 and not zero) or (value > MAX_SECONDS and not infinite):
+            accepted = "0 or more" if zero else "more than 0"
+            raise ConfigurationError(
+                f"{name} must be {accepted} seconds{' or None' if optional else ''}, not {value!r}"
+            )
+
+    return validate
+
+
+def _integer(minimum: int, *, optional: bool = False) -> Any:
+    """Create a validator of integers from a minimum."""
+
+    def validate(instance: object, attribute: Attribute[int | None], value: object) -> None:
+        if value is None and optional:
             return
-        number = _number(value, name)
-        if number < 0 or (number == 0 and not zero) or (number > MAX_SECONDS and not infinite):
-            least = "0 or more" if zero else "more than 0"
-            raise ConfigurationError(f"{name} must be {least} seconds{' or None' if none else ''}, not {value!r}")
-
-    return check
-
-
-def _whole(least: int, *, none: bool = False) -> Any:
-    """Build a validator for whole numbers from `least` on."""
-
-    def check(instance: object, attribute: Attribute[int | None], value: object) -> None:
-        if value is None and none:
-            return
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
             name = f"{type(instance).__name__}.{attribute.name}"
-            raise ConfigurationError(f"{name} must be a whole number from {least} on, not {value!r}")
+            raise ConfigurationError(f"{name} must be an integer of {minimum} or more, not {value!r}")
 
-    return check
+    return validate
 
 
 def _statuses(value: Iterable[int]) -> frozenset[int]:
-    """Take statuses from any iterable."""
     try:
         statuses = frozenset(value)
     except TypeError as error:
@@ -77,41 +73,46 @@ def _statuses(value: Iterable[int]) -> frozenset[int]:
 
 @frozen(kw_only=True)
 class Timeouts:
-    """How long to wait, in seconds; None means for ever.
+    """Time limits in seconds; None means no limit.
 
-    A time-out ends one attempt, which may then be retried. The deadline ends the call: it covers queueing, pacing,
-    every attempt, reading the answers and every wait in between.
+    `connect` and `read` end one attempt, which may be retried. `deadline` ends the call: it covers queueing, pacing,
+    every attempt with its response body, and every wait between attempts.
+
+    Raises:
+        ConfigurationError: A value is not a positive number or None.
     """
 
-    connect: float | None = field(default=10.0, validator=_seconds(none=True))
-    """To reach the server, TLS included."""
+    connect: float | None = field(default=10.0, validator=_seconds(optional=True))
+    """Time to open a connection: DNS, TCP and TLS."""
 
-    read: float | None = field(default=30.0, validator=_seconds(none=True))
-    """For the next bytes of an answer."""
+    read: float | None = field(default=30.0, validator=_seconds(optional=True))
+    """Longest silence of the server while a response is awaited or read."""
 
-    deadline: float | None = field(default=300.0, validator=_seconds(none=True))
-    """For the whole call."""
+    deadline: float | None = field(default=300.0, validator=_seconds(optional=True))
+    """Time for the whole call."""
 
 
 @frozen(kw_only=True)
 class RetryPolicy:
-    """When to try again: full jitter between attempts, up to the deadline of the call.
+    """Which failures are retried, and how long the client waits before each retry.
 
-    Before attempt n the wait is drawn from 0 to `min(max_backoff, initial_backoff * 2 ** (n - 2))` seconds.
+    The wait before retry n (from 0) is drawn from 0 to `min(max_backoff, initial_backoff * 2 ** n)` seconds. A call
+    is retried until its deadline, or `max_attempts`.
+
+    Raises:
+        ConfigurationError: A value is out of range.
     """
 
     initial_backoff: float = field(default=0.5, validator=_seconds())
     max_backoff: float = field(default=20.0, validator=_seconds())
-    max_attempts: int | None = field(default=None, validator=_whole(1, none=True))
-    """Attempts at most; None leaves it to the deadline, 1 means never try again, not even after a 429."""
+    max_attempts: int | None = field(default=None, validator=_integer(1, optional=True))
+    """Most attempts of a call; None leaves it to the deadline, 1 means no retry at all, not even after a 429."""
 
     retry_statuses: frozenset[int] = field(
-        default=RETRY_STATUSES,
-        converter=_statuses,
-        repr=lambda value: f"<{len(value)} statuses>",
+        default=RETRY_STATUSES, converter=_statuses, repr=lambda value: f"<{len(value)} statuses>"
     )
     max_retry_after: float = field(default=120.0, validator=_seconds(zero=True, infinite=True))
-    """The longest `Retry-After` we obey, in seconds; beyond it the error is raised with `retry_after` on it."""
+    """Longest `Retry-After` in seconds that is waited for; beyond it the error is raised with `retry_after` set."""
 
     def __attrs_post_init__(self) -> None:
         if self.max_backoff < self.initial_backoff:
@@ -120,30 +121,22 @@ class RetryPolicy:
 
 @frozen
 class RateLimit:
-    """How many requests the server allows in a window.
+    """How many requests the server allows in a window of time.
 
-    The default is the stricter of the two published limits (400 per minute and key; some keys have 1000).
-    """
-
-    requests: int = field(default=400, validator=_whole(1))
-    per: float = field(default=60.0, validator=_seconds())
-    """The window, in seconds."""
-
-
-def check_max_in_flight(value: object) -> int:
-    """Return a number of requests in flight.
+    The default is the stricter of the two published limits, 400 per minute and key; some keys have 1,000.
 
     Raises:
-        ConfigurationError: It is no whole number from 1 on.
+        ConfigurationError: A value is not positive.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigurationError(f"max_in_flight must be a whole number from 1 on, not {value!r}")
-    return value
+
+    requests: int = field(default=400, validator=_integer(1))
+    per: float = field(default=60.0, validator=_seconds())
+    """Length of the window in seconds."""
 
 
 @frozen
 class Credentials:
-    """Who is asking; neither `repr` nor errors show the key."""
+    """The key and its account. Neither `repr` nor errors show the key."""
 
     api_key: str = field(repr=False)
     account_id: str
@@ -151,13 +144,24 @@ class Credentials:
 
 @frozen
 class Settings:
-    """What a client is made of, resolved and checked."""
+    """The resolved and checked settings of a client."""
 
     credentials: Credentials
     base_url: URL
 
 
-def resolve(
+def check_max_in_flight(value: object) -> int:
+    """Return a number of requests in flight.
+
+    Raises:
+        ConfigurationError: The value is not an integer of 1 or more.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigurationError(f"max_in_flight must be an integer of 1 or more, not {value!r}")
+    return value
+
+
+def resolve_settings(
     api_key: str | None,
     account_id: str | None,
     base_url: str | URL | None,
@@ -165,36 +169,41 @@ def resolve(
     *,
     allow_http: bool = False,
 ) -> Settings:
-    """Put arguments, environment and defaults together, in that order of precedence.
+    """Combine arguments, environment and defaults, in that order of precedence.
 
     Raises:
-        ConfigurationError: Something is missing, empty, malformed or unsafe.
+        ConfigurationError: A setting is missing, empty, malformed or unsafe.
     """
-    key = _first("API key", "api_key", api_key, KEY_VARIABLES, environ)
+    key = _first_set("API key", "api_key", api_key, KEY_VARIABLES, environ)
     if key is None:
         raise ConfigurationError(f"No API key: pass api_key, or set {' or '.join(KEY_VARIABLES)}")
-    account = _first("account id", "account_id", account_id, ACCOUNT_VARIABLES, environ) or account_of(key)
+    account = _first_set("account id", "account_id", account_id, ACCOUNT_VARIABLES, environ) or account_of(key)
     if account is None:
         raise ConfigurationError(
-            "No account id: pass account_id, or set HARNESS_ACCOUNT_ID (this key does not carry one)"
+            "No account id: pass account_id, or set HARNESS_ACCOUNT_ID (this key does not contain one)"
         )
-    url = base_url if isinstance(base_url, URL) else _first("base URL", "base_url", base_url, HOST_VARIABLES, environ)
-    url = DEFAULT_BASE_URL if url is None else url
-    return Settings(Credentials(key, account), check_base_url(url, allow_http=allow_http))
+    url = (
+        base_url if isinstance(base_url, URL) else _first_set("base URL", "base_url", base_url, HOST_VARIABLES, environ)
+    )
+    return Settings(
+        Credentials(key, account), check_base_url(DEFAULT_BASE_URL if url is None else url, allow_http=allow_http)
+    )
 
 
-def _first(what: str, argument: str, value: object, variables: Iterable[str], environ: Mapping[str, str]) -> str | None:
-    """Take the argument, else the first variable that is set; whichever it is must be a proper line of text."""
+def _first_set(
+    what: str, argument: str, value: object, variables: Iterable[str], environ: Mapping[str, str]
+) -> str | None:
+    """Return the argument, else the first variable that is set; it must be one line of text."""
     if value is not None:
-        return _line(what, argument, value)
+        return _check_line(what, argument, value)
     for name in variables:
         if name in environ:
-            return _line(what, f"environment variable {name}", environ[name])
+            return _check_line(what, f"environment variable {name}", environ[name])
     return None
 
 
-def _line(what: str, where: str, value: object) -> str:
-    # The value itself stays out of the messages: it may be the key.
+def _check_line(what: str, where: str, value: object) -> str:
+    # The value stays out of the messages: it may be the key.
     if not isinstance(value, str):
         raise ConfigurationError(f"The {what} ({where}) must be a str, not {type(value).__name__}")
     if not value.strip():
@@ -210,9 +219,9 @@ def _line(what: str, where: str, value: object) -> str:
 
 
 def account_of(api_key: str) -> str | None:
-    """Read the account id out of a `pat.` or `sat.` key (its second dot-part); None where there is none.
+    """Return the account id within a `pat.` or `sat.` key (the second of its dot-separated parts), or None.
 
-    Harness shows this layout but does not promise it, so an account id that is given always wins.
+    Harness documents this layout by example only, so an explicit account id always wins.
     """
     parts = api_key.split(".")
     if len(parts) >= 3 and parts[0].lower() in {"pat", "sat"} and parts[1].strip():  # noqa: PLR2004
@@ -221,7 +230,7 @@ def account_of(api_key: str) -> str | None:
 
 
 def check_base_url(value: str | URL, *, allow_http: bool) -> URL:
-    """Check an address and drop its trailing slash; a path prefix stays.
+    """Return a base URL without its trailing slash; a path prefix stays.
 
     Raises:
         ConfigurationError: It is not http(s), has credentials, a query or a fragment, or is plain http to a host
@@ -233,7 +242,7 @@ def check_base_url(value: str | URL, *, allow_http: bool) -> URL:
     except ValueError as error:
         raise ConfigurationError(f"base_url is not a URL: {error}") from error
     if url.user is not None or url.password is not None:
-        raise ConfigurationError("base_url must not carry a user or password; the key goes into api_key")
+        raise ConfigurationError("base_url must not contain a user or password; the key goes into api_key")
     if url.scheme not in {"http", "https"} or not host:
         raise ConfigurationError(f"base_url must begin with https:// and name a host, not {str(value)!r}")
     if url.query_string or url.fragment:

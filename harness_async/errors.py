@@ -1,26 +1,27 @@
-"""Every error of the library, under one root.
+"""All errors of the library, under one root.
 
     HarnessError
-    ├── ConfigurationError (ValueError)        a setting is missing or cannot work; nothing was sent
-    ├── TransportError                         no answer came
-    │   └── RequestTimeoutError (TimeoutError) no answer came in time
-    ├── DeadlineExceededError (TimeoutError)   the whole call, waits and attempts, ran out of time
-    ├── UnexpectedResponseError                an answer that is not the API's
-    │   └── DecodeError                        JSON that does not fit the model
-    ├── PaginationError                        a list that cannot be walked as asked
-    ├── CheckpointError                        a checkpoint of another run, or in use
-    ├── BudgetError                            a bulk run would take more requests than it may
-    ├── BulkError (ExceptionGroup)             the failed projects of a bulk run
-    └── APIStatusError                         the API said no
-        ├── BadRequestError 400                ├── AuthenticationError 401
-        ├── PermissionDeniedError 403          ├── NotFoundError 404
-        ├── ConflictError 409                  ├── PreconditionFailedError 412
-        ├── UnsupportedMediaTypeError 415      ├── UnprocessableEntityError 422
-        ├── LockedError 423                    ├── RateLimitError 429
-        └── ServerError 5xx
+    ├── ConfigurationError (ValueError)            a setting is missing or cannot work; nothing was sent
+    ├── PaginationError                            a list cannot be read as requested
+    ├── CheckpointError                            a checkpoint of another run, damaged, or in use
+    ├── BudgetError                                a bulk run would need more requests than allowed
+    ├── BulkError (ExceptionGroup)                 the failed projects of a bulk run
+    └── RequestError                               a call failed: method, url, attempts, ambiguous
+        ├── TransportError                         no response arrived
+        │   └── RequestTimeoutError (TimeoutError) no response arrived in time
+        ├── DeadlineExceededError (TimeoutError)   the call ran out of time, waits and attempts included
+        ├── UnexpectedResponseError                a response that did not come from the API
+        │   └── DecodeError                        JSON that does not fit the model
+        └── APIStatusError                         the API returned an error status
+            ├── BadRequestError 400                ├── AuthenticationError 401
+            ├── PermissionDeniedError 403          ├── NotFoundError 404
+            ├── ConflictError 409                  ├── PreconditionFailedError 412
+            ├── UnsupportedMediaTypeError 415      ├── UnprocessableEntityError 422
+            ├── LockedError 423                    ├── RateLimitError 429
+            └── ServerError 5xx
 
-Errors are plain data: they pickle, they hold no live response, no loop and never the key. Bad arguments that are
-the caller's slip are the built-in `ValueError` and `TypeError`, raised before anything is sent.
+Errors are plain data: they can be pickled, and hold no live response, no event loop and never the API key. Bad
+arguments raise the built-in `ValueError` and `TypeError` before anything is sent.
 """
 
 from __future__ import annotations
@@ -37,37 +38,37 @@ if TYPE_CHECKING:
 
 @frozen(kw_only=True)
 class Attempt:
-    """One try of a request: what was sent and what became of it."""
+    """One attempt of a call: when the request was sent and what came of it."""
 
     started: float
-    """When it was sent: seconds since 1970, by `time.time`."""
+    """When the request was sent: seconds since 1970, from `time.time`."""
 
     elapsed: float
-    """Seconds from sending until the answer was read whole, or until it failed."""
+    """Seconds from sending the request to the end of its response, or to its failure."""
 
     status: int | None = None
-    """The status that came back; None where no answer came."""
+    """The status of the response; None where none arrived."""
 
     error: str | None = None
-    """What went wrong, in words; None where the answer was taken."""
+    """What went wrong; None where the response was accepted."""
 
     waited: float = 0.0
-    """Seconds spent before it was sent: backing off, queueing for a place and for the pace."""
+    """Seconds of backoff, queueing and pacing before the request was sent."""
 
 
 @frozen
 class FieldError:
-    """One field that the API refused."""
+    """A field that the API rejected."""
 
     field: str
     message: str
 
 
 class HarnessError(Exception):
-    """The root of all errors of this library."""
+    """The base of all errors of this library."""
 
     report: BulkReport | None = None
-    """The report of the bulk run that this error ended, where it ended one."""
+    """The report of the bulk run that this error ended; None otherwise."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Exceptions pickle as cls(*args), which keyword-only arguments break.
@@ -82,14 +83,14 @@ def _restore(cls: type[HarnessError], args: tuple[Any, ...], state: dict[str, An
 
 
 class ConfigurationError(HarnessError, ValueError):
-    """A setting is missing, malformed or unsafe; the message says which and how to mend it."""
+    """A setting is missing, malformed or unsafe; the message names it and the fix."""
 
 
 class RequestError(HarnessError):
-    """The base of the errors of one call, with what was tried."""
+    """The base of the errors of one call."""
 
     ambiguous: bool = False
-    """Whether the request may have taken effect although it failed: look before sending it again."""
+    """Whether the request may have taken effect although it failed. Check the server's state before retrying."""
 
     def __init__(self, message: str, *, method: str = "", url: str = "", attempts: Sequence[Attempt] = ()) -> None:
         super().__init__(message)
@@ -99,19 +100,19 @@ class RequestError(HarnessError):
 
 
 class TransportError(RequestError):
-    """No answer came: refused, reset, cut off, or not to be trusted (TLS)."""
+    """No response arrived: the connection was refused, reset or not secure."""
 
 
 class RequestTimeoutError(TransportError, TimeoutError):
-    """The server did not connect or did not send within `Timeouts`."""
+    """The server did not accept the connection, or sent nothing, within `Timeouts`."""
 
 
 class DeadlineExceededError(RequestError, TimeoutError):
-    """The deadline of the call passed, or a wait that was due could not fit before it."""
+    """The deadline of the call passed, or a necessary wait does not fit before it."""
 
 
 class UnexpectedResponseError(RequestError):
-    """An answer that is not the API's: an HTML page, a redirect to elsewhere, a cut or oversized body."""
+    """A response that did not come from the API: an HTML page, a redirect to another host, a cut or oversized body."""
 
     def __init__(
         self,
@@ -147,22 +148,22 @@ class DecodeError(UnexpectedResponseError):
 
 
 class PaginationError(HarnessError):
-    """A list that cannot be walked as asked: the server repeats a page, or breaks what `strict` relies on."""
+    """A list cannot be read as requested: the server repeats a page, or breaks what `strict` relies on."""
 
 
 class CheckpointError(HarnessError):
-    """A checkpoint that belongs to another run or version, or that another process is using."""
+    """A checkpoint belongs to another run or version, is damaged, or is used by another process."""
 
 
 class BudgetError(HarnessError):
-    """A bulk run would take more requests than `max_requests`; nothing of it was delivered."""
+    """A bulk run would need more requests than `max_requests`. No row was delivered."""
 
     plan: Plan | None = None
-    """What the run would take, as far as it was planned when that was clear."""
+    """The estimate, as far as it was made when the limit was exceeded."""
 
 
 class BulkError(HarnessError, ExceptionGroup[HarnessError]):
-    """The errors of all failed projects of one bulk run; `report` has the rest."""
+    """The errors of all failed projects of one bulk run; `report` holds the outcomes."""
 
     def derive(self, excs: Sequence[HarnessError], /) -> Self:  # type: ignore[override]
         """Keep the type and the report when `except*` splits the group."""
@@ -173,7 +174,7 @@ class BulkError(HarnessError, ExceptionGroup[HarnessError]):
 
 @frozen(kw_only=True)
 class ErrorDetails:
-    """What an error answer says, whichever of its shapes the API chose."""
+    """The content of an error response, whichever of its shapes the API chose."""
 
     message: str
     code: str | None = None
@@ -181,16 +182,16 @@ class ErrorDetails:
 
     field_errors: tuple[FieldError, ...] = ()
     correlation_id: str | None = None
-    """What to quote to Harness's support."""
+    """The id to quote to Harness support."""
 
     temporary: bool = False
     timeout: bool = False
     structured: bool = field(default=True, repr=False)
-    """False where the body was no envelope of the API's: an edge or proxy answered."""
+    """False where the body is not in one of the API's shapes: a gateway or proxy responded."""
 
 
 class APIStatusError(RequestError):
-    """The API answered with an error status."""
+    """The API returned an error status."""
 
     def __init__(
         self,
@@ -227,7 +228,7 @@ def _describe(details: ErrorDetails, status: int, method: str, url: str) -> str:
 
 
 class BadRequestError(APIStatusError):
-    """400: an argument the API does not take."""
+    """400: the API rejects an argument."""
 
 
 class AuthenticationError(APIStatusError):
@@ -235,15 +236,15 @@ class AuthenticationError(APIStatusError):
 
 
 class PermissionDeniedError(APIStatusError):
-    """403: the key is valid but may not do this here."""
+    """403: the key is valid but lacks the permission."""
 
 
 class NotFoundError(APIStatusError):
-    """404: no such thing, or no such organization, project or account."""
+    """404: the object, or its organization, project or account, does not exist."""
 
 
 class ConflictError(APIStatusError):
-    """409: the identifier is taken, or the object changed meanwhile."""
+    """409: the identifier is taken, or the object was changed by somebody else."""
 
 
 class PreconditionFailedError(APIStatusError):
@@ -251,11 +252,11 @@ class PreconditionFailedError(APIStatusError):
 
 
 class UnsupportedMediaTypeError(APIStatusError):
-    """415: the API does not take this content type."""
+    """415: the API does not accept this content type."""
 
 
 class UnprocessableEntityError(APIStatusError):
-    """422: well-formed but not acceptable."""
+    """422: the request is well-formed but not acceptable."""
 
 
 class LockedError(APIStatusError):
@@ -263,11 +264,11 @@ class LockedError(APIStatusError):
 
 
 class RateLimitError(APIStatusError):
-    """429: too many requests; `retry_after` holds the seconds the server asked for, if it did."""
+    """429: too many requests; `retry_after` is the wait in seconds that the server requested, or None."""
 
 
 class ServerError(APIStatusError):
-    """5xx: the server or something before it failed."""
+    """5xx: the server, or a gateway in front of it, failed."""
 
 
 STATUS_ERRORS: Mapping[int, type[APIStatusError]] = MappingProxyType(
@@ -284,9 +285,9 @@ STATUS_ERRORS: Mapping[int, type[APIStatusError]] = MappingProxyType(
         429: RateLimitError,
     }
 )
-"""The class of each status that has its own; see `status_error_class`."""
+"""The class of each status that has one; see `status_error_class`."""
 
 
 def status_error_class(status: int) -> type[APIStatusError]:
-    """Choose the error class of a status: its own, else `ServerError` for 5xx, else `APIStatusError`."""
+    """Return the error class of a status: its own, else `ServerError` for 5xx, else `APIStatusError`."""
     return STATUS_ERRORS.get(status) or (ServerError if status >= 500 else APIStatusError)  # noqa: PLR2004

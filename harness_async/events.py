@@ -1,8 +1,8 @@
-"""What `on_event` is told: frozen records of what the client does, without the key and without bodies."""
+"""Events for `on_event`, and the counts behind `HarnessClient.stats`, without the key and without bodies."""
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import asdict, define, frozen
 
 
 @frozen(kw_only=True)
@@ -12,58 +12,59 @@ class Event:
 
 @frozen(kw_only=True)
 class RequestSent(Event):
-    """A request left."""
+    """A request was sent."""
 
     method: str
     url: str
     attempt: int
-    """From 1 on, within one call."""
+    """Number of the attempt within its call, from 1."""
 
 
 @frozen(kw_only=True)
 class ResponseReceived(Event):
-    """An answer was read whole, whatever its status."""
+    """A response was read to its end, whatever its status."""
 
     method: str
     url: str
     attempt: int
     status: int
     elapsed: float
-    """Seconds since it was sent."""
+    """Seconds since the request was sent."""
 
     size_bytes: int
     correlation_id: str | None
+    """The id to quote to Harness support, where the response has one."""
 
 
 @frozen(kw_only=True)
 class RetryPlanned(Event):
-    """An attempt failed and another will follow."""
+    """An attempt failed, and another will follow."""
 
     method: str
     url: str
     attempt: int
-    """The one that failed."""
+    """Number of the attempt that failed."""
 
     reason: str
     wait: float
-    """Seconds of backoff; the pace and the gate may add to them."""
+    """Seconds of backoff; pacing may add to them."""
 
 
 @frozen(kw_only=True)
 class GateClosed(Event):
-    """Nothing leaves for a while: the server refused by rate, or keeps failing."""
+    """Requests are held back: the server refused by rate, or most responses are failures."""
 
     reason: str
     wait: float
-    """Seconds until the probe."""
+    """Seconds until one request probes the server."""
 
 
 @frozen(kw_only=True)
 class GateOpened(Event):
-    """The probe was answered; requests flow again."""
+    """The probe succeeded; requests flow again."""
 
     rate: float | None
-    """Requests per second from now on; None where no pace is set."""
+    """Requests per second from now on; None without a rate limit."""
 
 
 @frozen(kw_only=True)
@@ -74,3 +75,56 @@ class PageRead(Event):
     page: int
     rows: int
     total_items: int | None
+
+
+@frozen(kw_only=True)
+class Stats:
+    """What a client did so far; a snapshot. Times are sums over calls, which overlap."""
+
+    requests: int = 0
+    """Requests sent, retries and probes included."""
+
+    retries: int = 0
+    throttled: int = 0
+    """Responses with status 429."""
+
+    pages: int = 0
+    rows: int = 0
+    bytes_received: int = 0
+    """Bytes of response bodies, after decompression."""
+
+    queued: float = 0.0
+    """Seconds in which calls waited because `max_in_flight` requests were in flight."""
+
+    paced: float = 0.0
+    """Seconds in which calls waited for the rate limit and the gate."""
+
+    network: float = 0.0
+    """Seconds from sending a request to the end of its response or its failure."""
+
+    backoff: float = 0.0
+    """Seconds in which calls waited before a retry."""
+
+    decoding: float = 0.0
+    """Seconds of decoding responses."""
+
+
+@define(eq=False)
+class Counters:
+    """The mutable counterpart of `Stats`."""
+
+    requests: int = 0
+    retries: int = 0
+    throttled: int = 0
+    pages: int = 0
+    rows: int = 0
+    bytes_received: int = 0
+    queued: float = 0.0
+    paced: float = 0.0
+    network: float = 0.0
+    backoff: float = 0.0
+    decoding: float = 0.0
+
+    def snapshot(self) -> Stats:
+        """Return the counts of this moment."""
+        return Stats(**asdict(self))

@@ -39,7 +39,7 @@ from harness_async.errors import (
     UnsupportedMediaTypeError,
     status_error_class,
 )
-from harness_async.http.protocol import Headers
+from harness_async.http.responses import Headers
 
 TREE: dict[type[HarnessError], tuple[type[BaseException], ...]] = {
     HarnessError: (Exception,),

@@ -1,118 +1,54 @@
-"""What a bulk run is told and what it tells: projects in, outcomes, reports and progress out. Plain data."""
+"""What a bulk run reports: outcomes, progress and plans. Plain data."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
-from typing import Literal, Protocol, TypeAlias, get_args, runtime_checkable
+import warnings
+from collections import Counter
+from collections.abc import Mapping
+from typing import get_args
 
 from attrs import field, frozen
 
 from harness_async.errors import APIStatusError, BulkError, HarnessError
-from harness_async.http.protocol import check_identifier
-from harness_async.pagination.strategy import Guarantee
+from harness_async.types import Guarantee, LimitedBy, OutcomeStatus, ProjectRef, TimeWindow
 
-OutcomeStatus: TypeAlias = Literal["complete", "failed", "denied", "not_found", "pending"]
-LimitedBy: TypeAlias = Literal["rate limit", "cooldown", "latency", "consumer"]
-
-
-def _check(name: str, value: object) -> None:
-    check_identifier(name, value)
-
-
-@frozen(order=True)
-class ProjectRef:
-    """What names a project: its organization and its identifier."""
-
-    org: str = field(validator=lambda _, attribute, value: _check(attribute.name, value))
-    project: str = field(validator=lambda _, attribute, value: _check(attribute.name, value))
-
-    def __str__(self) -> str:
-        return f"{self.org}/{self.project}"
-
-    @classmethod
-    def parse(cls, text: str) -> ProjectRef:
-        """Read "org/project".
-
-        Raises:
-            ValueError: The text has not exactly one slash, or an empty side.
-        """
-        parts = text.split("/")
-        if len(parts) != 2:  # noqa: PLR2004
-            raise ValueError(f"a project is written 'org/project', not {text!r}")
-        return cls(*parts)
-
-
-@runtime_checkable
-class HasRef(Protocol):
-    """Anything that names a project, such as a `Project`."""
-
-    @property
-    def ref(self) -> ProjectRef:
-        """What names it."""
-        ...
-
-
-ProjectLike: TypeAlias = "ProjectRef | HasRef | tuple[str, str] | str"
-Projects: TypeAlias = "Iterable[ProjectLike] | AsyncIterable[ProjectLike]"
-
-
-def as_ref(value: object) -> ProjectRef:
-    """Make a `ProjectRef` of any form in which a project may be given.
-
-    Raises:
-        TypeError, ValueError: It is none of the forms.
-    """
-    match value:
-        case ProjectRef():
-            return value
-        case str():
-            return ProjectRef.parse(value)
-        case (str() as org, str() as project):
-            return ProjectRef(org, project)
-        case HasRef():
-            return value.ref
-    raise TypeError(f"a project is a ProjectRef, (org, project) or 'org/project', not {type(value).__name__}")
-
-
-def check_projects(projects: object) -> Projects | Sequence[ProjectRef]:
-    """Return an iterable of projects; a list or another collection is checked whole, before anything is sent."""
-    if isinstance(projects, str | bytes | ProjectRef | Mapping):
-        raise TypeError(f"projects takes an iterable of projects, not one {type(projects).__name__}: put it in a list")
-    if isinstance(projects, Sequence | set | frozenset):
-        return [as_ref(project) for project in projects]
-    if isinstance(projects, Iterable | AsyncIterable):
-        return projects
-    raise TypeError(f"projects takes an iterable of projects, not {type(projects).__name__}")
+_SHOWN_FAILURES = 10
 
 
 @frozen(kw_only=True)
 class ProjectOutcome:
-    """What became of one project."""
+    """The outcome of one project."""
 
     project: ProjectRef
     status: OutcomeStatus = "pending"
-    consistency: Guarantee | None = None
-    """What its walk guarantees; None as long as it is not complete."""
+    guarantee: Guarantee | None = None
+    """What its walk guarantees, as in `WalkReport`; None until it is complete."""
 
     rows: int = 0
     requests: int = 0
-    """Sends, those of retries included."""
+    """Requests sent, retries included."""
 
     retries: int = 0
-    window: tuple[int | None, int | None] | None = None
+    window: TimeWindow | None = None
     error: HarnessError | None = None
+
+    @property
+    def consistency(self) -> Guarantee | None:
+        """Deprecated alias of `guarantee`."""
+        warnings.warn("ProjectOutcome.consistency is deprecated; use guarantee", DeprecationWarning, stacklevel=2)
+        return self.guarantee
 
 
 @frozen(kw_only=True)
 class BulkReport:
-    """What a run did, as of the moment it was asked for; its `str` is a table for people."""
+    """What a run did so far; its `str` is a table for people."""
 
     outcomes: Mapping[ProjectRef, ProjectOutcome] = field(repr=lambda outcomes: f"<{len(outcomes)} projects>")
-    """One for each project that the run has met, in the order in which it met them."""
+    """One for each project that the run knows, in the order in which they became known."""
 
     rows: int
     requests: int
-    """All sends of the run, those that listed the projects included."""
+    """Requests of the run, those that listed the projects included."""
 
     duplicates: int
     elapsed: float
@@ -123,28 +59,48 @@ class BulkReport:
 
     @property
     def failed(self) -> int:
-        """How many projects ended with an error: failed, denied or not found."""
+        """Number of projects that ended with an error: failed, denied or not found."""
         return sum(outcome.error is not None for outcome in self.outcomes.values())
 
     @property
     def complete(self) -> int:
-        """How many projects were read to the end."""
+        """Number of projects that were read to the end."""
         return sum(outcome.status == "complete" for outcome in self.outcomes.values())
 
     def raise_for_failures(self) -> None:
-        """Raise `BulkError` with the error of each failed project, if there is any."""
+        """Raise `BulkError` with the errors of all failed projects, if there are any."""
         errors = [outcome.error for outcome in self.outcomes.values() if outcome.error is not None]
         errors.extend(self.unlisted.values())
         if errors:
-            words = f"{self.failed} of {len(self.outcomes)} projects failed"
+            message = f"{self.failed} of {len(self.outcomes)} projects failed"
             if self.unlisted:
-                words += f", {len(self.unlisted)} organizations could not be listed"
-            group = BulkError(words, errors)
+                message += f", {len(self.unlisted)} organizations could not be listed"
+            group = BulkError(message, errors)
             group.report = self
             raise group
 
     def __str__(self) -> str:
-        return describe(self)
+        counts = Counter(outcome.status for outcome in self.outcomes.values())
+        words = ", ".join(
+            f"{counts[status]} {status.replace('_', ' ')}" for status in get_args(OutcomeStatus) if counts[status]
+        )
+        lines = [
+            f"projects    {len(self.outcomes)}{f' ({words})' if words else ''}",
+            f"rows        {self.rows}{f' ({self.duplicates} duplicates dropped)' if self.duplicates else ''}",
+            f"requests    {self.requests}",
+            f"time        {self.elapsed:.1f} s",
+        ]
+        failures = [
+            f"  {outcome.project}  {outcome.status.replace('_', ' ')}: {summarize_error(outcome.error)}"
+            for outcome in self.outcomes.values()
+            if outcome.error is not None
+        ]
+        unlisted = [f"  {org}/*  projects not listed: {summarize_error(error)}" for org, error in self.unlisted.items()]
+        for group in (failures, unlisted):
+            lines.extend(group[:_SHOWN_FAILURES])
+            if len(group) > _SHOWN_FAILURES:
+                lines.append(f"  and {len(group) - _SHOWN_FAILURES} more")
+        return "\n".join(lines)
 
 
 @frozen(kw_only=True)
@@ -153,7 +109,7 @@ class Progress:
 
     projects_done: int
     projects_total: int | None
-    """None as long as projects are still being listed."""
+    """None while projects are still being listed."""
 
     rows: int
     requests: int
@@ -161,41 +117,41 @@ class Progress:
     """Seconds since the run began."""
 
     eta: float | None
-    """Seconds that the rest will take, by the requests still to be made, at the pace so far and no faster than the
-    limit; None where nobody can know."""
+    """Estimated seconds until the end, from the requests that remain, at the rate so far and at most at the rate limit;
+    None where it cannot be known."""
 
     projects_planned: int = 0
-    """Projects whose first page was asked for by a plan."""
+    """Projects whose first page was requested by a plan."""
 
     limited_by: LimitedBy
-    """What a faster run would need more of: a higher limit, the end of a cooldown, a faster server or consumer."""
+    """What a faster run would need: a higher limit, the end of a cooldown, a faster server, a faster consumer."""
 
 
 @frozen(kw_only=True)
 class Plan:
-    """What a run will take, as the first page of every project tells it; its `str` is a table for people."""
+    """What a run will take, estimated from the first page of every project; its `str` is a table for people."""
 
     projects: int
-    """Projects to be read: those of which something is left to ask for, and those whose first page is all."""
+    """Projects to read."""
 
     failed: int
-    """Projects whose first page could not be had; their errors will be their outcomes."""
+    """Projects whose first page could not be fetched; their errors become their outcomes."""
 
     rows: int
-    """Rows of the projects whose total the server tells."""
+    """Rows of the projects whose total the server reports."""
 
     uncounted: int
-    """Projects whose total it does not tell."""
+    """Projects whose total the server does not report."""
 
     requests: int
-    """Requests of the whole run, at least: those already made, and one for each page that is left. Rows that come
-    and go meanwhile, and retries, cost more."""
+    """Requests of the whole run at least: those already made, and one for each page that remains. Rows that change
+    meanwhile, and retries, add to them."""
 
     made: int
-    """Those already made: for the list of projects and the first pages, which are not asked for again."""
+    """Requests already made, for the list of projects and the first pages. They are not repeated."""
 
     rate: float | None
-    """Requests a second that the limit allows; None where there is none, or it is not ours to know."""
+    """Requests per second that the rate limit allows; None without a known limit."""
 
     @property
     def minutes(self) -> float | None:
@@ -204,7 +160,7 @@ class Plan:
 
     @property
     def minutes_left(self) -> float | None:
-        """Minutes that what is left takes at least, at the rate limit; None without one."""
+        """Minutes that the rest takes at least, at the rate limit; None without one."""
         return None if self.rate is None else (self.requests - self.made) / self.rate / 60.0
 
     def __str__(self) -> str:
@@ -218,38 +174,7 @@ class Plan:
         return "\n".join(lines)
 
 
-_SHOWN = 10
-"""Failed projects shown in the table; the rest are counted."""
-
-
-def describe(report: BulkReport) -> str:
-    """Make the short table that a person reads at the end of a run."""
-    counts: dict[str, int] = {}
-    for outcome in report.outcomes.values():
-        counts[outcome.status] = counts.get(outcome.status, 0) + 1
-    words = ", ".join(
-        f"{counts[status]} {status.replace('_', ' ')}" for status in get_args(OutcomeStatus) if status in counts
-    )
-    lines = [
-        f"projects    {len(report.outcomes)}{f' ({words})' if words else ''}",
-        f"rows        {report.rows}{f' ({report.duplicates} duplicates dropped)' if report.duplicates else ''}",
-        f"requests    {report.requests}",
-        f"time        {report.elapsed:.1f} s",
-    ]
-    bad = [
-        f"  {outcome.project}  {outcome.status.replace('_', ' ')}: {reason(outcome.error)}"
-        for outcome in report.outcomes.values()
-        if outcome.error is not None
-    ]
-    unlisted = [f"  {org}/*  projects not listed: {reason(error)}" for org, error in report.unlisted.items()]
-    for failures in (bad, unlisted):
-        lines.extend(failures[:_SHOWN])
-        if len(failures) > _SHOWN:
-            lines.append(f"  and {len(failures) - _SHOWN} more")
-    return "\n".join(lines)
-
-
-def reason(error: HarnessError) -> str:
-    """Say in one line why something failed."""
+def summarize_error(error: HarnessError) -> str:
+    """Return one line that says why something failed."""
     text = f"{error.status} {error.message}" if isinstance(error, APIStatusError) else str(error)
     return " ".join(text.split())

@@ -1,42 +1,28 @@
-"""The fetching side of a run over many projects: a feeder, a fixed crew of workers, and what they hand over.
+"""The fetching side of a bulk run: one feeder, a fixed number of workers, and one queue of batches.
 
-    projects ──> feeder ──> refs ──> K workers ──> hands ──> the consumer's loop (`bulk`)
-                        (queue of K)
+    projects --> feeder --> queue --> workers --> batches --> the consumer (`run`)
 
-A fixed crew of K workers takes projects from a lazy iterable, walks each project's list, and hands its pages over.
-A worker that has handed a page over waits until the consumer is done with it before it reads the next one, so ten
-thousand projects do not mean ten thousand tasks, and however slow the consumer is, no more pages are alive than the
-crew's walks may hold: K times their width.
+Each worker takes one project at a time, walks its list, and puts its pages on the queue. It waits until the consumer
+has acknowledged a batch before it reads on, so that ten thousand projects do not mean ten thousand tasks, and a slow
+consumer never has more pages alive than the walks of all workers may prefetch.
 
-What became of a project travels behind its last page or with it: the project is complete when the consumer has taken
-its rows, not when they were fetched.
-
-A failure is the outcome of its own project. What concerns all of them ends the run: a refused key, projects that
-cannot be listed, a broken iterable, and with `on_error="raise"` the first failure.
-
-The module knows no resource: it walks whatever list it is given for a project.
+The outcome of a project travels with its last page: the project is complete when the consumer has taken its rows, not
+when they were fetched. The failure of a project is its own outcome. Failures that concern the whole run end it: a
+refused key, projects that cannot be listed, an exception of the caller's iterable, and the first failure under
+`on_error="raise"`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from collections import Counter
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Container, Iterable, Sequence
+from typing import Any, Generic, TypeVar
 
 from attrs import define, evolve, field, frozen
 
-from harness_async.bulk.checkpoint import CheckpointPlan
-from harness_async.bulk.models import (
-    LimitedBy,
-    OutcomeStatus,
-    Plan,
-    Progress,
-    ProjectOutcome,
-    ProjectRef,
-    Projects,
-    as_ref,
-)
+from harness_async.bulk.checkpoint import CheckpointSpec
+from harness_async.bulk.models import Plan, Progress, ProjectOutcome
 from harness_async.errors import (
     APIStatusError,
     AuthenticationError,
@@ -45,236 +31,231 @@ from harness_async.errors import (
     NotFoundError,
     PermissionDeniedError,
 )
-from harness_async.pagination.pager import ListEstimate, Listing, ListWalk, Pager, Walk
+from harness_async.pagination.pager import Pager
+from harness_async.pagination.walk import ListEstimate, ListReader, ListWalk, Walk, WalkReport
+from harness_async.types import LimitedBy, OnError, OutcomeStatus, ProjectRef, Projects, as_ref
 
 T = TypeVar("T")
 
-OnError: TypeAlias = Literal["collect", "raise"]
-
 MAX_PREFETCH = 8
-"""Pages of one project under way at once, at most: more than hide the latency only take the pace from the others."""
+"""Pages of one project in flight at most: more than hide the latency only take capacity from other projects."""
 
-SAME_REFUSALS = 20
-"""Projects that come first and are all refused alike before the run is given up: it is the key or an argument then, and
-the other ten thousand would be refused too."""
+MAX_IDENTICAL_FAILURES = 20
+"""Abort after this many identical failures from the start of a run: the cause is the key or an argument then, and all
+other projects would fail too."""
+
+_SERVER_ERROR = 500
 
 
-@frozen(kw_only=True, eq=False, repr=False)
+@frozen(kw_only=True, eq=False)
 class BulkSpec(Generic[T]):
-    """What a run is to do."""
+    """What a run reads, and how."""
 
-    open_list: Callable[[ProjectRef, int | None], Listing[T]]
-    """Makes the list of a project, up to a frozen end of the whole run if there is one."""
+    open_list: Callable[[ProjectRef, int | None], ListReader[T]]
+    """Opens the list of a project, up to the frozen end of the whole run if there is one."""
 
     projects: Projects
-    bottleneck: Callable[[], LimitedBy]
-    """Says what holds requests back at this moment."""
+    limited_by: Callable[[], LimitedBy]
+    """Returns what holds requests back at this moment."""
 
     rate: Callable[[], float | None] = lambda: None
-    """Says how many requests a second the limit allows at this moment, if there is one."""
+    """Returns the requests per second that the rate limit allows at this moment."""
 
     concurrency: int = 32
     max_in_flight: int = 32
-    """Requests under way at once, which the projects at hand share."""
+    """Requests in flight at most, which the active projects share."""
 
     max_requests: int | None = None
     on_error: OnError = "collect"
     on_progress: Callable[[Progress], None] | None = None
-    checkpoint: CheckpointPlan | None = None
+    checkpoint: CheckpointSpec | None = None
     unlisted: dict[str, HarnessError]
-    """Filled by whoever lists the projects: organizations that could not be."""
+    """Organizations that could not be listed; filled while the projects are listed."""
 
 
-@define(eq=False, repr=False)
+@define(eq=False)
 class Batch(Generic[T]):
-    """What a worker hands over: rows of a project, what became of it, or both. Then it waits for `taken`."""
+    """Rows of a project, its outcome, or both. The worker waits until it is acknowledged."""
 
-    rows: Sequence[T]
+    project: ProjectRef
+    items: Sequence[T]
     outcome: ProjectOutcome | None
-    taken: asyncio.Future[None]
+    """Set on the last batch of a project."""
+
+    report: WalkReport
+    walk: ListWalk[T] = field(repr=False)
+    acknowledged: asyncio.Future[None] = field(repr=False)
 
 
-class Hands(Generic[T]):
-    """What the workers hand over and the one consumer has not taken: at most one thing of each, and None at the end."""
-
-    def __init__(self) -> None:
-        self._hands: deque[Batch[T] | None] = deque()
-        self._wanted: asyncio.Future[None] | None = None
-
-    def __len__(self) -> int:
-        return len(self._hands)
-
-    def put(self, hand: Batch[T] | None) -> None:
-        """Hand something over."""
-        self._hands.append(hand)
-        if self._wanted is not None and not self._wanted.done():
-            self._wanted.set_result(None)
-
-    async def get(self) -> Batch[T] | None:
-        """Wait for the next thing."""
-        while not self._hands:
-            self._wanted = asyncio.get_running_loop().create_future()
-            await self._wanted
-        return self._hands.popleft()
-
-
-@frozen(eq=False, repr=False)
-class _Looked(Generic[T]):
-    """A project whose first page was asked for ahead of the run."""
+@frozen(eq=False)
+class _Estimated(Generic[T]):
+    """A project whose first page was requested by a plan."""
 
     walk: ListWalk[T]
-    found: ListEstimate | HarnessError
+    result: ListEstimate | HarnessError
 
     @property
-    def left(self) -> int:
-        """Requests that reading it still takes."""
-        return self.walk.left if isinstance(self.found, ListEstimate) else 0
+    def requests_left(self) -> int:
+        return self.walk.requests_left if isinstance(self.result, ListEstimate) else 0
 
 
-@define(eq=False, repr=False)
-class _Refusals:
-    """What the first projects were refused with; None from the first that could be read: then the key is good."""
+@define(eq=False)
+class _EarlyFailures:
+    """The failures of the first projects, until one of them can be read."""
 
     _kinds: Counter[tuple[type[HarnessError], str | None]] | None = field(factory=Counter)
 
     def record_success(self) -> None:
-        """Note a project that could be read."""
         self._kinds = None
 
-    def are_hopeless(self, error: HarnessError) -> bool:
-        """Count a refusal, and say when they are too many to be the projects' own."""
+    def record(self, error: HarnessError) -> bool:
+        """Count a failure; return whether there are too many identical ones to go on."""
         if self._kinds is None:
             return False
-        self._kinds[(type(error), getattr(error, "code", None))] += 1
-        is_refusal = isinstance(error, APIStatusError) and error.status < 500  # noqa: PLR2004
-        return is_refusal and len(self._kinds) == 1 and self._kinds.total() >= SAME_REFUSALS
+        self._kinds[type(error), getattr(error, "code", None)] += 1
+        is_client_error = isinstance(error, APIStatusError) and error.status < _SERVER_ERROR
+        return is_client_error and len(self._kinds) == 1 and self._kinds.total() >= MAX_IDENTICAL_FAILURES
 
 
 class WorkerPool(Generic[T]):
-    """Feeder and workers. One task runs `survey`, if at all, then `work`."""
+    """The feeder and the workers. One task runs `estimate_all`, if at all, then `run`."""
 
-    def __init__(self, spec: BulkSpec[T], outcomes: dict[ProjectRef, ProjectOutcome]) -> None:
-        """Work on a job; `outcomes` gets the projects as they are met, and has those that are not to be asked for."""
-        self.spec = spec
-        self.end: int | None = None
-        """Frozen end of the windows of the whole run."""
+    def __init__(self, spec: BulkSpec[T], *, end: int | None = None, finished: Container[ProjectRef] = ()) -> None:
+        """Create a pool.
 
-        self.hands: Hands[T] = Hands()
+        Args:
+            spec: What to read.
+            end: The frozen end of the windows of the whole run.
+            finished: Projects that are not read again.
+        """
+        self.batches: asyncio.Queue[Batch[T] | None] = asyncio.Queue()
+        """At most one batch of each worker, and None at the end."""
+
         self.walks: dict[ProjectRef, ListWalk[T]] = {}
-        """Of the projects at hand, up to when the consumer has taken all of them."""
+        """Walks of active projects, until the last batch of each is acknowledged."""
 
-        self.listed: bool = False
+        self.discovered: dict[ProjectRef, None] = {}
+        """The projects known so far, without the finished ones."""
+
+        self.discovery_done: bool = False
         """Whether all projects are known."""
 
-        self.fetching: int = 0
+        self.active: int = 0
         """Projects that are being read."""
 
-        self.looked: int = 0
-        """Projects whose first page was asked for by `survey`."""
+        self.estimated: int = 0
+        """Projects whose first page was requested by `estimate_all`."""
 
-        self._outcomes = outcomes
-        self._met = self._begun = 0  # projects given to the workers, and begun by them
-        self._listing: Walk[Any] | None = None
-        self._refusals = _Refusals()
-        self._surveyed = False  # whether there was a survey
-        self._waiting: dict[ProjectRef, _Looked[T]] = {}  # projects looked at and not begun
-        self._sent_ahead = self._left = 0  # of those: requests made, and requests still to make
+        self._spec = spec
+        self._end = end
+        self._finished = finished
+        self._started = 0  # projects that a worker took
+        self._discovery: Walk[Any] | None = None
+        self._early_failures = _EarlyFailures()
+        self._estimates: dict[ProjectRef, _Estimated[T]] = {}  # not taken by a worker yet
+        self._has_estimates = False
 
     # -- what is known -------------------------------------------------------------------------------------------
 
     @property
-    def requests(self) -> int:
-        """Requests made for the list of projects, for those at hand and for those that were looked at."""
-        listing = 0 if self._listing is None else self._listing.report.requests
-        return listing + self._sent_ahead + sum(walk.report.requests for walk in self.walks.values())
+    def discovery_requests(self) -> int:
+        """Requests that listed the projects, and first pages of projects that no worker has taken yet."""
+        discovery = 0 if self._discovery is None else self._discovery.report.requests
+        return discovery + sum(each.walk.report.requests for each in self._estimates.values())
 
     def requests_left(self, mean: float) -> float:
-        """Estimate the requests that are still to be made, `mean` for each project that nothing is known of."""
-        at_hand = sum(walk.left for walk in self.walks.values())
-        return at_hand + (self._left if self._surveyed else (self._met - self._begun) * mean)
+        """Estimate the requests that remain, with `mean` for each project of which nothing is known."""
+        active = sum(walk.requests_left for walk in self.walks.values())
+        if self._has_estimates:
+            return active + sum(each.requests_left for each in self._estimates.values())
+        return active + (len(self.discovered) - self._started) * mean
 
-    def _least(self) -> int:
-        """Count the requests that the run takes at least: those made, those known of, one for each unseen project."""
-        return self.requests + self._left + self._met - self.looked
-
-    def make_plan(self) -> Plan:
-        """Say what is known of the run by now; all of it after `survey`."""
-        found = [looked.found for looked in self._waiting.values() if isinstance(looked.found, ListEstimate)]
+    def create_plan(self) -> Plan:
+        """Return what is known about the run so far; everything after `estimate_all`."""
+        found = [each.result for each in self._estimates.values() if isinstance(each.result, ListEstimate)]
         return Plan(
-            projects=self._met,
-            failed=len(self._waiting) - len(found),
-            rows=sum(fetch_first_page.rows or 0 for fetch_first_page in found),
-            uncounted=sum(fetch_first_page.rows is None for fetch_first_page in found),
-            requests=self._least(),
-            made=self.requests,
-            rate=self.spec.rate(),
+            projects=len(self.discovered),
+            failed=len(self._estimates) - len(found),
+            rows=sum(estimate.rows or 0 for estimate in found),
+            uncounted=sum(estimate.rows is None for estimate in found),
+            requests=self._expected_requests(),
+            made=self.discovery_requests,
+            rate=self._spec.rate(),
         )
+
+    def _expected_requests(self) -> int:
+        """Requests that the run takes at least: those made, those known of, one for each other project."""
+        left = sum(each.requests_left for each in self._estimates.values())
+        return self.discovery_requests + left + len(self.discovered) - self.estimated
 
     # -- the work ------------------------------------------------------------------------------------------------
 
-    async def estimate_all(self, tell: Callable[[], None]) -> None:
-        """Ask for the first page of every project and keep it; `tell` is called after each.
+    async def estimate_all(self, on_estimate: Callable[[], None]) -> None:
+        """Request the first page of every project and keep it; `on_estimate` is called after each.
 
         Raises:
-            BudgetError: The run turns out to take more requests than it may.
+            BudgetError: The run would need more requests than allowed.
+            HarnessError: The projects could not be listed, or a failure concerns the whole run.
         """
 
-        async def look(ref: ProjectRef) -> None:
+        async def estimate(ref: ProjectRef) -> None:
             self._check_budget()
-            looked = await self._estimate_project(ref)
-            self._waiting[ref] = looked
-            self.looked += 1
-            self._sent_ahead += looked.walk.report.requests
-            self._left += looked.left
-            tell()
+            self._estimates[ref] = await self._estimate_project(ref)
+            self.estimated += 1
+            on_estimate()
 
-        await self._together(self._discover_projects(), look)
+        await self._run_workers(self._discover_projects(), estimate)
         self._check_budget()
-        self._surveyed = True
+        self._has_estimates = True
 
-    async def work(self) -> None:
-        """Read every project and hand over what comes."""
-        refs = _each(tuple(self._waiting)) if self._surveyed else self._discover_projects()
-        await self._together(refs, self._process_project)
+    async def run(self) -> None:
+        """Read every project and put its batches on the queue.
 
-    async def _together(self, refs: AsyncIterator[ProjectRef], work: Callable[[ProjectRef], Awaitable[None]]) -> None:
-        """Let K workers work on projects as they become known; the first error ends all of it and is raised."""
-        # Projects that we list ourselves may run ahead: they are small, and only when all are known can anybody say
-        # how long the rest will take. What a caller's iterable does is the caller's, so that one is taken as needed.
-        prefetch = 0 if isinstance(self.spec.projects, Pager | Sequence) else self.spec.concurrency
-        queue: asyncio.Queue[ProjectRef | None] = asyncio.Queue(prefetch)
+        Raises:
+            HarnessError: The projects could not be listed, or a failure concerns the whole run.
+        """
+        refs = _iterate(tuple(self._estimates)) if self._has_estimates else self._discover_projects()
+        await self._run_workers(refs, self._process_project)
 
-        async def receive() -> None:
+    async def _run_workers(
+        self, refs: AsyncIterator[ProjectRef], process: Callable[[ProjectRef], Awaitable[None]]
+    ) -> None:
+        """Process projects concurrently as they become known. The first error ends all of it and is raised."""
+        # The library's own list of projects may be read ahead: it is small, and the remaining time is known only when
+        # all projects are. A caller's iterable is consumed as needed.
+        size = 0 if isinstance(self._spec.projects, Pager | Sequence) else self._spec.concurrency
+        queue: asyncio.Queue[ProjectRef | None] = asyncio.Queue(size)
+
+        async def feed() -> None:
             async for ref in refs:
                 await queue.put(ref)
-            self.listed = True
-            for _ in range(self.spec.concurrency):
+            self.discovery_done = True
+            for _ in range(self._spec.concurrency):
                 await queue.put(None)
 
-        async def worker() -> None:
+        async def work() -> None:
             while (ref := await queue.get()) is not None:
-                await work(ref)
+                await process(ref)
 
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(receive())
-                for _ in range(self.spec.concurrency):
-                    group.create_task(worker())
+                group.create_task(feed())
+                for _ in range(self._spec.concurrency):
+                    group.create_task(work())
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
 
     async def _discover_projects(self) -> AsyncIterator[ProjectRef]:
-        """Give the projects, each once, as they become known."""
-        async for ref in self._iterate():
-            if ref not in self._outcomes:
-                self._outcomes[ref] = ProjectOutcome(project=ref)
-                self._met += 1
+        """Yield the projects, each once, as they become known."""
+        async for ref in self._iterate_projects():
+            if ref not in self.discovered and ref not in self._finished:
+                self.discovered[ref] = None
                 yield ref
 
-    async def _iterate(self) -> AsyncIterator[ProjectRef]:
-        projects = self.spec.projects
+    async def _iterate_projects(self) -> AsyncIterator[ProjectRef]:
+        projects = self._spec.projects
         if isinstance(projects, Pager):
-            self._listing = walk = projects.walk()
+            self._discovery = walk = projects.walk()
             async with walk:
                 while (page := await walk.read_page()) is not None:
                     for project in page.items:
@@ -286,105 +267,107 @@ class WorkerPool(Generic[T]):
             for project in projects:
                 yield as_ref(project)
 
-    async def _estimate_project(self, ref: ProjectRef) -> _Looked[T]:
-        walk = self.spec.open_list(ref, self.end).walk()
+    async def _estimate_project(self, ref: ProjectRef) -> _Estimated[T]:
+        walk = self._spec.open_list(ref, self._end).walk()
         try:
-            found: ListEstimate | HarnessError = await walk.fetch_first_page()
-            self._refusals.record_success()
+            result: ListEstimate | HarnessError = await walk.fetch_first_page()
+            self._early_failures.record_success()
         except HarnessError as error:
-            self._consider(error)
-            found = error
-        return _Looked(walk, found)
+            self._raise_if_fatal(error)
+            result = error
+        return _Estimated(walk, result)
 
     async def _process_project(self, ref: ProjectRef) -> None:
-        """Read one project and hand over its pages; its failure becomes its outcome."""
-        self._begun += 1
-        looked = self._waiting.pop(ref, None)
-        if looked is None:
-            walk = self.walks[ref] = self.spec.open_list(ref, self.end).walk()
-        else:
-            walk = self.walks[ref] = looked.walk
-            self._sent_ahead -= walk.report.requests
-            self._left -= looked.left
-            if isinstance(looked.found, HarnessError):
-                await self._hand_over((), self._failed(ref, walk, looked.found))
-                return
-        self._rebalance_prefetch(1)
+        """Read one project and put its batches on the queue; its failure becomes its outcome."""
+        self._started += 1
+        estimated = self._estimates.pop(ref, None)
+        walk = self._spec.open_list(ref, self._end).walk() if estimated is None else estimated.walk
+        self.walks[ref] = walk
         try:
-            await self._read(ref, walk)
+            if estimated is not None and isinstance(estimated.result, HarnessError):
+                await self._put(ref, walk, (), _failed(ref, walk, estimated.result))
+                return
+            self.active += 1
+            self._rebalance_prefetch()
+            try:
+                await self._read_project(ref, walk)
+            finally:
+                self.active -= 1
+                self._rebalance_prefetch()
         finally:
-            self._rebalance_prefetch(-1)
+            del self.walks[ref]
 
-    async def _read(self, ref: ProjectRef, walk: ListWalk[T]) -> None:
-        outcome: ProjectOutcome | None = None
+    async def _read_project(self, ref: ProjectRef, walk: ListWalk[T]) -> None:
         try:
             async with walk:
+                outcome: ProjectOutcome | None = None
                 while outcome is None:
                     page = await walk.next_page()
-                    rows: Sequence[T] = () if page is None else page.items
-                    if page is None or walk.is_over:
+                    items: Sequence[T] = () if page is None else page.items
+                    if page is None or walk.is_done:
                         outcome = self._complete(ref, walk)
-                    if rows or outcome is not None:
-                        await self._hand_over(rows, outcome)
-                    del page, rows  # not alive any more while the next one is fetched
+                    if items or outcome is not None:
+                        await self._put(ref, walk, items, outcome)
+                    del page, items  # not alive while the next page is fetched
         except HarnessError as error:
-            self._consider(error)
-            await self._hand_over((), self._failed(ref, walk, error))
+            self._raise_if_fatal(error)
+            await self._put(ref, walk, (), _failed(ref, walk, error))
 
-    async def _hand_over(self, rows: Sequence[T], outcome: ProjectOutcome | None) -> None:
-        """Give the consumer something and wait until it is done with that."""
-        taken = asyncio.get_running_loop().create_future()
-        self.hands.put(Batch(rows, outcome, taken))
-        await taken
+    async def _put(
+        self, ref: ProjectRef, walk: ListWalk[T], items: Sequence[T], outcome: ProjectOutcome | None
+    ) -> None:
+        """Put a batch on the queue and wait until the consumer has acknowledged it."""
+        acknowledged = asyncio.get_running_loop().create_future()
+        self.batches.put_nowait(Batch(ref, items, outcome, walk.report, walk, acknowledged))
+        await acknowledged
 
     def _complete(self, ref: ProjectRef, walk: ListWalk[T]) -> ProjectOutcome:
-        self._refusals.record_success()
+        self._early_failures.record_success()
         report = walk.report
-        return evolve(pending(ref, walk), status="complete", consistency=report.consistency, window=report.window)
-
-    def _failed(self, ref: ProjectRef, walk: ListWalk[T], error: HarnessError) -> ProjectOutcome:
-        return evolve(pending(ref, walk), status=status_of(error), error=error)
+        return evolve(pending_outcome(ref, walk), status="complete", guarantee=report.guarantee, window=report.window)
 
     def _check_budget(self) -> None:
-        """Raise `BudgetError` if the run is known to take more requests than it may."""
-        most, least = self.spec.max_requests, self._least()
-        if most is not None and least > most:
-            error = BudgetError(f"The run would take at least {least:,} requests, more than max_requests={most:,}")
-            error.plan = self.make_plan()
+        limit, expected = self._spec.max_requests, self._expected_requests()
+        if limit is not None and expected > limit:
+            error = BudgetError(f"The run would need at least {expected:,} requests, more than max_requests={limit:,}")
+            error.plan = self.create_plan()
             raise error
 
-    def _consider(self, error: HarnessError) -> None:
-        """Raise the error of a project if it concerns the run."""
-        everyone = isinstance(error, AuthenticationError) or self.spec.on_error == "raise"
-        if everyone or self._refusals.are_hopeless(error):
+    def _raise_if_fatal(self, error: HarnessError) -> None:
+        """Raise the error of a project if it concerns the whole run."""
+        is_fatal = isinstance(error, AuthenticationError) or self._spec.on_error == "raise"
+        if is_fatal or self._early_failures.record(error):
             raise error
 
-    def _rebalance_prefetch(self, more: int) -> None:
-        """Note a project begun or done with, and share the places out anew: none or several pages ahead for each.
+    def _rebalance_prefetch(self) -> None:
+        """Share the places in flight among the active projects.
 
-        While many projects are at work each asks for a page at a time, so that a huge one does not take the pace from
-        the small ones; when it is left alone it gets what the others had.
+        While many projects are active each requests one page at a time, so that a huge one does not slow down the
+        small ones. When few are left they prefetch.
         """
-        self.fetching += more
-        share, rest = divmod(self.spec.max_in_flight, max(1, self.fetching))
+        share, rest = divmod(self._spec.max_in_flight, max(1, self.active))
         for number, walk in enumerate(self.walks.values()):
-            pages = min(MAX_PREFETCH, share + (number < rest))  # what cannot be shared evenly goes to the oldest
+            pages = min(MAX_PREFETCH, share + (number < rest))  # the remainder goes to the oldest walks
             walk.prefetch = pages if pages > 1 else 0
 
 
-async def _each(refs: Iterable[ProjectRef]) -> AsyncIterator[ProjectRef]:
+async def _iterate(refs: Iterable[ProjectRef]) -> AsyncIterator[ProjectRef]:
     for ref in refs:
         yield ref
 
 
-def pending(ref: ProjectRef, walk: ListWalk[Any]) -> ProjectOutcome:
-    """Make the outcome, so far, of a project that is being read."""
+def pending_outcome(ref: ProjectRef, walk: ListWalk[Any]) -> ProjectOutcome:
+    """Return the outcome so far of a project that is being read."""
     report = walk.report
     return ProjectOutcome(project=ref, rows=report.rows, requests=report.requests, retries=walk.retries)
 
 
-def status_of(error: HarnessError) -> OutcomeStatus:
-    """Say which outcome an error is."""
+def _failed(ref: ProjectRef, walk: ListWalk[Any], error: HarnessError) -> ProjectOutcome:
+    status: OutcomeStatus
     if isinstance(error, PermissionDeniedError):
-        return "denied"
-    return "not_found" if isinstance(error, NotFoundError) else "failed"
+        status = "denied"
+    elif isinstance(error, NotFoundError):
+        status = "not_found"
+    else:
+        status = "failed"
+    return evolve(pending_outcome(ref, walk), status=status, error=error)

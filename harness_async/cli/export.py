@@ -25,7 +25,8 @@ from harness_async import (
     ProjectRef,
     RateLimit,
 )
-from harness_async.bulk.checkpoint import started_at as checkpoint_started_at
+from harness_async.bulk.checkpoint import read_started_at
+from harness_async.bulk.run import with_output
 from harness_async.cli.connection import (
     COMPLETE,
     INCOMPLETE,
@@ -111,7 +112,7 @@ class _Export:
         # A plan must not create a checkpoint, which would fix the end of the time range of the export that follows.
         checkpoint = spec.checkpoint if not spec.plan_only or (spec.checkpoint and spec.checkpoint.exists()) else None
         # Ages such as 7d are subtracted from the start of the run, which for a resumed run is its first start.
-        started_at = (None if checkpoint is None else checkpoint_started_at(checkpoint)) or datetime.now(UTC)
+        started_at = (None if checkpoint is None else read_started_at(checkpoint)) or datetime.now(UTC)
         unlisted: dict[str, HarnessError] = {}
         with usage_errors():
             run = client.executions.bulk(
@@ -123,8 +124,7 @@ class _Export:
         resumable = None
         if checkpoint is not None and spec.output is not None:
             resumable = ResumableOutput(Path(spec.output), spec.row_format)
-            run.started_at = started_at
-            run.on_project_complete = resumable.commit
+            run = with_output(run, resumable.commit, started_at)
         return cls(spec, client, notifier, run, resumable, unlisted)
 
     async def show_plan(self) -> int:

@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness_async import BulkReport, HarnessError, Plan, Progress, ProjectOutcome, Stats
-from harness_async.bulk.models import reason
+from harness_async.bulk.models import summarize_error
 from harness_async.cli.console import (
     format_count,
     hint_for,
@@ -243,7 +243,7 @@ def _one_line(text: Text) -> Text:
 
 def _failure_line(outcome: ProjectOutcome) -> Text:
     label, style = _OUTCOME_LABELS[outcome.status]
-    cause = "" if outcome.error is None else reason(outcome.error)
+    cause = "" if outcome.error is None else summarize_error(outcome.error)
     return Text.assemble((label, style), "  ", sanitize(outcome.project), "  ", sanitize(cause, "dim"))
 
 
@@ -253,7 +253,7 @@ def print_plan(plan: Plan, unlisted: Mapping[str, HarnessError]) -> None:
     for line in str(plan).splitlines():
         print_trimmed(console, sanitize(line))
     for org, error in unlisted.items():
-        print_note(f"{org}/*: projects not listed: {reason(error)}")
+        print_note(f"{org}/*: projects not listed: {summarize_error(error)}")
 
 
 @frozen(kw_only=True)
@@ -349,7 +349,7 @@ def _group_failures(summary: ExportSummary) -> dict[tuple[str, str], list[tuple[
     for outcome in sorted(summary.report.outcomes.values(), key=lambda outcome: order.index(outcome.status)):
         if outcome.error is not None:
             key = (_OUTCOME_LABELS[outcome.status][0].capitalize(), hint_for(outcome.error))
-            groups.setdefault(key, []).append((str(outcome.project), reason(outcome.error)))
+            groups.setdefault(key, []).append((str(outcome.project), summarize_error(outcome.error)))
     for org, error in summary.unlisted.items():
-        groups.setdefault(("Not listed", hint_for(error)), []).append((f"{org}/*", reason(error)))
+        groups.setdefault(("Not listed", hint_for(error)), []).append((f"{org}/*", summarize_error(error)))
     return groups

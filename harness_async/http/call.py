@@ -1,4 +1,4 @@
-"""One call under way: what was tried, and the errors that tell of it, with the key taken out of all of them."""
+"""One call: its attempts, and the errors built from them, with the key redacted."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 from attrs import define, field
 
-from harness_async.config import RetryPolicy
 from harness_async.errors import (
     APIStatusError,
     Attempt,
@@ -19,130 +18,134 @@ from harness_async.errors import (
     UnexpectedResponseError,
     status_error_class,
 )
-from harness_async.http.protocol import Headers, parse_error, parse_retry_after
-from harness_async.http.rate_limit import Permit
-from harness_async.http.retry import FailureKind, Random, RetryState
+from harness_async.http.responses import Headers, parse_error, parse_retry_after
+from harness_async.http.retry import Failure, FailureKind
 from harness_async.http.transport import RawResponse, Request, TransportFailure
 
 _KEPT_BODY = 64 * 1024
-"""Bytes of a bad answer kept on its error: enough to see what it was."""
+"""Bytes of a bad response kept on its error: enough to recognize it."""
 
 
-@define(eq=False, repr=False)
+@define(eq=False)
 class Call:
-    """One call under way: what was tried, when the attempt at hand began, and the errors that tell of it."""
+    """The attempts of one call so far, and the state of the current one. Used by one task."""
 
     request: Request
-    retry: RetryPolicy
-    rng: Random
     deadline: float | None
-    key: str = field(repr=False)
-    """The API key, which may show in none of the errors."""
+    api_key: str = field(repr=False)
+    """Redacted in every error."""
 
     attempts: list[Attempt] = field(factory=list)
-    slot: Permit | None = None  # the right to send the attempt at hand; None when it was handed back
-    asked: float = 0.0  # loop time at which the attempt began to wait
-    sent: float | None = None  # loop time at which it was sent
-    started: float = 0.0  # the same by the wall clock
-    backoff: float = 0.0  # seconds to sleep before the next
+    """Attempts whose request was sent and that are over."""
+
+    queued_at: float = 0.0
+    """Loop time at which the current attempt began to wait."""
+
+    sent_at: float | None = None
+    """Loop time at which the current attempt was sent; None before that."""
+
+    started: float = 0.0
+    """The same in seconds since 1970."""
+
+    backoff: float = 0.0
+    """Seconds waited before the current attempt."""
+
     redirects: int = 0
-    doubtful: bool = False  # whether an attempt may have had its effect although it failed
-    _course: RetryState | None = field(default=None, init=False, repr=False)
+    ambiguous: bool = False
+    """Whether a failed attempt may have taken effect."""
 
     @property
-    def retry_state(self) -> RetryState:
-        """What counts failures and decides about each; most calls have none."""
-        if self._course is None:
-            self._course = RetryState(self.retry, self.request.method, self.request.repeatable, self.rng)
-        return self._course
-
-    @property
-    def reads(self) -> bool:
-        """Whether the request changes nothing, so that nobody needs to know whether it arrived."""
+    def is_read(self) -> bool:
+        """Whether the request changes nothing, so that it is never ambiguous."""
         return self.request.method in {"GET", "HEAD", "OPTIONS"}
-
-    def start_attempt(self, now: float) -> None:
-        """Begin to wait for an attempt."""
-        self.asked, self.sent = now, None
-
-    def mark_sent(self, now: float) -> None:
-        """Note that the attempt is being sent."""
-        self.sent, self.started = now, time.time()
-
-    def record_attempt(self, now: float, *, status: int | None = None, error: str | None = None) -> None:
-        """Put the attempt at hand among those made, if it was one: what was never sent is none."""
-        if self.sent is not None:
-            waited = self.sent - self.asked + self.backoff
-            attempt = Attempt(started=self.started, elapsed=now - self.sent, status=status, error=error, waited=waited)
-            self.attempts.append(attempt)
-            self.sent, self.backoff = None, 0.0
-
-    # -- errors --------------------------------------------------------------------------------------------------
-
-    def status_error(self, reply: RawResponse, now: float) -> tuple[APIStatusError, bool]:
-        """Make the error of an error status, and say whether the body calls it temporary."""
-        body = self.redact(reply.body)
-        headers = Headers(reply.headers, self.redact_text)
-        details = parse_error(reply.status, headers, body)
-        self.record_attempt(now, status=reply.status, error=details.message)
-        error = status_error_class(reply.status)(
-            details,
-            status=reply.status,
-            headers=headers,
-            body=body,
-            retry_after=parse_retry_after(reply.headers, time.time()),
-            **self.context(),
-        )
-        return error, details.temporary or details.timeout
-
-    def transport_error(self, broken: TransportFailure, text: str) -> RequestError:
-        """Make the error of an attempt that brought no answer."""
-        text = f"{text} ({self.request.method} {self.display_url}, attempt {len(self.attempts)})"
-        text = text[0].upper() + text[1:]
-        if broken.kind is FailureKind.OVERSIZED or broken.kind is FailureKind.CUT:
-            return UnexpectedResponseError(text, **self.context())
-        return (RequestTimeoutError if broken.timed_out else TransportError)(text, **self.context())
-
-    def decode_error(self, reply: RawResponse, error: DecodeError) -> DecodeError:
-        """Make the error of JSON that does not fit."""
-        return DecodeError(
-            f"{self.redact_text(str(error))} ({self.request.method} {self.display_url})",
-            path=self.redact_text(error.path),
-            status=reply.status,
-            body=self.redact(reply.body),
-            **self.context(),
-        )
-
-    def unexpected(self, reply: RawResponse, what: str) -> UnexpectedResponseError:
-        """Make the error of an answer that is not the API's."""
-        return UnexpectedResponseError(
-            f"The answer is {what} ({self.request.method} {self.display_url}, status {reply.status})",
-            status=reply.status,
-            body=self.redact(reply.body),
-            **self.context(),
-        )
-
-    def deadline_error(self, what: str) -> DeadlineExceededError:
-        """Make the error of a call that ran out of time."""
-        last = f"; the last attempt: {self.attempts[-1].error}" if self.attempts else "; nothing was sent"
-        return DeadlineExceededError(
-            f"{what.capitalize()} ({self.request.method} {self.display_url}, {len(self.attempts)} attempts{last})",
-            **self.context(),
-        )
 
     @property
     def display_url(self) -> str:
-        """Give the URL for people: a redirect may have put the key into it."""
+        """The URL without the key, which a redirect may contain."""
         return self.redact_text(str(self.request.url))
 
-    def context(self) -> dict[str, Any]:
-        """Give what every error of a call carries."""
+    def record_attempt(self, now: float, *, status: int | None = None, error: str | None = None) -> None:
+        """Add the current attempt to those that are over, if its request was sent."""
+        if self.sent_at is not None:
+            self.attempts.append(self.current_attempt(now, status=status, error=error))
+            self.sent_at, self.backoff = None, 0.0
+
+    def current_attempt(self, now: float, *, status: int | None = None, error: str | None = None) -> Attempt:
+        """Return the current attempt, which ends now."""
+        sent_at = now if self.sent_at is None else self.sent_at
+        waited = sent_at - self.queued_at + self.backoff
+        return Attempt(started=self.started, elapsed=now - sent_at, status=status, error=error, waited=waited)
+
+    # -- errors --------------------------------------------------------------------------------------------------
+
+    def transport_error(self, failure: TransportFailure, now: float) -> tuple[RequestError, Failure]:
+        """Build the error of an attempt without a response."""
+        text = self.redact_text(str(failure))
+        self.record_attempt(now, error=text)
+        message = f"{text[0].upper()}{text[1:]} ({self.request.method} {self.display_url})"
+        if failure.kind in {FailureKind.OVERSIZED, FailureKind.CUT}:
+            error: RequestError = UnexpectedResponseError(message, **self._context())
+        else:
+            error = (RequestTimeoutError if failure.timed_out else TransportError)(message, **self._context())
+        error.__cause__ = failure.__cause__
+        return error, Failure(failure.kind)
+
+    def status_error(self, response: RawResponse, now: float) -> tuple[APIStatusError, Failure]:
+        """Build the error of a response with an error status."""
+        body = self.redact(response.body)
+        headers = Headers(response.headers, self.redact_text)
+        details = parse_error(response.status, headers, body)
+        self.record_attempt(now, status=response.status, error=details.message)
+        retry_after = parse_retry_after(response.headers, time.time())
+        error = status_error_class(response.status)(
+            details,
+            status=response.status,
+            headers=headers,
+            body=body,
+            retry_after=retry_after,
+            **self._context(),
+        )
+        temporary = details.temporary or details.timeout
+        return error, Failure(FailureKind.STATUS, response.status, temporary, retry_after)
+
+    def decode_error(self, response: RawResponse, error: DecodeError, now: float) -> DecodeError:
+        """Build the error of JSON that does not fit."""
+        text = self.redact_text(str(error))
+        self.record_attempt(now, status=response.status, error=text)
+        return DecodeError(
+            f"{text} ({self.request.method} {self.display_url})",
+            path=self.redact_text(error.path),
+            status=response.status,
+            body=self.redact(response.body),
+            **self._context(),
+        )
+
+    def unexpected_response(self, response: RawResponse, what: str, now: float) -> UnexpectedResponseError:
+        """Build the error of a response that did not come from the API."""
+        text = self.redact_text(what)
+        self.record_attempt(now, status=response.status, error=text)
+        return UnexpectedResponseError(
+            f"The response is {text} ({self.request.method} {self.display_url}, status {response.status})",
+            status=response.status,
+            body=self.redact(response.body),
+            **self._context(),
+        )
+
+    def deadline_error(self, what: str) -> DeadlineExceededError:
+        """Build the error of a call that ran out of time."""
+        last = f"; last attempt: {self.attempts[-1].error}" if self.attempts else "; nothing was sent"
+        return DeadlineExceededError(
+            f"{what} ({self.request.method} {self.display_url}, {len(self.attempts)} attempts{last})",
+            **self._context(),
+        )
+
+    def _context(self) -> dict[str, Any]:
         return {"method": self.request.method, "url": self.display_url, "attempts": self.attempts}
 
     def redact(self, body: bytes) -> bytes:
-        """Keep the beginning of a bad answer, without the key that a debugging proxy may have echoed."""
-        return body.replace(self.key.encode(), b"***")[:_KEPT_BODY]
+        """Return the beginning of a bad response, without the key that a debugging proxy may have echoed."""
+        return body.replace(self.api_key.encode(), b"***")[:_KEPT_BODY]
 
     def redact_text(self, text: str) -> str:
-        """Take the key out of a text."""
-        return text.replace(self.key, "***")
+        """Return a text without the key."""
+        return text.replace(self.api_key, "***")

@@ -1,227 +1,165 @@
-"""When the next request may leave.
+"""Pacing: tasks wait here until their request may be sent.
 
-All requests of a key go through one `RatePacer`, in the order in which they asked. It queues the tasks and owns the
-timer; the rules are those of `throttling`, which knows neither. Whoever has several processes on one key finds the
-ways in `Pacer`.
+`RatePacer` queues the tasks of one event loop in the order of their requests and owns the timer; the rules are those of
+`rate_limit`. `SharedPacer` shares one budget among the processes of a machine. Any object with the methods of `Pacer`
+can take its place.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+import os
+import sqlite3
+import time
 from bisect import insort
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
+from contextlib import closing, contextmanager
 from operator import attrgetter
 from typing import Protocol, runtime_checkable
 
 from attrs import define
 
 from harness_async.config import RateLimit
-from harness_async.http.rate_limit import NETWORK_JITTER, Permit, RateLimiter
+from harness_async.http.rate_limit import NETWORK_JITTER, Permit, RateLimiter, RateSchedule
 
 
 @runtime_checkable
 class Pacer(Protocol):
-    """What paces requests; implement it to share one budget among processes.
+    """The interface of a pacer, for sharing one budget among processes or machines.
 
-    One process is nearly always enough, for the limit is the key's, not the machine's. 1,000 requests a minute are
-    16.7 a second: 6 in flight if an answer takes 0.35 s, 33 if it takes 2 s, and 3 % of one core at 2 ms of processor
-    time for a page of 100 rows. A second process makes none of it faster. The clients of one event loop share a
-    `RatePacer`.
+    One process is nearly always enough, because the limit belongs to the key. 1,000 requests a minute are 16.7 a
+    second: 6 in flight if a response takes 0.35 s, 33 if it takes 2 s. A second process makes none of that faster. The
+    clients of one event loop share a `RatePacer`.
 
-    Where there are N processes all the same, split the limit: each takes `rate_limit=RateLimit(1000 // N)`. However
-    the server counts, they are not refused, and busy ones get 99.2, 99.2 and 98.8 % of 1,000 a minute, or 99.1, 98.6
-    and 97.6 % of 400, for N of 2, 4 and 8. What an idle one leaves is lost.
+    N processes of one key have two options. With `rate_limit=RateLimit(1000 // N)` each takes a fixed share; what an
+    idle process leaves is lost. With a `SharedPacer` on the same file they share the whole budget.
 
-    To lose none of it, keep the schedule where all see it. On one machine a file does:
+    For several machines, keep the two numbers of `SharedPacer` in Redis, with each of its two transactions as a Lua
+    script that reads `TIME`; or in a row of Postgres, read with `SELECT ... FOR UPDATE` and only then
+    `clock_timestamp()`. Return the seconds to wait rather than a time, because the machines' clocks differ.
 
-    ```python
-    import asyncio
-    import sqlite3
-    import time
-    from collections.abc import Iterator
-    from contextlib import closing, contextmanager
-
-    from harness_async import RateLimit
-
-
-    class SharedPacer:
-        def __init__(self, path: str, limit: RateLimit) -> None:
-            self._path = path
-            self._burst = max(1, limit.requests // 200)
-            # Two requests may move by 0.25 s against each other on their way, so the window is that much longer.
-            self._spacing = (limit.per + 0.25) / max(1, limit.requests - self._burst)
-            self._turn = asyncio.Lock()
-            with self._store() as store:
-                store.execute("CREATE TABLE IF NOT EXISTS pace (due REAL, open_at REAL)")
-                store.execute("INSERT INTO pace SELECT 0, 0 WHERE NOT EXISTS (SELECT * FROM pace)")
-
-        @contextmanager
-        def _store(self) -> Iterator[sqlite3.Connection]:
-            with closing(sqlite3.connect(self._path, timeout=30.0, isolation_level=None)) as store:
-                store.execute("BEGIN IMMEDIATE")  # nobody else gets in before COMMIT
-                yield store
-                store.execute("COMMIT")
-
-        async def acquire(self) -> None:
-            async with self._turn:  # one slot in hand at most: what is reserved no pause calls back
-                taken = False
-                while not taken:
-                    at, taken = await asyncio.to_thread(self._reserve)
-                    await asyncio.sleep(at - time.time())
-
-        def _reserve(self) -> tuple[float, bool]:
-            # Takes the next slot and tells its time; in a pause takes none and tells its end, which may yet move.
-            with self._store() as store:
-                now = time.time()  # read once it is our turn
-                due, open_at = store.execute("SELECT due, open_at FROM pace").fetchone()
-                if open_at > now:
-                    return open_at, False
-                store.execute("UPDATE pace SET due = ?", [max(now, due) + self._spacing])
-                return max(now, due - (self._burst - 1) * self._spacing), True
-
-        async def pause(self, seconds: float) -> None:
-            await asyncio.to_thread(self._close, seconds)
-
-        def _close(self, seconds: float) -> None:
-            with self._store() as store:
-                until = time.time() + seconds
-                again = until + self._burst * self._spacing  # no burst after a pause
-                store.execute("UPDATE pace SET open_at = max(open_at, ?), due = max(due, ?)", [until, again])
-    ```
-
-    Each process passes `pacer=SharedPacer(path, RateLimit(1000))`, with the same limit and the same path, on a local
-    disk. A request that is cancelled while it waits costs one slot at most. The clock is the machine's: if it is set
-    back, all wait for as long as it was.
-
-    The client puts its gate around a pacer of yours. A 429 closes the gate of the process that got it, which calls
-    `pause`, so that the others stop too, but for the one slot that each may have in hand. After the pause the refused
-    process probes, and the others go on at the pace; none learns a lower rate, so state the limit that holds. Outages
-    each process finds out for itself.
-
-    For several machines, keep the same two numbers in Redis, with each of the two transactions as a Lua script that
-    reads `TIME`; or in a row of Postgres, read with `SELECT ... FOR UPDATE`, and only then `clock_timestamp()` (`now()`
-    is from before the wait for the row). Hand back the seconds to wait, not a time: the machines' clocks differ.
+    The client's gate stays in front of any pacer. A 429 closes the gate of the process that received it and calls
+    `pause`, which holds the other processes back too. After the pause that process sends a probe, and the others go on
+    at their pace. None of them learns a lower rate, so state the limit that holds.
     """
 
     async def acquire(self) -> object:
-        """Wait until one more request may leave. Called by many tasks at once, for every send.
+        """Wait until one more request may be sent. Called for every request, by many tasks concurrently.
 
-        Cancelled where the caller gives up, and where the gate closes meanwhile. What it raises, the call raises.
+        Cancelled when the caller gives up and when the gate closes. Exceptions are raised by the call.
         """
 
     def pause(self, seconds: float) -> Awaitable[None] | None:
-        """Let nothing leave for so many seconds: the server refused. May be a coroutine function."""
+        """Send nothing for so many seconds, because the server refused by rate. May be a coroutine function."""
 
 
-@define(eq=False, repr=False)
+@define(eq=False)
 class _Waiter:
-    asked: float
+    requested_at: float
     future: asyncio.Future[Permit]
 
 
-_ASKED = attrgetter("asked")
+_REQUESTED_AT = attrgetter("requested_at")
 
 
 class RatePacer:
-    """The pacer of one key in one event loop; pass the same one to several clients of a key.
+    """The pacer of one API key in one event loop; pass one instance to all clients of the key.
 
-    Safe for any number of tasks of one loop, served in the order in which they asked. A task that is cancelled
-    while it waits takes no slot, unless it has just been given one.
+    Safe for concurrent use by tasks of one loop, which are served in the order of their requests. A task that is
+    cancelled while it waits consumes no slot, unless it was just given one.
     """
 
     def __init__(
         self, limit: RateLimit | None = None, *, inner: Pacer | None = None, limiter: RateLimiter | None = None
     ) -> None:
-        """Pace by a limit, by `inner`, a pacer of the caller's, or by both; a throttle brings its own limit.
+        """Pace by a limit, by another pacer (`inner`), or by both.
 
-        The gate is added to `inner`: who waits there when it closes is taken out and queues again.
+        Args:
+            limit: The limit of the server; None paces nothing.
+            inner: Another pacer, which is awaited behind the gate. A task that waits there when the gate closes is
+                cancelled and queued again.
+            limiter: In place of `limit`: a limiter with its own limit.
         """
         self.limiter: RateLimiter = RateLimiter(limit) if limiter is None else limiter
         self._inner = inner
-        self._passing: dict[asyncio.Future[object], Permit] = {}
+        self._inner_waits: dict[asyncio.Future[object], Permit] = {}
+        self._inner_pauses: set[asyncio.Future[None]] = set()
         self._waiters: deque[_Waiter] = deque()
         self._timer: asyncio.TimerHandle | None = None
-        self._inner_pauses: set[asyncio.Future[None]] = set()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.limiter.limit}, {len(self._waiters)} waiting>"
 
     @property
     def waiting(self) -> int:
-        """How many requests wait for their slot."""
+        """Number of requests that wait for a slot."""
         return len(self._waiters)
 
-    async def acquire(self) -> Permit:
-        """Wait for the next slot; hand it back with `accepted`, `failed`, `refused` or `abandoned`."""
-        loop = asyncio.get_running_loop()
-        asked = loop.time()
-        while True:
-            slot = await self._queue(asked)
-            try:
-                if self._inner is not None:
-                    await self._pass(self._inner, slot)
-            except BaseException:
-                self.release(slot)
-                raise
-            # The gate may have closed between the slot and this task, and long ago where another pacer took its time.
-            if self.limiter.is_valid(slot, loop.time()):
-                return slot
-            self.release(slot)
-
     def try_acquire(self) -> Permit | None:
-        """Take a slot if there is one at once; else None, and `acquire` waits for it."""
-        if self._inner is not None:
+        """Return a permit if one is available at once; None where `acquire` has to wait."""
+        if self._inner is not None or self._waiters:
             return None
         now = asyncio.get_running_loop().time()
-        return self._take_due(now, now)
+        slot = self.limiter.next_slot_at(now)
+        return None if slot is None or slot > now else self.limiter.acquire(now)
 
-    def _take_due(self, asked: float, now: float) -> Permit | None:
-        """Take a slot for who asked then, if nobody waits and it is due."""
-        next_slot_at = None if self._waiters else self.limiter.next_slot_at(asked)
-        return None if next_slot_at is None or next_slot_at > now else self.limiter.take(now)
+    async def acquire(self) -> Permit:
+        """Wait for the next slot. Record the outcome of the request with the permit, or release it."""
+        loop = asyncio.get_running_loop()
+        requested_at = loop.time()
+        while True:
+            permit = await self._wait_for_slot(requested_at)
+            try:
+                if self._inner is not None:
+                    await self._wait_for_inner(self._inner, permit)
+            except BaseException:
+                self.release(permit)
+                raise
+            # The gate may have closed since this task was given its slot.
+            if self.limiter.is_valid(permit, loop.time()):
+                return permit
+            self.release(permit)
 
     def expected_wait(self) -> float:
-        """Estimate the seconds until a request that asked now would leave; never more than it would wait."""
+        """Estimate the seconds until a request made now would be sent; never more than it will wait."""
         now = asyncio.get_running_loop().time()
-        next_slot_at = self.limiter.next_slot_at(now)
-        if next_slot_at is None:
-            return 0.0
-        # Those ahead may give up, so only the schedule as it stands is certain.
-        return max(0.0, next_slot_at - now)
+        slot = self.limiter.next_slot_at(now)
+        # Tasks ahead may give up, so only the schedule as it stands is certain.
+        return 0.0 if slot is None else max(0.0, slot - now)
 
     def pause(self, seconds: float) -> None:
-        """Let nothing leave for so many seconds from now."""
+        """Send nothing for so many seconds from now."""
         self.limiter.pause(seconds, asyncio.get_running_loop().time())
-        self._recall()
-        self._release()
+        self._cancel_inner_waits()
+        self._serve_waiters()
 
-    def record_success(self, slot: Permit) -> None:
-        """Tell that the service answered."""
-        self.limiter.record_success(slot, asyncio.get_running_loop().time())
-        if slot.probe:
-            self._release()
+    def record_success(self, permit: Permit) -> None:
+        """Record that the service responded."""
+        self.limiter.record_success(permit, asyncio.get_running_loop().time())
+        if permit.probe:
+            self._serve_waiters()
 
-    def record_failure(self, slot: Permit) -> None:
-        """Tell that the service failed, or that no answer came."""
-        self.limiter.record_failure(slot, asyncio.get_running_loop().time())
-        self._recall()
-        self._release()
+    def record_failure(self, permit: Permit) -> None:
+        """Record that the service failed, or did not respond."""
+        self.limiter.record_failure(permit, asyncio.get_running_loop().time())
+        self._cancel_inner_waits()
+        self._serve_waiters()
 
-    def record_throttled(self, slot: Permit, retry_after: float | None) -> None:
-        """Tell that the service refused by rate."""
+    def record_throttled(self, permit: Permit, retry_after: float | None) -> None:
+        """Record a 429."""
         now = asyncio.get_running_loop().time()
-        self.limiter.record_throttled(slot, now, retry_after)
+        self.limiter.record_throttled(permit, now, retry_after)
         if self._inner is not None:
             self._pause_inner(self._inner, max(0.0, self.limiter.open_at - now))
-        self._recall()
-        self._release()
+        self._cancel_inner_waits()
+        self._serve_waiters()
 
-    def release(self, slot: Permit) -> None:
-        """Tell that the outcome will never be known: cancelled, or never sent."""
-        self.limiter.release(slot)
-        self._release()
+    def release(self, permit: Permit) -> None:
+        """Record that the outcome will never be known: the call was cancelled, or nothing was sent."""
+        self.limiter.release(permit)
+        self._serve_waiters()
 
     def _pause_inner(self, inner: Pacer, seconds: float) -> None:
         result = inner.pause(seconds)
@@ -230,48 +168,45 @@ class RatePacer:
             self._inner_pauses.add(task)
             task.add_done_callback(self._inner_pauses.discard)
 
-    async def _pass(self, inner: Pacer, slot: Permit) -> None:
-        """Wait for the caller's pacer too, or until the gate closes."""
+    async def _wait_for_inner(self, inner: Pacer, permit: Permit) -> None:
+        """Wait for the other pacer, or until the gate closes."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - for the type checker
         cancels = task.cancelling()
         wait = asyncio.ensure_future(inner.acquire())
-        self._passing[wait] = slot
+        self._inner_waits[wait] = permit
         try:
             await wait
         except asyncio.CancelledError:
-            if task.cancelling() > cancels or self.limiter.is_valid(slot, wait.get_loop().time()):
-                raise  # not our doing
+            if task.cancelling() > cancels or self.limiter.is_valid(permit, wait.get_loop().time()):
+                raise  # cancelled by somebody else
         finally:
-            del self._passing[wait]
+            del self._inner_waits[wait]
 
-    def _recall(self) -> None:
-        """Take out of the caller's pacer those whose slot stands no longer: each would take a slot of it in vain."""
-        for wait, slot in self._passing.items():
-            if not self.limiter.is_valid(slot, wait.get_loop().time()):
+    def _cancel_inner_waits(self) -> None:
+        """Cancel waits whose permit is no longer valid: each would consume a slot of the other pacer for nothing."""
+        for wait, permit in self._inner_waits.items():
+            if not self.limiter.is_valid(permit, wait.get_loop().time()):
                 wait.cancel()
 
-    async def _queue(self, asked: float) -> Permit:
-        loop = asyncio.get_running_loop()
-        if (slot := self._take_due(asked, loop.time())) is not None:
-            return slot
-        waiter = _Waiter(asked, loop.create_future())
-        if self._waiters and asked < self._waiters[-1].asked:  # sent back from another pacer
-            insort(self._waiters, waiter, key=_ASKED)
+    async def _wait_for_slot(self, requested_at: float) -> Permit:
+        waiter = _Waiter(requested_at, asyncio.get_running_loop().create_future())
+        if self._waiters and requested_at < self._waiters[-1].requested_at:  # queued again
+            insort(self._waiters, waiter, key=_REQUESTED_AT)
         else:
             self._waiters.append(waiter)
-        self._release()
+        self._serve_waiters()
         try:
             return await waiter.future
         except asyncio.CancelledError:
             if waiter.future.cancelled():
-                self._release()
+                self._serve_waiters()
             else:
                 self.release(waiter.future.result())
             raise
 
-    def _release(self) -> None:
-        """Let go whoever is due, in order, and set the timer for the next."""
+    def _serve_waiters(self) -> None:
+        """Give slots to the waiters that are due, in order, and set the timer for the next one."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -280,15 +215,77 @@ class RatePacer:
             if waiter.future.done():
                 self._waiters.popleft()
                 continue
-            next_slot_at = self.limiter.next_slot_at(waiter.asked)
-            if next_slot_at is None:
-                return  # the probe's answer comes back here
+            slot = self.limiter.next_slot_at(waiter.requested_at)
+            if slot is None:
+                return  # the outcome of the probe calls this method again
             loop = waiter.future.get_loop()
             now = loop.time()
-            if next_slot_at > now:
-                self._timer = loop.call_at(next_slot_at, self._release)
+            if slot > now:
+                self._timer = loop.call_at(slot, self._serve_waiters)
                 return
             self._waiters.popleft()
-            # The slot is due by the schedule, so that a loop that was busy catches up; but by no more than what the
-            # window of the pace has to spare, lest a long stall end in a burst.
-            waiter.future.set_result(self.limiter.take(max(next_slot_at, now - NETWORK_JITTER), waited=True))
+            # The slot counts from the schedule, so that a loop that was busy catches up; but by no more than the
+            # tolerance of the schedule, so that a long stall does not end in a burst.
+            waiter.future.set_result(
+                self.limiter.acquire(max(slot, now - NETWORK_JITTER), waited=slot > waiter.requested_at)
+            )
+
+
+class SharedPacer:
+    """One budget for several processes of a machine, kept in an SQLite file.
+
+    Each process passes `pacer=SharedPacer(path, RateLimit(1000))` to its client, with the same path on a local disk
+    and the same limit. A request that is cancelled while it waits costs at most one slot. The clock is the machine's:
+    when it is set back, all processes wait for as long. Safe for concurrent use by tasks of one loop.
+
+    Raises:
+        sqlite3.Error: The file cannot be opened, or is not an SQLite database.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], limit: RateLimit) -> None:
+        schedule = RateSchedule.of(limit)
+        self._path = os.fspath(path)
+        self._burst = schedule.burst
+        self._interval = 1.0 / schedule.rate
+        self._turn = asyncio.Lock()
+        with self._transaction() as store:
+            store.execute("CREATE TABLE IF NOT EXISTS pace (next_at REAL, open_at REAL)")
+            store.execute("INSERT INTO pace SELECT 0, 0 WHERE NOT EXISTS (SELECT * FROM pace)")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._path!r}>"
+
+    async def acquire(self) -> None:
+        """Wait until one more request may be sent."""
+        async with self._turn:  # a process holds one slot at most: a pause cannot call back what is reserved
+            reserved = False
+            while not reserved:
+                at, reserved = await asyncio.to_thread(self._reserve)
+                await asyncio.sleep(at - time.time())
+
+    async def pause(self, seconds: float) -> None:
+        """Hold back all processes for so many seconds."""
+        await asyncio.to_thread(self._pause, seconds)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with closing(sqlite3.connect(self._path, timeout=30.0, isolation_level=None)) as store:
+            store.execute("BEGIN IMMEDIATE")  # locks the file against other processes
+            yield store
+            store.execute("COMMIT")
+
+    def _reserve(self) -> tuple[float, bool]:
+        """Reserve the next slot and return its time; during a pause, reserve nothing and return the end of it."""
+        with self._transaction() as store:
+            now = time.time()  # read once the file is locked
+            next_at, open_at = store.execute("SELECT next_at, open_at FROM pace").fetchone()
+            if open_at > now:
+                return open_at, False
+            store.execute("UPDATE pace SET next_at = ?", [max(now, next_at) + self._interval])
+            return max(now, next_at - (self._burst - 1) * self._interval), True
+
+    def _pause(self, seconds: float) -> None:
+        with self._transaction() as store:
+            until = time.time() + seconds
+            after = until + self._burst * self._interval  # no burst after a pause
+            store.execute("UPDATE pace SET open_at = max(open_at, ?), next_at = max(next_at, ?)", [until, after])

@@ -11,9 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import io
+import math
 import os
 import socket
+import time
 from collections.abc import Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
@@ -71,6 +75,58 @@ class TransportFailure(Exception):  # noqa: N818 - internal; the sender turns it
         self.timed_out = timed_out
 
 
+def parse_date(text: str | None) -> float | None:
+    """Parse an HTTP date to seconds since 1970; None where it is missing or malformed."""
+    try:
+        moment = parsedate_to_datetime(text or "")
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+@define(eq=False)
+class ServerClock:
+    """The offset of the server's clock from the local one, bounded by the `Date` header of each response.
+
+    A `Date` is in whole seconds and set between sending and receiving, so each response bounds the offset from both
+    sides.
+    """
+
+    _low: float = -math.inf
+    _high: float = math.inf
+    _text: str | None = None
+
+    @property
+    def offset(self) -> float:
+        """Seconds to add to the local clock: 0 where that is possible, else the least that is not ahead of the server.
+
+        A window that ends a second early omits the newest rows; one that ends late is not frozen.
+        """
+        return self._low if self._high < 0.0 else max(0.0, self._low)
+
+    @property
+    def known(self) -> bool:
+        """Whether any response had a `Date`."""
+        return self._low > -math.inf
+
+    def now(self) -> int:
+        """Return the server's time in milliseconds since 1970."""
+        return math.floor(1000 * (time.time() + self.offset))
+
+    def observe(self, text: str | None, sent: float, received: float) -> None:
+        """Record the `Date` of a response, and the local times at which it was requested and received."""
+        if text == self._text:
+            return  # the same second again adds next to nothing, and parsing costs time
+        self._text = text
+        date = parse_date(text)
+        if date is None:
+            return
+        low, high = date - received, date + 1.0 - sent
+        self._low, self._high = max(self._low, low), min(self._high, high)
+        if self._low > self._high:  # one of the clocks was set
+            self._low, self._high = low, high
+
+
 class Transport:
     """The HTTP session of one client, opened by the first request in the loop that runs then.
 
@@ -81,6 +137,7 @@ class Transport:
         self.closed: bool = False
         """Whether `close` was called."""
 
+        self.clock: ServerClock = ServerClock()
         self._borrowed = borrowed
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -107,12 +164,13 @@ class Transport:
         """Send a request once and read the response to its end.
 
         Raises:
-            Broken: No usable response arrived.
+            TransportFailure: No usable response arrived.
             RuntimeError: The client was closed meanwhile.
         """
         session = self._session
         if session is None:
             raise RuntimeError("This HarnessClient was closed during a request")
+        sent = time.time()
         try:
             response = await session.request(
                 request.method,
@@ -129,9 +187,15 @@ class Transport:
                 timeout=aiohttp.ClientTimeout(connect=timeouts.connect, sock_read=timeouts.read),
             )
             async with response:
-                return RawResponse(response.status, response.headers, await _read_body(response))
-        except _AIOHTTP_ERRORS as error:
+                body = await _read_body(response)
+        except (TransportFailure, *_AIOHTTP_ERRORS) as error:
+            if self.closed:
+                raise RuntimeError("This HarnessClient was closed during a request") from None
+            if isinstance(error, TransportFailure):
+                raise
             raise translate(error) from _as_cause(error)
+        self.clock.observe(response.headers.get("Date"), sent, time.time())
+        return RawResponse(response.status, response.headers, body)
 
     async def close(self) -> None:
         """Close the HTTP session unless it is borrowed. May be called twice, and in any loop."""

@@ -7,20 +7,21 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from harness_async.errors import HarnessError
-from harness_async.pagination.pager import Page, Pager, Walk, WalkReport
+from harness_async.pagination.pager import Pager
+from harness_async.pagination.walk import Page, Walk, WalkReport
 
 Outer = TypeVar("Outer")
 T = TypeVar("T")
 
-_AHEAD = 4
-"""Inner lists under way at once: enough to hide the latency behind the default pace (400 a minute, half a second
-an answer), few enough to leave most places to others."""
+_CONCURRENT_LISTS = 4
+"""Inner lists that are read at once: enough to hide the latency behind the default rate limit (400 a minute, half a
+second for a response), few enough to leave most places to other calls."""
 
 
-class ChainWalk(Walk[T], Generic[Outer, T]):
-    """The driver of a chain: a few inner walks under way, their rows in the order of the outer list."""
+class ChainedWalk(Walk[T], Generic[Outer, T]):
+    """The walk over a chain: a few inner walks at a time, their rows in the order of the outer list."""
 
-    def __init__(self, chain: ChainPager[Outer, T]) -> None:
+    def __init__(self, chain: ChainedPager[Outer, T]) -> None:
         super().__init__()
         self._chain = chain
         self._outer = chain.outer.walk() if isinstance(chain.outer, Pager) else None
@@ -31,16 +32,16 @@ class ChainWalk(Walk[T], Generic[Outer, T]):
 
     @property
     def report(self) -> WalkReport:
-        """What all the walks cost together."""
+        """The cost of all walks together."""
         total = self._ended if self._outer is None else _add(self._outer.report, self._ended)
         for _, walk in self._walks:
             total = _add(total, walk.report)
         return total
 
     async def next_page(self) -> Page[T] | None:
-        """Wait for the next page of any inner list that has rows; None at the end."""
+        """Return the next page of any inner list that has rows; None at the end."""
         while not self._done:
-            self._top_up()
+            self._start_walks()
             if not self._walks:
                 await self._read_outer()
                 continue
@@ -50,15 +51,15 @@ class ChainWalk(Walk[T], Generic[Outer, T]):
         return None
 
     async def aclose(self) -> None:
-        """End all walks and wait until nothing of them is under way. May be called twice."""
+        """End all walks and wait until none of their requests is in flight. May be called twice."""
         self._done = True
         if self._outer is not None:
             await self._outer.aclose()
         while self._walks:
             await self._end_first()
 
-    def _top_up(self) -> None:
-        while self._waiting and len(self._walks) < _AHEAD:
+    def _start_walks(self) -> None:
+        while self._waiting and len(self._walks) < _CONCURRENT_LISTS:
             item = self._waiting.popleft()
             walk = self._chain.inner(item).walk()
             walk.start()
@@ -98,8 +99,8 @@ def _add(one: WalkReport, other: WalkReport) -> WalkReport:
     )
 
 
-class ChainPager(Pager[T], Generic[Outer, T]):
-    """The pager of a chain. `first` and `count` take a request for each list they need."""
+class ChainedPager(Pager[T], Generic[Outer, T]):
+    """The pager of a chain. `first` and `count` take one request for each list they need."""
 
     def __init__(
         self,
@@ -107,17 +108,17 @@ class ChainPager(Pager[T], Generic[Outer, T]):
         inner: Callable[[Outer], Pager[T]],
         skip: Callable[[Outer, HarnessError], bool],
     ) -> None:
-        """Chain `inner(item)` for each item of `outer`, leaving out those whose failure `skip` accepts."""
+        """Chain `inner(item)` for each item of `outer`, except those whose failure `skip` accepts."""
         self.outer = outer
         self.inner = inner
         self.skip = skip
 
     def walk(self) -> Walk[T]:
-        """Make a walk to be used with `async with`."""
-        return ChainWalk(self)
+        """Create a walk, an async context manager that is closed for certain and has a report."""
+        return ChainedWalk(self)
 
     async def count(self) -> int | None:
-        """Add up the totals of all lists; None where the server does not say."""
+        """Add up the totals of all lists; None where the server does not report one."""
         total = 0
         for item in await self.outer.collect() if isinstance(self.outer, Pager) else self.outer:
             try:

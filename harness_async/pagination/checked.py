@@ -1,20 +1,21 @@
-"""Checked: pages several at a time, with proof that nothing was missed, and a way out where there is none.
+"""The strategy of `consistency="checked"`: several pages at a time, and a proof that no row was missed.
 
-1. The window ends at the server's now, so nothing can enter it: the list is frozen. The first page gives total and
-   stride; a list of one page is one atomic read and done.
-2. The other pages, as many at once as the driver likes. If all totals are equal and as many different rows came as
-   the total says, the reading is the window, whatever the order of the list: `exact`, at no extra request.
-3. Totals that only fell: rows went away, and others slipped past us to the left. One pass from the last page to the
-   first catches every row that stayed, since rows now move only towards what is still to be read: `covered`.
-4. Totals that rose or are missing, fewer rows than the total, or a status filter (rows enter and leave it): `seek`.
-5. Rows outside the window: the filter is not what we take it for. Everything is read once more without it, as `live`
-   does, and the walk says `best_effort`.
+1. The window ends at the server's present time, so no new row can enter it: the list is frozen. The first page returns
+   the total and the page size; a list of one page is one atomic read.
+2. The other pages, any number at a time. If all totals are equal, and as many different rows arrived as they say, the
+   rows are the window, whatever the order of the list: `exact`, without an additional request.
+3. The totals only fell: rows were deleted, and others shifted past the reader to the left. One pass from the last page
+   to the first reads every row that stayed, because rows now move towards what is still to be read: `covered`.
+4. A total rose or is missing, there are fewer rows than the total, or a status filter is set (rows enter and leave the
+   list): `seek`.
+5. A row outside the window shows that the time filter does not apply to `created`. Everything is read once more
+   without the window, as by `live`, and the walk reports `best_effort`.
 
-Rows are delivered as they come, each once, whichever step brought them.
+Rows are delivered as they arrive, each once, whichever step read them.
 
-Rows that appear late, inside the window, are what the freeze cannot keep out. They show as a total that rose, with two
-exceptions: one that hides a departure, and one that pushes a row out of a list of exactly one full page between its
-count and its rows. `strict` counts nothing and is immune to both.
+Rows that appear late, within the window, are not kept out by the freeze. They show as a total that rose, with two
+exceptions: one that hides a deletion, and one that pushes a row out of a list of exactly one full page between its
+    count and its rows. `strict` counts nothing and is immune to both.
 """
 
 from __future__ import annotations
@@ -24,36 +25,28 @@ from typing import Literal, TypeAlias
 
 from attrs import define, field
 
-from harness_async.pagination.seek import OutsideWindowError, SeekStrategy, outside
-from harness_async.pagination.strategy import (
-    Guarantee,
-    ListExtent,
-    LiveStrategy,
-    PageRequest,
-    PageResult,
-    SeenKeys,
-    TimeWindow,
-    WalkStrategy,
-)
+from harness_async.pagination.seek import OutsideWindowError, SeekStrategy, is_outside
+from harness_async.pagination.strategy import ListExtent, LiveStrategy, PageRequest, PageResult, SeenKeys, WalkStrategy
+from harness_async.types import Guarantee, TimeWindow
 
-_Phase: TypeAlias = Literal["first", "pass", "reverse", "handed over", "done"]
+_Phase: TypeAlias = Literal["first", "forward", "reverse", "done"]
 
 
-@define(eq=False, repr=False)
+@define(eq=False)
 class TotalsRange:
-    """The totals of a pass: their lowest and highest, for a pass may have ten thousand."""
+    """The lowest and highest total of a pass, which may have ten thousand pages."""
 
     lowest: int = 0
     highest: int = 0
-    certain: bool = True
-    """Whether none was missing."""
+    complete: bool = True
+    """Whether no total was missing."""
 
     _empty: bool = True
 
     def add(self, total: int | None) -> None:
-        """Take the total of one more reply."""
+        """Add the total of one more result."""
         if total is None:
-            self.certain = False
+            self.complete = False
         elif self._empty:
             self.lowest = self.highest = total
             self._empty = False
@@ -61,26 +54,26 @@ class TotalsRange:
             self.lowest, self.highest = min(self.lowest, total), max(self.highest, total)
 
 
-@define(eq=False, repr=False)
+@define(eq=False)
 class CheckedStrategy:
-    """Steps 1 to 3; steps 4 and 5 are other machines, to which it hands over."""
+    """Steps 1 to 3; steps 4 and 5 are delegated to other strategies."""
 
     limit: int
     window: TimeWindow
-    """What to read; its end is in the past, or arrivals will cost requests."""
+    """The window to read. Its end should be in the past, or insertions cost requests."""
 
     volatile: bool = False
-    """Whether rows may enter and leave the list without being created or deleted: a status filter is set."""
+    """Whether existing rows may enter and leave the list, because of a status filter."""
 
     seen: SeenKeys = field(factory=SeenKeys)
     _extent: ListExtent = field(init=False)
     _phase: _Phase = field(default="first", init=False)
-    _todo: range = field(default=range(1), init=False)  # a range, for a total may be any number
-    _under_way: int = field(default=0, init=False)
+    _pending: range = field(default=range(1), init=False)  # a range, because a total may be any number
+    _in_flight: int = field(default=0, init=False)
     _totals: TotalsRange = field(factory=TotalsRange, init=False)  # of this pass
-    _most: int = field(default=0, init=False)  # the total that none of this pass may exceed
+    _highest_allowed: int = field(default=0, init=False)  # the highest total that this pass may report
     _guarantee: Guarantee = field(default="exact", init=False)
-    _total_overstated: bool = field(default=False, init=False)  # whether a total promised rows that are not there
+    _total_overstated: bool = field(default=False, init=False)  # whether a total promised rows that do not exist
     _delegate: WalkStrategy | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -93,122 +86,122 @@ class CheckedStrategy:
 
     @property
     def guarantee(self) -> Guarantee:
-        """What the walk guarantees; meaningful when it is done."""
+        """What the walk guarantees once it is done."""
         return self._guarantee if self._delegate is None else self._delegate.guarantee
 
     @property
-    def bounds(self) -> TimeWindow | None:
-        """The window that was read; None where the freeze was dropped."""
-        return self.window if self._delegate is None else self._delegate.bounds
+    def frozen_window(self) -> TimeWindow | None:
+        """The window that is read; None where it was given up."""
+        return self.window if self._delegate is None else self._delegate.frozen_window
 
     def next_request(self) -> PageRequest | None:
-        """Give a page to ask for: several in the forward pass, else one at a time."""
+        """Return a page to request: several in the forward pass, else one at a time."""
         if self._delegate is not None:
-            return None if self._under_way else self._delegate.next_request()
-        if not self._todo or (self._under_way and self._phase != "pass"):
+            return None if self._in_flight else self._delegate.next_request()
+        if not self._pending or (self._in_flight and self._phase != "forward"):
             return None
-        self._under_way += 1
-        index, self._todo = self._todo[0], self._todo[1:]
+        self._in_flight += 1
+        index, self._pending = self._pending[0], self._pending[1:]
         return PageRequest(index, self.window)
 
-    def receive(self, ask: PageRequest, reply: PageResult) -> Sequence[int]:
-        """Take the reply to a page asked for."""
-        if self._under_way:
-            self._under_way -= 1
-            return self._own(ask, reply)
-        assert self._delegate is not None  # noqa: S101 - what is not under way here was asked for by the heir
+    def receive(self, request: PageRequest, result: PageResult) -> Sequence[int]:
+        """Process a result and return the positions of its new rows."""
+        if self._in_flight:
+            self._in_flight -= 1
+            return self._receive_own(request, result)
+        assert self._delegate is not None  # noqa: S101 - the delegate requested this page
         try:
-            return self._delegate.receive(ask, reply)
+            return self._delegate.receive(request, result)
         except OutsideWindowError:
-            self._drop_freeze()
-            return self.seen.new(reply)
+            self._give_up_window()
+            return self.seen.add_new(result)
 
-    def handle_missing_page(self, ask: PageRequest) -> bool:
-        """Take a refused page: what was promised and is missing needs another look, unless it is the list itself."""
-        if not self._under_way:
-            return self._delegate is not None and self._delegate.handle_missing_page(ask)
-        self._under_way -= 1
+    def handle_missing_page(self, request: PageRequest) -> bool:
+        """Process a missing page: one that was promised requires another pass. Return False for the first page."""
+        if not self._in_flight:
+            return self._delegate is not None and self._delegate.handle_missing_page(request)
+        self._in_flight -= 1
         if self._delegate is not None:
-            return True  # it reads what was refused here
-        if ask.index == 0:
+            return True  # the delegate reads it again
+        if request.index == 0:
             return False
         self._totals.add(None)
-        if self._phase == "pass":
-            self._todo = range(0)  # nothing behind it can be had either
+        if self._phase == "forward":
+            self._pending = range(0)  # no later page exists either
         self._settle()
         return True
 
-    def _own(self, ask: PageRequest, reply: PageResult) -> Sequence[int]:
-        if self._delegate is not None:  # under way when the freeze was dropped
-            return self.seen.new(reply)
-        if outside(reply, self.window):
-            self._drop_freeze()
-            return self.seen.new(reply)
+    def _receive_own(self, request: PageRequest, result: PageResult) -> Sequence[int]:
+        if self._delegate is not None:  # in flight when the window was given up
+            return self.seen.add_new(result)
+        if is_outside(result, self.window):
+            self._give_up_window()
+            return self.seen.add_new(result)
         if self._phase == "first":
-            return self._open(reply)
-        new_rows = self.seen.new(reply)
-        self._totals.add(reply.totals.items)
-        if not reply.count and self._phase == "pass":
-            self._todo = range(0)  # behind the end, whatever the total says
-            # A total that promises rows where there are none is no measure of how many pages to read again.
+            return self._start(result)
+        positions = self.seen.add_new(result)
+        self._totals.add(result.totals.items)
+        if not result.count and self._phase == "forward":
+            self._pending = range(0)  # past the end, whatever the total says
+            # A total that promises rows that do not exist does not tell how many pages to read again.
             self._total_overstated = (
-                self._total_overstated or (reply.totals.items or 0) > ask.index * self._extent.page_size
+                self._total_overstated or (result.totals.items or 0) > request.index * self._extent.page_size
             )
         self._settle()
-        return new_rows
+        return positions
 
-    def _open(self, reply: PageResult) -> Sequence[int]:
-        """Take the first page and plan the others."""
-        self._extent.learn(reply)
-        total = reply.totals.items
-        # With a status filter rows may enter between the count and the rows: then a full page proves nothing.
-        whole = not self.volatile or reply.count < self._extent.page_size or reply.count < self.limit
-        if total == reply.count and whole and (reply.totals.pages or 0) <= 1:
+    def _start(self, result: PageResult) -> Sequence[int]:
+        """Process the first page and plan the others."""
+        self._extent.update(result)
+        total = result.totals.items
+        # With a status filter, rows may enter between the count and the rows: a full page then proves nothing.
+        whole = not self.volatile or result.count < self._extent.page_size or result.count < self.limit
+        if total == result.count and whole and (result.totals.pages or 0) <= 1:
             self._end("exact")
-            return self.seen.new(reply)
-        if total is None or total < reply.count or not reply.count or self.volatile:
-            # Seeking begins with the same page.
-            seek = self._seek()
+            return self.seen.add_new(result)
+        if total is None or total < result.count or not result.count or self.volatile:
+            # Seek begins with the same page.
+            seek = self._delegate_to_seek()
             first = seek.next_request()
-            assert first is not None  # noqa: S101 - a machine that was just made asks for something
-            return seek.receive(first, reply)
-        self._phase = "pass"
-        self._most = total
+            assert first is not None  # noqa: S101 - a new strategy has a request
+            return seek.receive(first, result)
+        self._phase = "forward"
+        self._highest_allowed = total
         self._totals.add(total)
-        self._todo = range(1, -(-total // self._extent.page_size))
-        new_rows = self.seen.new(reply)
+        self._pending = range(1, -(-total // self._extent.page_size))
+        positions = self.seen.add_new(result)
         self._settle()
-        return new_rows
+        return positions
 
     def _settle(self) -> None:
-        """When all replies of a pass are in, judge them."""
+        """When all results of a pass have arrived, evaluate them."""
         totals = self._totals
-        if totals.highest > self._most:
-            self._todo = range(0)  # no page of this pass can prove anything any more
-        if self._todo or self._under_way:
+        if totals.highest > self._highest_allowed:
+            self._pending = range(0)  # no page of this pass can prove anything
+        if self._pending or self._in_flight:
             return
         if self._phase == "reverse":
-            if totals.certain and totals.highest <= self._most:
+            if totals.complete and totals.highest <= self._highest_allowed:
                 self._end("covered")
             else:
-                self._seek()
-        elif totals.certain and totals.lowest == totals.highest == len(self.seen):
+                self._delegate_to_seek()
+        elif totals.complete and totals.lowest == totals.highest == len(self.seen):
             self._end("exact")
-        elif totals.highest > self._most or totals.lowest == totals.highest or self._total_overstated:
-            self._seek()
+        elif totals.highest > self._highest_allowed or totals.lowest == totals.highest or self._total_overstated:
+            self._delegate_to_seek()
         else:
-            self._phase, self._most, self._totals = "reverse", totals.lowest, TotalsRange()
-            self._todo = range(max(1, -(-totals.lowest // self._extent.page_size)))[::-1]
+            self._phase, self._highest_allowed, self._totals = "reverse", totals.lowest, TotalsRange()
+            self._pending = range(max(1, -(-totals.lowest // self._extent.page_size)))[::-1]
 
     def _end(self, guarantee: Guarantee) -> None:
         self._phase, self._guarantee = "done", guarantee
-        self._todo = range(0)
+        self._pending = range(0)
 
-    def _seek(self) -> SeekStrategy:
+    def _delegate_to_seek(self) -> SeekStrategy:
         seek = SeekStrategy(self.limit, self.window, self.seen)
         self._delegate = seek
         return seek
 
-    def _drop_freeze(self) -> None:
-        self._todo = range(0)
+    def _give_up_window(self) -> None:
+        self._pending = range(0)
         self._delegate = LiveStrategy(self.limit, self.seen, guarantee="best_effort")

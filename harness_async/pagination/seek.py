@@ -1,18 +1,17 @@
-"""Seek: reading a list by moving its time window instead of counting pages.
+"""The strategy of `consistency="strict"`: seek, which moves a time window instead of counting pages.
 
-Every request asks for the first page of a window. Of rows sorted newest first, the window's end then moves to the
-oldest row seen; of rows sorted oldest first, its start moves to the newest. Rows that arrive or go away elsewhere
-shift nothing, for nothing is counted: each row that stays is read, whatever else moves, and no total is needed. The
-price is a row read twice on each page, one page in a hundred, and requests that must follow one another.
+Every request is for the first page of a window. If rows are sorted newest first, the end of the window then moves to
+the oldest row; if they are sorted oldest first, its start moves to the newest. Insertions and deletions elsewhere shift
+nothing, because nothing is counted: every row that stays is read, and no total is needed. The price is one row read
+twice on each page of a hundred, and requests that follow one another.
 
-- *Bounds* are not documented to be inclusive or exclusive, so a window overlaps the one before by a millisecond on
-  each side, and the keys of those milliseconds are kept to drop what comes twice. That is all the memory it needs.
-- *Many rows of one moment*, more than a page: while the bound cannot move, the following pages of the same window.
-  Should the total of these change, or not be told, the verdict is `best_effort`; a departure that an arrival of the
-  same moment hides is out of sight there.
-- *Rows in no order of time*: the window is cut in two at the median time seen, again and again, until what it holds
-  fits one page, which is one atomic read. Keys of all rows are kept then.
-- *Rows outside the window* show that the filter is not on `created` as we assume. The caller decides what then.
+- *Bounds* are not documented to be inclusive or exclusive. A window therefore overlaps the one before by a millisecond
+  on each side, and the keys of those milliseconds are kept to recognize duplicates. That is all the memory needed.
+- *More rows of one millisecond than a page holds*: while the bound cannot move, the following pages of the same window
+  are requested. If their total changes, or is missing, the guarantee is `best_effort`.
+- *Rows in no order of time*: the window is bisected at the median time, again and again, until it fits one page, which
+  is one atomic read. The keys of all rows are kept then.
+- *Rows outside the window* show that the filter does not apply to `created`. The caller decides what to do.
 """
 
 from __future__ import annotations
@@ -24,34 +23,27 @@ from typing import Literal, TypeAlias
 from attrs import define, field
 
 from harness_async.errors import PaginationError
-from harness_async.pagination.strategy import (
-    Guarantee,
-    ListExtent,
-    PageRequest,
-    PageResult,
-    SeenKeys,
-    TimeWindow,
-    shifted_by_inserts,
-)
+from harness_async.pagination.strategy import ListExtent, PageRequest, PageResult, SeenKeys, shifted_by_inserts
+from harness_async.types import Guarantee, TimeWindow
 
 Order: TypeAlias = Literal["newest", "oldest", "none"]
 
 
 class OutsideWindowError(Exception):
-    """Rows outside the window that was asked for: the filter does not do what seeking needs."""
+    """A row lies outside the requested window: the time filter does not apply to `created`."""
 
 
-def outside(reply: PageResult, bounds: TimeWindow) -> bool:
-    """Tell whether a row lies outside a window; either meaning of its bounds is allowed."""
-    start, end = bounds
-    times = reply.times
+def is_outside(result: PageResult, window: TimeWindow) -> bool:
+    """Return whether a row lies outside a window, with inclusive bounds."""
+    start, end = window
+    times = result.times
     if not times:
         return False
     return (start is not None and min(times) < start) or (end is not None and max(times) > end)
 
 
-def order_of(times: Sequence[int]) -> Order | None:
-    """Tell how times are sorted; None where they are all the same or there is but one."""
+def detect_order(times: Sequence[int]) -> Order | None:
+    """Return how times are sorted; None where they do not differ."""
     if all(earlier >= later for earlier, later in pairwise(times)):
         return "newest" if times and times[0] != times[-1] else None
     if all(earlier <= later for earlier, later in pairwise(times)):
@@ -59,34 +51,34 @@ def order_of(times: Sequence[int]) -> Order | None:
     return "none"
 
 
-EVIDENCE = 10
-"""Different times that a page must have before we believe that the list is sorted: ten rows in no order happen to be
-sorted once in two million pages. Lists of smaller pages are cut instead, which needs no order."""
+MIN_DISTINCT_TIMES = 10
+"""Different times that a page must have to prove that the list is sorted: ten rows in no order are sorted once in two
+million pages. Lists with smaller pages are bisected, which needs no order."""
 
 
-MOST_REPEATS = 3
-"""Times that a page may come again word for word before we say that the server ignores the page number: arrivals can
-push a page of one moment back once or twice."""
+MAX_REPEATS = 3
+"""How often a page may repeat before the server is said to ignore the page number: insertions can push a page of one
+millisecond back once or twice."""
 
 
-@define(eq=False, repr=False)
+@define(eq=False)
 class BoundaryKeys:
-    """The keys of rows at the moving bound, with their times: what the next window brings again."""
+    """The keys of rows at the moving bound, with their times: those that the next window returns again."""
 
     _times: dict[int, int] = field(factory=dict)
 
-    def new(self, reply: PageResult) -> Sequence[int]:
-        """Give the positions of rows not among those kept, and keep them too until `move`."""
-        new_rows: list[int] = []
-        for position, (key, time) in enumerate(zip(reply.keys or (), reply.times or (), strict=True)):
+    def add_new(self, result: PageResult) -> Sequence[int]:
+        """Return the positions of rows that are not kept yet, and keep them until `move`."""
+        positions: list[int] = []
+        for position, (key, time) in enumerate(zip(result.keys or (), result.times or (), strict=True)):
             if key not in self._times:
                 self._times[key] = time
-                new_rows.append(position)
-        return new_rows
+                positions.append(position)
+        return positions
 
-    def move(self, bounds: TimeWindow) -> None:
-        """Forget the rows that a window cannot bring."""
-        start, end = bounds
+    def move(self, window: TimeWindow) -> None:
+        """Forget the rows that a window cannot return."""
+        start, end = window
         self._times = {
             key: time
             for key, time in self._times.items()
@@ -94,133 +86,138 @@ class BoundaryKeys:
         }
 
 
-@define(eq=False, repr=False)
+@define(eq=False)
 class SeekStrategy:
-    """One request after the other, each the first page of a smaller window; see the module.
+    """Requests the first page of ever smaller windows; see the module.
 
-    `memory` knows which rows were delivered: by default those at the bound, or what an earlier reading of the same
-    list has left.
+    `seen` holds the rows that were delivered: those at the bound, or those of an earlier strategy on the same list.
     """
 
     limit: int
     window: TimeWindow
-    memory: BoundaryKeys | SeenKeys = field(factory=BoundaryKeys)
+    seen: BoundaryKeys | SeenKeys = field(factory=BoundaryKeys)
     guarantee: Guarantee = "seek"
     done: bool = field(default=False, init=False)
     _extent: ListExtent = field(init=False)
-    _pending: list[TimeWindow] = field(init=False)  # windows to read; the last is next
-    _depth: int = field(default=0, init=False)  # page within the window: more rows of one moment than a page holds
+    _windows: list[TimeWindow] = field(init=False)  # still to read; the last one is next
+    _depth: int = field(
+        default=0, init=False
+    )  # page within the window, for more rows of one millisecond than a page holds
     _order: Order | None = field(default=None, init=False)
-    _asked: bool = field(default=False, init=False)
-    _last: PageResult | None = field(default=None, init=False)
+    _requested: bool = field(default=False, init=False)
+    _previous: PageResult | None = field(default=None, init=False)
     _repeats: int = field(default=0, init=False)
-    _total: int | None = field(default=None, init=False)  # of the window, at its first page
+    _total: int | None = field(default=None, init=False)  # of the window at its first page
 
     def __attrs_post_init__(self) -> None:
         self._extent = ListExtent(self.limit)
-        self._pending = [self.window]
+        self._windows = [self.window]
 
     @property
-    def bounds(self) -> TimeWindow | None:
-        """The window as a whole."""
+    def frozen_window(self) -> TimeWindow | None:
+        """The whole window."""
         return self.window
 
     def next_request(self) -> PageRequest | None:
-        """Give the next page, unless one is under way."""
-        if self.done or self._asked:
+        """Return the next page, unless one is in flight."""
+        if self.done or self._requested:
             return None
-        self._asked = True
-        return PageRequest(self._depth, self._pending[-1])
+        self._requested = True
+        return PageRequest(self._depth, self._windows[-1])
 
-    def handle_missing_page(self, ask: PageRequest) -> bool:
-        """Take a refused page behind the first of a window as that window's end."""
-        self._asked = False
-        if ask.index == 0:
+    def handle_missing_page(self, request: PageRequest) -> bool:
+        """Process a missing page after the first of a window as the end of that window."""
+        self._requested = False
+        if request.index == 0:
             return False
         self._close_window()
         return True
 
-    def receive(self, ask: PageRequest, reply: PageResult) -> Sequence[int]:
-        """Take the reply to the page asked for.
+    def receive(self, request: PageRequest, result: PageResult) -> Sequence[int]:
+        """Process the result of the page in flight.
 
         Raises:
-            OutsideWindowError: A row lies outside the window asked for.
-            PaginationError: More rows of one moment than a page, and the server repeats the page.
+            OutsideWindowError: A row lies outside the requested window.
+            PaginationError: The server repeats a page of rows of one millisecond.
         """
-        self._asked = False
-        if ask.bounds is not None and outside(reply, ask.bounds):
+        self._requested = False
+        if request.window is not None and is_outside(result, request.window):
             raise OutsideWindowError
-        last = self._last if ask.index else None
-        repeated = last is not None and reply.count > 0 and reply.repeats(last) and not shifted_by_inserts(last, reply)
+        last = self._previous if request.index else None
+        repeated = (
+            last is not None and result.count > 0 and result.repeats(last) and not shifted_by_inserts(last, result)
+        )
         self._repeats = self._repeats + 1 if repeated else 0
-        if self._repeats == MOST_REPEATS:
-            raise PaginationError("The server repeats a page of rows of one moment: it seems to ignore the page number")
-        self._extent.learn(reply)
-        self._doubt(ask, reply)
-        new_rows = self.memory.new(reply)
-        if self._is_last(ask, reply):
+        if self._repeats == MAX_REPEATS:
+            raise PaginationError(
+                "The server repeats a page of rows of one millisecond: it seems to ignore the page number"
+            )
+        self._extent.update(result)
+        self._check_total(request, result)
+        positions = self.seen.add_new(result)
+        if self._is_complete(request, result):
             self._close_window()
         else:
-            self._judge(ask, reply)
-            self._move(ask, reply.times or ())
-        self._last = reply
-        return new_rows
+            self._check_order(request, result)
+            self._choose_next(request, result.times or ())
+        self._previous = result
+        return positions
 
-    def _doubt(self, ask: PageRequest, reply: PageResult) -> None:
-        """Pages behind the first of a window are counted after all: only a total that stays and fits vouches for them.
+    def _check_total(self, request: PageRequest, result: PageResult) -> None:
+        """Require a constant and fitting total for pages after the first of a window, because these are counted.
 
-        With no total at all there is one thing we take for whole: a first page below the limit with nothing behind it.
+        Without any total, only a first page below the limit followed by an empty page counts as complete.
         """
-        total, server_clips, last = reply.totals.items, self._extent.server_clips, self._last
-        if ask.index == 0 or last is None:
+        total, server_clips, last = result.totals.items, self._extent.server_clips, self._previous
+        if request.index == 0 or last is None:
             self._total = total
             return
         if (
             total is None
             and self._total is None
             and not server_clips
-            and not reply.count
-            and ask == PageRequest(1, self.window)
+            and not result.count
+            and request == PageRequest(1, self.window)
         ):
             if last.count >= self.limit:
                 self.guarantee = "best_effort"
             return
-        end = ask.index * self._extent.page_size + reply.count
-        short = reply.count < self._extent.page_size
+        end = request.index * self._extent.page_size + result.count
+        short = result.count < self._extent.page_size
         if total is None or total != self._total or (short and end != total):
             self.guarantee = "best_effort"
 
-    def _is_last(self, ask: PageRequest, reply: PageResult) -> bool:
-        """Tell whether a window has been read with this reply: a page that is not full has nothing behind it.
+    def _is_complete(self, request: PageRequest, result: PageResult) -> bool:
+        """Return whether a window is complete with this result: no page follows one that is not full.
 
-        A full page may have, whatever the total says: it was perhaps counted before a row arrived.
+        A full page may be followed by another one whatever the total says, which may be older than the rows.
         """
-        if not reply.count:
+        if not result.count:
             return True
-        if reply.count >= self.limit or (self._extent.server_clips and reply.count >= self._extent.page_size):
+        if result.count >= self.limit or (self._extent.server_clips and result.count >= self._extent.page_size):
             return False
-        total = reply.totals.items
+        total = result.totals.items
         if total is not None:
-            # Short of a total, the page was clipped.
-            return ask.index * self._extent.page_size + reply.count >= total
-        # A first page below the limit may be clipped: only another one has shown what a full page is.
-        known = self._extent.server_clips or self._extent.page_size == self.limit or self._last is not None
-        return known and reply.count < self._extent.page_size
+            # Below the total, the page was clipped.
+            return request.index * self._extent.page_size + result.count >= total
+        # A first page below the limit may be clipped: only another page shows what a full one is.
+        known = self._extent.server_clips or self._extent.page_size == self.limit or self._previous is not None
+        return known and result.count < self._extent.page_size
 
-    def _judge(self, ask: PageRequest, reply: PageResult) -> None:
-        """Find out how the list is sorted, and whether each page keeps to it."""
-        times = reply.times or ()
-        if ask.index and self._last is not None and self._last.times:
-            times = (self._last.times[-1], *times)
-        order = order_of(times)
-        if self._order is None and len(set(times)) < EVIDENCE:
+    def _check_order(self, request: PageRequest, result: PageResult) -> None:
+        """Detect how the list is sorted, and whether each page agrees."""
+        times = result.times or ()
+        if request.index and self._previous is not None and self._previous.times:
+            times = (self._previous.times[-1], *times)
+        order = detect_order(times)
+        if self._order is None and len(set(times)) < MIN_DISTINCT_TIMES:
             self._order = "none" if len(set(times)) > 1 else None
         elif order is not None and order != self._order:
             self._order = order if self._order is None else "none"
 
-    def _move(self, ask: PageRequest, times: Sequence[int]) -> None:
-        """Choose what to ask for next: a smaller window, two of them, or the next page of this one."""
-        window = self._pending[-1]
+    def _choose_next(self, request: PageRequest, times: Sequence[int]) -> None:
+        """Choose the next request: a smaller window, two of them, or the next page of this one."""
+        window = self._windows[-1]
         windows: list[TimeWindow] = []
         match self._order:
             case "newest":
@@ -228,30 +225,30 @@ class SeekStrategy:
             case "oldest":
                 windows = [_clip(window, times[-1] - 1, None)]
             case "none":
-                windows = _cut(window, times)
+                windows = _bisect(window, times)
         if not windows or window in windows:
-            self._depth = ask.index + 1
+            self._depth = request.index + 1
             return
-        self._pending[-1:] = windows
+        self._windows[-1:] = windows
         self._depth = 0
-        if isinstance(self.memory, BoundaryKeys) and self._order != "none":
-            self.memory.move(windows[0])
+        if isinstance(self.seen, BoundaryKeys) and self._order != "none":
+            self.seen.move(windows[0])
 
     def _close_window(self) -> None:
-        self._pending.pop()
+        self._windows.pop()
         self._depth = 0
-        self.done = not self._pending
+        self.done = not self._windows
 
 
 def _clip(window: TimeWindow, start: int | None, end: int | None) -> TimeWindow:
-    """Narrow a window; never widen it, or seeking would not end."""
+    """Narrow a window. It is never widened, or the walk would not end."""
     starts = [bound for bound in (window[0], start) if bound is not None]
     ends = [bound for bound in (window[1], end) if bound is not None]
-    return (max(starts, default=None), min(ends, default=None))
+    return TimeWindow(max(starts, default=None), min(ends, default=None))
 
 
-def _cut(window: TimeWindow, times: Sequence[int]) -> list[TimeWindow]:
-    """Cut a window in two at a time seen, the halves overlapping by a millisecond; [] where it cannot be cut."""
+def _bisect(window: TimeWindow, times: Sequence[int]) -> list[TimeWindow]:
+    """Bisect a window at one of the times, with an overlap of a millisecond; [] where that is impossible."""
     in_order = sorted(times)
     for middle in (in_order[(len(times) - 1) // 2], (in_order[0] + in_order[-1]) // 2, in_order[-1], in_order[0]):
         halves = [_clip(window, None, middle + 1), _clip(window, middle, None)]

@@ -1,80 +1,61 @@
-"""How a page-numbered list is walked: machines without I/O, replies in, the next page out.
+"""Walk strategies: what they share, and the plain one, `LiveStrategy`.
 
-A list moves while it is read: rows that go away pull later rows to the left, over the edge between two pages, where
-nobody reads them; rows that arrive push rows to the right, where they are read twice. A machine decides which page
-to ask for next, which rows of a reply are new, and when the list has been read. The driver (`pagination`) does the
-asking and knows none of this, so that one driver serves every machine.
-
-**Live.** Pages one after another. Each key is delivered once. Where the total of a reply is lower than that of the
-page before, rows have crossed the seam between the two: the pages to the left are read again, from right to left,
-as far as a row can have moved. With one request at a time and totals that are true this loses no row to departures
-alone or to arrivals alone. A departure that an arrival hides leaves the total as it was and is out of its sight.
-
-*Why right to left:* departures move rows to the left only. A row that moves while we go the same way ends in what is
-still to be read, or was seen before it moved. *How far:* a row not seen by the reply to page q stood to the right of
-q's end then; since then it moved by at most the fall of the total.
-
-**The end** is the server's to say, in a total of items or of pages; where it says neither, a page shorter than those
-before it. A first page that is shorter than what we asked for proves nothing, for the server may clip pages: one more
-is asked for. A total that the rows contradict is not believed.
+A strategy decides which page of a list to request next, which rows of a result are new, and when the list has been
+read. It performs no I/O: `walk` sends the requests. A list changes while it is read: deleted rows shift later rows to
+the left, across the boundary between two pages, where they are never read; inserted rows shift rows to the right, where
+they are read twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol, TypeAlias
+from typing import Protocol
 
 from attrs import define, field, frozen
 
 from harness_async.errors import PaginationError
-from harness_async.http.protocol import Totals
-
-Guarantee: TypeAlias = Literal["live", "exact", "covered", "seek", "best_effort"]
-
-TimeWindow: TypeAlias = tuple[int | None, int | None]
-"""Start and end of a window in milliseconds since 1970, as the filters take them; None is open."""
+from harness_async.pagination.source import PageTotals
+from harness_async.types import Guarantee, TimeWindow
 
 
 @frozen
 class PageRequest:
-    """A page to ask for."""
+    """A page to request."""
 
     index: int
-    """Counted from 0."""
+    """Position of the page, from 0."""
 
-    bounds: TimeWindow | None = None
-    """The window to ask for in place of the caller's; None leaves the caller's own filters alone."""
+    window: TimeWindow | None = None
+    """The time window that replaces the caller's; None leaves the caller's own filters."""
 
 
-@define(eq=False, repr=False)
+@define(eq=False)
 class PageResult:
-    """What a machine needs to know of one page."""
+    """What a strategy needs to know about a page."""
 
     rows: Sequence[object]
-    """The rows themselves, where they have no keys: a machine that remembers a reply must not keep them alive."""
+    """The rows themselves where they have no keys; empty otherwise, so that a strategy does not keep them alive."""
 
     keys: Sequence[int] | None
-    """What tells each row from the others, hashed; None where rows have no such thing, and none is dropped."""
+    """The hashed keys of the rows; None where rows have no keys, and no duplicate is recognized."""
 
-    totals: Totals
+    totals: PageTotals
     times: Sequence[int] | None = None
     """When each row was created, in milliseconds since 1970; None where rows have no time."""
 
     count: int = field(init=False)
-    """How many rows came."""
+    """Number of rows."""
 
     def __attrs_post_init__(self) -> None:
         self.count = len(self.rows if self.keys is None else self.keys)
 
     def repeats(self, other: PageResult) -> bool:
-        """Tell whether two pages are the same, row for row."""
-        if self.keys is None:
-            return self.rows == other.rows
-        return self.keys == other.keys
+        """Return whether two pages have the same rows in the same order."""
+        return self.rows == other.rows if self.keys is None else self.keys == other.keys
 
 
 class WalkStrategy(Protocol):
-    """What the driver drives."""
+    """A way to read a list."""
 
     @property
     def done(self) -> bool:
@@ -83,208 +64,225 @@ class WalkStrategy(Protocol):
 
     @property
     def guarantee(self) -> Guarantee:
-        """What the walk guarantees; meaningful when it is done."""
+        """What the walk guarantees once it is done."""
         ...
 
     @property
-    def bounds(self) -> TimeWindow | None:
-        """The window that was read, where it was frozen."""
+    def frozen_window(self) -> TimeWindow | None:
+        """The time window that is read; None where nothing is frozen."""
         ...
 
     def next_request(self) -> PageRequest | None:
-        """Give a page to ask for now; None when a reply must come first, or when done."""
+        """Return a page to request now; None where a result has to come first, or when done."""
         ...
 
-    def receive(self, ask: PageRequest, reply: PageResult) -> Sequence[int]:
-        """Take a reply and give the positions of its new rows."""
+    def receive(self, request: PageRequest, result: PageResult) -> Sequence[int]:
+        """Process a result and return the positions of its new rows."""
         ...
 
-    def handle_missing_page(self, ask: PageRequest) -> bool:
-        """Take a 400 or 404 for a page and say whether it is no error: the end of the list, or to be looked into."""
+    def handle_missing_page(self, request: PageRequest) -> bool:
+        """Process a 400 or 404 for a page. Return False where it is an error of the list itself."""
         ...
 
 
 @define(eq=False)
 class SeenKeys:
-    """The keys of delivered rows, hashed: some 60 to 140 bytes a row."""
+    """The hashed keys of delivered rows: 60 to 140 bytes a row."""
 
     _keys: set[int] = field(factory=set, repr=False)
 
     def __len__(self) -> int:
         return len(self._keys)
 
-    def new(self, reply: PageResult) -> Sequence[int]:
-        """Return the positions of rows not seen before, and remember them."""
-        keys, seen = reply.keys, self._keys
+    def add_new(self, result: PageResult) -> Sequence[int]:
+        """Return the positions of rows that were not seen before, and remember them."""
+        keys, seen = result.keys, self._keys
         if keys is None:
-            return range(reply.count)
+            return range(result.count)
         before = len(seen)
         if seen.isdisjoint(keys):
-            # The whole page at once, as nearly every page can be: a loop over its rows costs six times as much.
+            # Nearly every page is new as a whole: a loop over its rows costs six times as much.
             seen.update(keys)
             if len(seen) - before == len(keys):
                 return range(len(keys))
             seen.difference_update(keys)
-        new_rows: list[int] = []
+        positions: list[int] = []
         for position, key in enumerate(keys):
             if key not in seen:
                 seen.add(key)
-                new_rows.append(position)
-        return new_rows
+                positions.append(position)
+        return positions
 
 
-@define(eq=False, repr=False)
+@define(eq=False)
 class ListExtent:
-    """What is known of the size of a list: the stride, and whether there is more behind a page."""
+    """What is known about the size of a list: rows of a full page, and whether there is another page."""
 
     limit: int
     page_size: int = 0
-    """Rows of a full page, as the server really gives them."""
+    """Rows of a full page, as the server returns them."""
 
     server_clips: bool = False
-    """Whether the server itself said that pages are smaller than what we ask for."""
+    """Whether the server reports that pages are smaller than requested."""
 
-    trusted: bool = True
-    """Whether the total of items has not been contradicted."""
+    trusts_total: bool = True
+    """Whether no result has contradicted the total of items."""
 
-    def learn(self, reply: PageResult) -> None:
-        """Take the stride from the fullest page, or from a server that says that it clips.
+    def update(self, result: PageResult) -> None:
+        """Derive the page size from the fullest page, or from a server that reports a smaller one.
 
-        A told size equal to the limit proves nothing: it may be the limit itself, echoed by a server that clips.
+        A reported size equal to the limit proves nothing: a server that clips may echo the limit.
         """
-        size = reply.totals.size
-        self.server_clips = size is not None and reply.count <= size < self.limit
-        self.page_size = size if size is not None and self.server_clips else max(self.page_size, reply.count)
+        size = result.totals.size
+        self.server_clips = size is not None and result.count <= size < self.limit
+        self.page_size = size if size is not None and self.server_clips else max(self.page_size, result.count)
 
-    def has_more(self, index: int, reply: PageResult) -> bool:
-        """Tell whether to ask for the page after this one."""
-        if not reply.count:
+    def has_more(self, index: int, result: PageResult) -> bool:
+        """Return whether to request the page after this one."""
+        if not result.count:
             return False
-        total, pages = self.items(reply), reply.totals.pages
-        end = index * self.page_size + reply.count
-        full = reply.count >= self.page_size
+        total, pages = self.total_items(result), result.totals.pages
+        end = index * self.page_size + result.count
+        full = result.count >= self.page_size
         if total is not None and end > total:
-            self.trusted, total = False, None
+            self.trusts_total, total = False, None
         if total is not None:
-            # Both must agree to end: whichever says more is asked, for a page too many costs less than rows.
+            # The list ends where both totals agree: one page too many costs less than lost rows.
             return end < total or (pages is not None and index + 1 < pages and full)
         if pages is not None:
-            # A full last page that is smaller than what we asked for was clipped, and the pages counted without that.
-            return index + 1 < pages or (full and not self.server_clips and reply.count < self.limit)
+            # A full last page below the limit was clipped, and the number of pages computed without that.
+            return index + 1 < pages or (full and not self.server_clips and result.count < self.limit)
         return full
 
-    def promises(self, index: int, last: PageResult) -> bool:
-        """Tell whether the totals of the page before say that there is this one."""
-        total, pages = self.items(last), last.totals.pages
+    def promises(self, index: int, previous: PageResult) -> bool:
+        """Return whether the totals of the previous page say that this page exists."""
+        total, pages = self.total_items(previous), previous.totals.pages
         return (total is not None and index * self.page_size < total) or (pages is not None and index < pages)
 
-    def items(self, reply: PageResult) -> int | None:
-        """Give the total of items, if it can be believed."""
-        return reply.totals.items if self.trusted else None
+    def total_items(self, result: PageResult) -> int | None:
+        """Return the total of items, unless it was contradicted."""
+        return result.totals.items if self.trusts_total else None
 
 
-@define(eq=False, repr=False)
+def shifted_by_inserts(previous: PageResult, result: PageResult) -> bool:
+    """Return whether a page may repeat because a whole page of rows was inserted before it."""
+    before, after = previous.totals.items, result.totals.items
+    return before is not None and after is not None and after - before >= result.count
+
+
+@define(eq=False)
 class LiveStrategy:
-    """One page after another, newest rows included; see the module for what that guarantees."""
+    """The strategy of `consistency="live"`: one page after the other, newest rows included.
+
+    Each key is delivered once. Where the total is lower than at the previous page, rows have crossed the boundary
+    between the two pages: the pages to the left are read again, from right to left, as far as a row can have moved.
+    With one request at a time and true totals this loses no row to deletions alone or to insertions alone. A deletion
+    hidden by an insertion leaves the total as it was and is not noticed.
+
+    Right to left, because deletions move rows to the left only: a row that moves in the same direction ends in what is
+    still to be read, or was seen before it moved. As far as the total fell, because a row that was not on page q stood
+    to the right of q's end and has moved by at most that much since.
+
+    The list ends where a total of items or pages says so. Without totals it ends at a page shorter than those before
+    it. A first page below the limit proves nothing, because the server may clip pages: one more is requested. A total
+    that the rows contradict is ignored.
+    """
 
     limit: int
     seen: SeenKeys = field(factory=SeenKeys)
     guarantee: Guarantee = "live"
-    bounds: TimeWindow | None = field(default=None, init=False)
+    frozen_window: TimeWindow | None = field(default=None, init=False)
     done: bool = field(default=False, init=False)
     _extent: ListExtent = field(init=False)
-    _asked: bool = field(default=False, init=False)
-    _index: int = field(default=0, init=False)  # the page to ask for on the way forward
-    _back: int | None = field(default=None, init=False)  # the page to ask for on the way back, if on it
-    _last: PageResult | None = field(default=None, init=False)  # the reply before, on the way forward
+    _requested: bool = field(default=False, init=False)
+    _index: int = field(default=0, init=False)  # next page on the way forward
+    _back: int | None = field(default=None, init=False)  # next page on the way back, if there is one
+    _previous: PageResult | None = field(default=None, init=False)  # last result on the way forward
     _more: bool = field(default=True, init=False)
-    _checking: bool = field(default=False, init=False)  # whether the way back is for `refuse`
-    _page_boundary: tuple[int, int | None] = field(
-        default=(0, None), init=False
-    )  # pages to its left, and the total then
-    _spared: int = field(default=0, init=False)  # re-reads left; see `_look_back`
+    _verifying: bool = field(default=False, init=False)  # whether the way back checks that the list still exists
+    _boundary: tuple[int, int | None] = field(default=(0, None), init=False)  # pages to its left, and the total then
+    _rereads_left: int = field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._extent = ListExtent(self.limit)
 
     def next_request(self) -> PageRequest | None:
-        """Give the next page, unless one is under way."""
-        if self.done or self._asked:
+        """Return the next page, unless one is in flight."""
+        if self.done or self._requested:
             return None
-        self._asked = True
+        self._requested = True
         return PageRequest(self._index if self._back is None else self._back)
 
-    def receive(self, ask: PageRequest, reply: PageResult) -> Sequence[int]:
-        """Take the reply to the page asked for.
+    def receive(self, request: PageRequest, result: PageResult) -> Sequence[int]:
+        """Process the result of the page in flight.
 
         Raises:
-            PaginationError: It is the page before, word for word.
+            PaginationError: The page repeats the one before it.
         """
-        self._asked = False
-        new_rows: Sequence[int] = ()
+        self._requested = False
+        positions: Sequence[int] = ()
         if self._back is None:
-            new_rows = self._forward(ask.index, reply)
-        elif reply.keys is None:  # what has no identity would be delivered twice
+            positions = self._advance(request.index, result)
+        elif result.keys is None:  # rows without keys would be delivered twice
             self._back = None
         else:
-            new_rows = self.seen.new(reply)
-            self._look_back(ask.index, reply)
-        if self._checking:
+            positions = self.seen.add_new(result)
+            self._look_back(request.index, result)
+        if self._verifying:
             self._back, self._more = None, False
         self.done = not self._more and self._back is None
-        return new_rows
+        return positions
 
-    def handle_missing_page(self, ask: PageRequest) -> bool:
-        """Take a refused page as the end, unless the list itself is gone.
+    def handle_missing_page(self, request: PageRequest) -> bool:
+        """Process a missing page as the end, unless the list itself is gone.
 
-        A page that the total promised is doubtful: the page before is asked for again. If that one is refused too,
-        it is the list that went away, and no end.
+        Where the total promised the page, the page before it is requested again: if that is missing too, the list is
+        gone.
         """
-        self._asked = False
-        if self._last is None or self._checking:
+        self._requested = False
+        if self._previous is None or self._verifying:
             return False
-        if self._back is None and self._extent.promises(ask.index, self._last):
-            self._back, self._checking = ask.index - 1, True
-        elif self._back:  # the list shrank below what was to be read again
-            self._back = ask.index - 1
+        if self._back is None and self._extent.promises(request.index, self._previous):
+            self._back, self._verifying = request.index - 1, True
+        elif self._back:  # the list shrank below the pages to read again
+            self._back = request.index - 1
         else:
             self._back, self._more = None, False
         self.done = not self._more and self._back is None
         return True
 
-    def _forward(self, index: int, reply: PageResult) -> Sequence[int]:
-        last = self._last
-        if last is not None and reply.count and reply.repeats(last) and not shifted_by_inserts(last, reply):
+    def _advance(self, index: int, result: PageResult) -> Sequence[int]:
+        previous = self._previous
+        if (
+            previous is not None
+            and result.count
+            and result.repeats(previous)
+            and not shifted_by_inserts(previous, result)
+        ):
             raise PaginationError(
-                f"The server answered page {index + 1} of the list with the page before, word for word: "
-                "it seems to ignore the page number"
+                f"Page {index + 1} of the list repeats the page before it: the server seems to ignore the page number"
             )
-        self._extent.learn(reply)
-        new_rows = self.seen.new(reply)
-        self._more = self._extent.has_more(index, reply)
+        self._extent.update(result)
+        positions = self.seen.add_new(result)
+        self._more = self._extent.has_more(index, result)
         self._index = index + 1
-        # What honest totals can need; totals that jump at random must not read the list over and over.
-        self._spared += 2 if last else 2 + -(-(self._extent.items(reply) or 0) // max(1, self._extent.page_size))
-        if last is not None and reply.keys is not None:
-            self._page_boundary = (index, self._extent.items(last))
-            self._look_back(index, reply)
-        self._last = reply
-        return new_rows
+        # As many as true totals can require; totals that change at random must not repeat the list for ever.
+        total = self._extent.total_items(result) or 0
+        self._rereads_left += 2 if previous else 2 + -(-total // max(1, self._extent.page_size))
+        if previous is not None and result.keys is not None:
+            self._boundary = (index, self._extent.total_items(previous))
+            self._look_back(index, result)
+        self._previous = result
+        return positions
 
-    def _look_back(self, index: int, reply: PageResult) -> None:
-        """After page `index`, decide whether the page to its left must be read again."""
-        pages, before = self._page_boundary
-        now = self._extent.items(reply)
+    def _look_back(self, index: int, result: PageResult) -> None:
+        """Decide after page `index` whether the page to its left has to be read again."""
+        pages, before = self._boundary
+        now = self._extent.total_items(result)
         fell = 0 if before is None or now is None else before - now
         leftmost = max(0, pages - -(-fell // max(1, self._extent.page_size))) if fell > 0 else pages
-        if index > leftmost and self._spared > 0:
-            self._spared -= 1
+        if index > leftmost and self._rereads_left > 0:
+            self._rereads_left -= 1
             self._back = index - 1
         else:
             self._back = None
-
-
-def shifted_by_inserts(last: PageResult, reply: PageResult) -> bool:
-    """Tell whether a page may repeat because a whole page of rows arrived before it."""
-    before, after = last.totals.items, reply.totals.items
-    return before is not None and after is not None and after - before >= reply.count

@@ -1,4 +1,4 @@
-"""Organizations: the top of an account's tree (v1 generation of the API; apidocs.harness.io, "Organization")."""
+"""Organizations: the top level of an account (v1 API; apidocs.harness.io, "Organization")."""
 
 from __future__ import annotations
 
@@ -9,17 +9,12 @@ from typing import Any
 
 from attrs import field, frozen
 
-from harness_async.http.protocol import (
-    Endpoint,
-    as_str_tuple,
-    check_identifier,
-    check_order,
-    check_text,
-    from_milliseconds,
-)
+from harness_async.http.endpoints import Endpoint
 from harness_async.http.session import Session
-from harness_async.pagination.pager import ListPager, ListSpec, Pager, hashes_by
+from harness_async.pagination.pager import ListPager, Pager
+from harness_async.pagination.source import EndpointSource, ListSpec, hash_by
 from harness_async.serialization.converters import register_wrapped
+from harness_async.validation import as_str_tuple, check_identifier, check_order, check_text, from_milliseconds
 
 _LIST = Endpoint("GET", "/v1/orgs", first_page=0)
 _CREATE = Endpoint("POST", "/v1/orgs", repeatable=False)
@@ -30,7 +25,7 @@ _DELETE = Endpoint("DELETE", "/v1/orgs/{org}")
 
 @frozen(kw_only=True)
 class Organization:
-    """An organization. What the server leaves out is empty: "", an empty mapping, 0, False."""
+    """An organization. Missing members are empty: "", an empty mapping, 0, False."""
 
     identifier: str
     name: str = ""
@@ -46,20 +41,20 @@ class Organization:
 
     @property
     def created_at(self) -> datetime | None:
-        """When it was created, in UTC; None where `created` fits no calendar."""
+        """Time of creation in UTC; None where `created` fits no calendar."""
         return from_milliseconds(self.created)
 
     @property
     def updated_at(self) -> datetime | None:
-        """When it was last changed, in UTC; None where `updated` fits no calendar."""
+        """Time of the last change in UTC; None where `updated` fits no calendar."""
         return from_milliseconds(self.updated)
 
 
 register_wrapped(Organization, "org", {name: name for name in ("created", "updated", "harness_managed")})
 
 
-def make_body(identifier: str, name: str, **members: object) -> dict[str, Any]:
-    """Make the inner object of a create or update: members that are None are left out."""
+def build_body(identifier: str, name: str, **members: object) -> dict[str, Any]:
+    """Build the inner object of a create or update. Members that are None are left out."""
     body = {
         "identifier": check_identifier("identifier", identifier),
         "name": check_text("name", name),
@@ -69,7 +64,7 @@ def make_body(identifier: str, name: str, **members: object) -> dict[str, Any]:
 
 
 class OrganizationsAPI:
-    """The organizations of the account. Safe for any number of tasks of one loop."""
+    """The organizations of the account. Safe for concurrent use by tasks of one loop."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -86,7 +81,7 @@ class OrganizationsAPI:
         """List organizations, page by page.
 
         Args:
-            org: Keep these identifiers: one, or several.
+            org: Keep the organization with this identifier, or with one of these.
             search_term: Free text.
             sort: A field: `name`, `identifier`, `created` or `updated`.
             order: `ASC` or `DESC`, in any case.
@@ -98,11 +93,15 @@ class OrganizationsAPI:
             "sort": sort,
             "order": check_order(order),
         }
-        source = self._session.source(_LIST, Organization, params)
-        return ListPager(ListSpec(source=source, hashes=hashes_by(attrgetter("identifier")), limit=limit))
+        source = EndpointSource(self._session, _LIST.path_for(), Organization, params, _LIST.first_page)
+        return ListPager(ListSpec(source=source, hash_keys=hash_by(attrgetter("identifier")), limit=limit))
 
     async def get(self, org: str) -> Organization:
-        """Fetch one organization; `NotFoundError` if there is none of that identifier."""
+        """Fetch one organization.
+
+        Raises:
+            NotFoundError: There is no organization with this identifier.
+        """
         return await self._session.fetch(_GET, Organization, org=org)
 
     async def create(
@@ -115,24 +114,24 @@ class OrganizationsAPI:
     ) -> Organization:
         """Create an organization.
 
-        Never sent twice: after a failure with `ambiguous` set, look whether it is there.
+        The request is never sent twice. After an error with `ambiguous` set, check whether the organization exists.
 
         Raises:
-            ConflictError: The identifier is taken (some servers say `BadRequestError`).
+            ConflictError: The identifier is taken (some servers return `BadRequestError`).
         """
-        body = make_body(identifier, name, description=description, tags=tags)
+        body = build_body(identifier, name, description=description, tags=tags)
         return await self._session.fetch(_CREATE, Organization, json={"org": body})
 
     async def update(
         self, org: str, *, name: str, description: str | None = None, tags: Mapping[str, str] | None = None
     ) -> Organization:
-        """Replace an organization: what is left out here is removed there, so pass all that is to stay."""
-        body = make_body(org, name, description=description, tags=tags)
+        """Replace an organization. Members that are left out are removed, so pass everything that should stay."""
+        body = build_body(org, name, description=description, tags=tags)
         return await self._session.fetch(_UPDATE, Organization, json={"org": body}, org=org)
 
     async def delete(self, org: str) -> Organization | None:
-        """Delete an organization and all in it, and return what it was.
+        """Delete an organization with everything in it, and return it as it was.
 
-        None where the server does not tell, or where a repeated request found it gone.
+        None where the server returns nothing, or where a repeated request found it gone.
         """
         return await self._session.delete(_DELETE, Organization, org=org)

@@ -1,4 +1,4 @@
-"""Projects: what an organization holds (v1 generation of the API; apidocs.harness.io, "Org Project")."""
+"""Projects of an organization (v1 API; apidocs.harness.io, "Org Project")."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from operator import attrgetter
 
 from attrs import evolve, field, frozen
 
-from harness_async.bulk.models import ProjectRef
-from harness_async.errors import HarnessError, NotFoundError
-from harness_async.http.protocol import Endpoint, QueryValue, as_str_tuple, check_order, from_milliseconds
+from harness_async.errors import AuthenticationError, HarnessError, NotFoundError
+from harness_async.http.endpoints import Endpoint, QueryValue
 from harness_async.http.session import Session
-from harness_async.pagination.chained import ChainPager
-from harness_async.pagination.pager import ListPager, ListSpec, Pager, hashes_by
-from harness_async.resources.organizations import OrganizationsAPI, make_body
+from harness_async.pagination.chained import ChainedPager
+from harness_async.pagination.pager import ListPager, Pager
+from harness_async.pagination.source import EndpointSource, ListSpec, hash_by
+from harness_async.resources.organizations import OrganizationsAPI, build_body
 from harness_async.serialization.converters import register_wrapped
+from harness_async.types import ProjectRef
+from harness_async.validation import as_str_tuple, check_order, from_milliseconds
 
 _LIST = Endpoint("GET", "/v1/orgs/{org}/projects", first_page=0)
 _CREATE = Endpoint("POST", "/v1/orgs/{org}/projects", repeatable=False)
@@ -26,10 +28,10 @@ _DELETE = Endpoint("DELETE", "/v1/orgs/{org}/projects/{project}")
 
 @frozen(kw_only=True)
 class Project:
-    """A project. What the server leaves out is empty: "", an empty mapping or tuple, 0, False."""
+    """A project. Missing members are empty: "", an empty mapping or tuple, 0, False."""
 
     org: str = ""
-    """The organization that holds it; filled in from the request where the server leaves it out."""
+    """The organization; taken from the request where the server leaves it out."""
 
     identifier: str
     name: str = ""
@@ -49,30 +51,30 @@ class Project:
 
     @property
     def ref(self) -> ProjectRef:
-        """What names it in a bulk run."""
+        """The reference to the project in a bulk run."""
         return ProjectRef(self.org, self.identifier)
 
     @property
     def created_at(self) -> datetime | None:
-        """When it was created, in UTC; None where `created` fits no calendar."""
+        """Time of creation in UTC; None where `created` fits no calendar."""
         return from_milliseconds(self.created)
 
     @property
     def updated_at(self) -> datetime | None:
-        """When it was last changed, in UTC; None where `updated` fits no calendar."""
+        """Time of the last change in UTC; None where `updated` fits no calendar."""
         return from_milliseconds(self.updated)
 
 
 register_wrapped(Project, "project", {"created": "created", "updated": "updated", "isFavorite": "is_favorite"})
 
 
-def _placed(org: str) -> Callable[[Project], Project]:
-    """Make the filler of `org`, which the API does not promise to repeat."""
+def _with_org(org: str) -> Callable[[Project], Project]:
+    """Return a function that completes `org`, which the API does not promise to repeat."""
     return lambda project: project if project.org else evolve(project, org=org)
 
 
 class ProjectsAPI:
-    """The projects of the account. Safe for any number of tasks of one loop."""
+    """The projects of the account. Safe for concurrent use by tasks of one loop."""
 
     def __init__(self, session: Session, organizations: OrganizationsAPI) -> None:
         self._session = session
@@ -93,9 +95,9 @@ class ProjectsAPI:
         """List the projects of one organization, page by page.
 
         Args:
-            org: The organization.
-            project: Keep these identifiers: one, or several.
-            has_module: With `module_type`: keep projects that have the module, or that lack it.
+            org: Identifier of the organization.
+            project: Keep the project with this identifier, or with one of these.
+            has_module: With `module_type`: keep projects that have the module, or those that do not.
             module_type: A module, such as `CD` or `IACM`.
             search_term: Free text.
             sort: A field: `name`, `identifier`, `created` or `updated`.
@@ -116,32 +118,50 @@ class ProjectsAPI:
         )
 
     def _list(self, org: str, params: Mapping[str, QueryValue], limit: int = 100, prefetch: int = 0) -> Pager[Project]:
-        source = self._session.source(_LIST, Project, params, finish=_placed(org), org=org)
-        hashes = hashes_by(attrgetter("identifier"))
-        return ListPager(ListSpec(source=source, hashes=hashes, limit=limit, prefetch=prefetch))
+        source = EndpointSource(
+            self._session, _LIST.path_for(org=org), Project, params, _LIST.first_page, complete=_with_org(org)
+        )
+        hash_keys = hash_by(attrgetter("identifier"))
+        return ListPager(ListSpec(source=source, hash_keys=hash_keys, limit=limit, prefetch=prefetch))
 
     def list_all(self, *, orgs: Sequence[str] | None = None) -> Pager[Project]:
         """List the projects of every organization, or of these, one organization after the other.
 
-        A few organizations are asked at a time. One that disappears meanwhile is passed over; any other failure is
-        raised. `first` and `count` of this pager take a request for each organization they need.
+        A few organizations are read at a time. One that disappears meanwhile is skipped; any other failure is raised.
+        `first` and `count` of this pager take one request for each organization they need.
         """
         return self.walk_all(orgs, lambda _org, error: isinstance(error, NotFoundError) and orgs is None)
 
     def walk_all(self, orgs: Sequence[str] | None, skip: Callable[[str, HarnessError], bool]) -> Pager[Project]:
-        """List the projects of every organization, leaving out those whose failure `skip` accepts."""
+        """List the projects of every organization, except those whose failure `skip` accepts."""
         names = as_str_tuple("orgs", orgs)
         if names is not None:
-            return ChainPager(names, lambda org: self._list(org, {}, prefetch=1), skip)
-        return ChainPager(
+            return ChainedPager(names, lambda org: self._list(org, {}, prefetch=1), skip)
+        return ChainedPager(
             self._organizations.list(),
             lambda org: self._list(org.identifier, {}, prefetch=1),
             lambda org, error: skip(org.identifier, error),
         )
 
+    def discover(self, unlisted: dict[str, HarnessError]) -> Pager[Project]:
+        """List all projects for a bulk run. An organization that cannot be listed is added to `unlisted`."""
+
+        def skip(org: str, error: HarnessError) -> bool:
+            if isinstance(error, AuthenticationError):
+                return False
+            if not isinstance(error, NotFoundError):  # an organization that is gone has no projects
+                unlisted[org] = error
+            return True
+
+        return self.walk_all(None, skip)
+
     async def get(self, org: str, project: str) -> Project:
-        """Fetch one project; `NotFoundError` if the organization has none of that identifier."""
-        return _placed(org)(await self._session.fetch(_GET, Project, org=org, project=project))
+        """Fetch one project.
+
+        Raises:
+            NotFoundError: The organization has no project with this identifier.
+        """
+        return _with_org(org)(await self._session.fetch(_GET, Project, org=org, project=project))
 
     async def create(
         self,
@@ -156,14 +176,14 @@ class ProjectsAPI:
     ) -> Project:
         """Create a project.
 
-        Never sent twice: after a failure with `ambiguous` set, look whether it is there.
+        The request is never sent twice. After an error with `ambiguous` set, check whether the project exists.
 
         Raises:
-            ConflictError: The identifier is taken (some servers say `BadRequestError`).
+            ConflictError: The identifier is taken (some servers return `BadRequestError`).
         """
-        body = make_body(identifier, name, color=color, modules=modules, description=description, tags=tags)
-        made = await self._session.fetch(_CREATE, Project, json={"project": body}, org=org)
-        return _placed(org)(made)
+        body = build_body(identifier, name, color=color, modules=modules, description=description, tags=tags)
+        created = await self._session.fetch(_CREATE, Project, json={"project": body}, org=org)
+        return _with_org(org)(created)
 
     async def update(
         self,
@@ -176,15 +196,15 @@ class ProjectsAPI:
         description: str | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> Project:
-        """Replace a project: what is left out here is removed there, so pass all that is to stay."""
-        body = make_body(project, name, color=color, modules=modules, description=description, tags=tags)
-        made = await self._session.fetch(_UPDATE, Project, json={"project": body}, org=org, project=project)
-        return _placed(org)(made)
+        """Replace a project. Members that are left out are removed, so pass everything that should stay."""
+        body = build_body(project, name, color=color, modules=modules, description=description, tags=tags)
+        created = await self._session.fetch(_UPDATE, Project, json={"project": body}, org=org, project=project)
+        return _with_org(org)(created)
 
     async def delete(self, org: str, project: str) -> Project | None:
-        """Delete a project and all in it, and return what it was.
+        """Delete a project with everything in it, and return it as it was.
 
-        None where the server does not tell, or where a repeated request found it gone.
+        None where the server returns nothing, or where a repeated request found it gone.
         """
         gone = await self._session.delete(_DELETE, Project, org=org, project=project)
-        return None if gone is None else _placed(org)(gone)
+        return None if gone is None else _with_org(org)(gone)

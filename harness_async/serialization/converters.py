@@ -1,8 +1,7 @@
-"""From JSON to rows: the one converter, and the errors it speaks in.
+"""The cattrs converter of all models, and the errors of JSON that does not fit.
 
-Texts, numbers and booleans are taken as they are or refused, never converted: `str(None)` is a text too, and an
-identifier "None" would be a lie. Members that the models do not know are ignored; words that an open enum does not
-know are kept.
+Strings, numbers and booleans are accepted as they are or refused, never converted: `str(None)` is a string too, and an
+identifier "None" would be wrong. Unknown members are ignored; unknown words of an open enum are kept.
 """
 
 from __future__ import annotations
@@ -26,16 +25,16 @@ Hook: TypeAlias = Callable[[Any, Any], Any]
 
 
 class OpenEnum(str, enum.Enum):  # noqa: UP042 - StrEnum's members cannot be made by `str.__new__` alone
-    """Known words as members, unknown words kept: equal to their text, unchanged on the wire.
+    """Known words are members; unknown words are kept, equal to their text, and sent unchanged.
 
-    Iterating gives the known ones only.
+    Iteration yields the known ones only.
     """
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
         if not isinstance(value, str):
             return None
-        # Not registered with the class: what a server sends must not pile up in memory.
+        # Not registered with the class: what a server sends must not accumulate in memory.
         word = str.__new__(cls, value)
         word._name_ = value
         word._value_ = value
@@ -82,7 +81,7 @@ def parse_json(body: bytes) -> Any:
     """Parse a body, whatever its declared content type.
 
     Raises:
-        ValueError: It is not UTF-8 or not JSON, or nested beyond reason.
+        ValueError: The body is not UTF-8, not JSON, or nested too deeply.
     """
     try:
         return _parse(body.decode("utf-8-sig"))
@@ -95,11 +94,11 @@ def _parse(text: str) -> Any:
         return _JSON.decode(text)
     except json.JSONDecodeError:
         raise
-    except ValueError:  # an integer too long, perhaps in a member that nobody asked for
+    except ValueError:  # an integer too long, perhaps in a member of no interest
         return _JSON_WITH_ANY_INT.decode(text)
 
 
-_JSON_NAMES = {type(None): "null", dict: "an object", list: "an array", str: "a text", bool: "a boolean"}
+_JSON_NAMES = {type(None): "null", dict: "an object", list: "an array", str: "a string", bool: "a boolean"}
 
 
 def _json_name(value: object) -> str:
@@ -107,7 +106,7 @@ def _json_name(value: object) -> str:
 
 
 def _strict(kind: type, name: str) -> Any:
-    """Build a hook that takes exactly this JSON type, for it and for what derives from it, such as enums of texts."""
+    """Build a hook that accepts exactly this JSON type, for the type itself and for subclasses such as str enums."""
 
     def structure(value: object, wanted: Any) -> object:
         if type(value) is kind:
@@ -124,16 +123,16 @@ def _structure_float(value: object, _: object) -> float:
 
 
 STRICT_HOOKS: Mapping[type, Hook] = {
-    str: _strict(str, "a text"),
-    int: _strict(int, "a whole number"),
+    str: _strict(str, "a string"),
+    int: _strict(int, "an integer"),
     bool: _strict(bool, "true or false"),
     float: _structure_float,
 }
-"""What takes texts, numbers and booleans, unless somebody taught the converter otherwise."""
+"""The hooks of strings, numbers and booleans."""
 
 
-def _make_class_hook(cls: type[Any], converter: cattrs.Converter) -> Hook:
-    """Build the hook of an attrs class: null counts as left out, so that a default serves both."""
+def _create_class_hook(cls: type[Any], converter: cattrs.Converter) -> Hook:
+    """Build the hook of an attrs class. null counts as missing, so that the default applies to both."""
     structure = make_dict_structure_fn(cls, converter)
 
     def hook(value: object, _: object) -> Any:
@@ -150,8 +149,8 @@ def _is_array(cls: Any) -> bool:
     return get_origin(cls) in {list, Sequence} or (get_origin(cls) is tuple and get_args(cls)[-1] is Ellipsis)
 
 
-def _make_array_hook(cls: Any, converter: cattrs.Converter) -> Any:
-    """Build the hook of a list or an open tuple. cattrs takes any iterable, but a text is no array."""
+def _create_array_hook(cls: Any, converter: cattrs.Converter) -> Any:
+    """Build the hook of a list or an open tuple. cattrs accepts any iterable, but a string is not an array."""
     structure = list_structure_factory(cls, converter)
     kind = tuple if get_origin(cls) is tuple else list
 
@@ -163,37 +162,36 @@ def _make_array_hook(cls: Any, converter: cattrs.Converter) -> Any:
     return hook
 
 
-def _make_converter(*, detailed: bool) -> cattrs.Converter:
+def _create_converter(*, detailed: bool) -> cattrs.Converter:
     converter = cattrs.Converter(detailed_validation=detailed)
     for kind, hook in STRICT_HOOKS.items():
         converter.register_structure_hook(kind, hook)
-    converter.register_structure_hook_factory(_is_array, lambda cls: _make_array_hook(cls, converter))
-    converter.register_structure_hook_factory(attrs.has, lambda cls: _make_class_hook(cls, converter))
+    converter.register_structure_hook_factory(_is_array, lambda cls: _create_array_hook(cls, converter))
+    converter.register_structure_hook_factory(attrs.has, lambda cls: _create_class_hook(cls, converter))
     converter.register_unstructure_hook(OpenEnum, str)
     return converter
 
 
-converter: cattrs.Converter = _make_converter(detailed=False)
-"""The converter of every model. It stops at the first thing wrong; `_explain` then finds out where that was."""
+converter: cattrs.Converter = _create_converter(detailed=False)
+"""The converter of every model. It stops at the first error; `locate_error` then finds its place."""
 
-_explainer = _make_converter(detailed=True)
-
+_detailed_converter = _create_converter(detailed=True)
 
 _wrappers: dict[type[Any], tuple[str, Mapping[str, str]]] = {}
-"""Of each wrapped model: the member that holds its object, and the JSON names of fields that stand beside it."""
+"""For each wrapped model: the member that holds its object, and the JSON names of fields beside that member."""
 
 
 def register_wrapped(cls: type[Any], member: str, outer: Mapping[str, str]) -> None:
-    """Teach the converters a model whose members come wrapped: most in the object `member`, some beside it.
+    """Register a model whose JSON is wrapped: most members in the object `member`, some beside it.
 
     Args:
         cls: The model.
         member: The member that holds the object.
-        outer: Field names of the members that stand beside it, by their names in JSON.
+        outer: Field names of the members beside it, by their JSON names.
     """
     _wrappers[cls] = (member, {name: json for json, name in outer.items()})
-    for each in (converter, _explainer):
-        build = _make_class_hook(cls, each)
+    for each in (converter, _detailed_converter):
+        build = _create_class_hook(cls, each)
 
         def hook(value: object, _: object, build: Hook = build) -> Any:
             if not isinstance(value, dict):
@@ -207,10 +205,10 @@ def register_wrapped(cls: type[Any], member: str, outer: Mapping[str, str]) -> N
 
 
 def structure(value: object, cls: type[T]) -> T:
-    """Make a model of a decoded JSON value.
+    """Structure a decoded JSON value as a model.
 
     Raises:
-        DecodeError: It does not fit; `path` names the place.
+        DecodeError: The value does not fit; `path` names the place.
     """
     try:
         return converter.structure(value, cls)
@@ -219,19 +217,19 @@ def structure(value: object, cls: type[T]) -> T:
 
 
 def structure_rows(value: object, cls: type[T]) -> list[T]:
-    """Make rows of the body of a list; null counts as empty. With `dict` for a class the rows stay as they are.
+    """Structure the body of a list as rows; null counts as empty. Rows of `dict` stay as they are.
 
     Raises:
-        DecodeError: It is no list, or a row does not fit; `path` names the place.
+        DecodeError: The body is not an array, or a row does not fit; `path` names the place.
     """
     if value is None:
         return []
     if not isinstance(value, list):
-        raise DecodeError(f"The answer does not fit: expected an array at $, not {_json_name(value)}")
+        raise DecodeError(f"The response does not fit: expected an array at $, not {_json_name(value)}")
     if cls is dict:
         for index, row in enumerate(value):
             if not isinstance(row, dict):
-                message = f"The answer does not fit: expected an object at $[{index}], not {_json_name(row)}"
+                message = f"The response does not fit: expected an object at $[{index}], not {_json_name(row)}"
                 raise DecodeError(message, path=f"$[{index}]")
         return value
     try:
@@ -241,19 +239,19 @@ def structure_rows(value: object, cls: type[T]) -> list[T]:
 
 
 def locate_error(value: object, cls: Any, error: Exception) -> DecodeError:
-    """Structure once more with the converter that keeps track of where it is."""
+    """Build the error of a value that does not fit, with the path of the place."""
     try:
-        _explainer.structure(value, cls)
-    except Exception as detailed:  # noqa: BLE001 - whatever a hook raises means that the value does not fit
+        _detailed_converter.structure(value, cls)
+    except Exception as detailed:  # noqa: BLE001 - any exception of a hook means that the value does not fit
         first = cattrs.transform_error(detailed, format_exception=_describe)[0]
         text, _, place = first.partition(" @ $")
         path = _wrapped_path(f"${place}", cls)
-        return DecodeError(f"The answer does not fit: {text} at {path}", path=path)
-    return DecodeError(f"The answer does not fit: {error}")
+        return DecodeError(f"The response does not fit: {text} at {path}", path=path)
+    return DecodeError(f"The response does not fit: {error}")
 
 
 def _wrapped_path(path: str, cls: Any) -> str:
-    """Name a place in a wrapped model as it stands in the JSON."""
+    """Return the path of a place in a wrapped model as it is in the JSON."""
     member, beside = _wrappers.get(next(iter(get_args(cls)), cls), ("", {}))
     match = re.match(r"(\$(?:\[\d+\])?)\.(\w+)(.*)", path, re.DOTALL)
     if not member or match is None:
@@ -267,5 +265,5 @@ def _describe(error: BaseException, _: type | None) -> str:
 
 
 def unstructure(value: object) -> Any:
-    """Make plain JSON data of a model, under the names of its fields (for an `Execution` the wire's)."""
+    """Convert a model to plain JSON data under its field names, which are the API's for an `Execution`."""
     return converter.unstructure(value)

@@ -15,7 +15,7 @@ from attrs import define, field, frozen
 from harness_async import BudgetError, BulkRun, HarnessError, Plan, Progress, ProjectRef, RateLimit, RatePacer
 from harness_async.bulk.workers import MAX_PREFETCH, BulkSpec
 from harness_async.errors import ErrorDetails, NotFoundError, PermissionDeniedError, ServerError
-from harness_async.http.protocol import ServerClock, Totals
+from harness_async.http.responses import ServerClock, PageTotals
 from harness_async.pagination.pager import Consistency, FetchedPage, ListPager, ListSpec, hashes_by
 from harness_async.pagination.strategy import TimeWindow
 from tests.support import virtual
@@ -116,7 +116,7 @@ class Source:
         numbers = [each for each in range(world.totals[self.project]) if end is None or NOW - 1000 * each <= end]
         rows = Rows(Row(self.project, each) for each in numbers[(number - 1) * limit : number * limit])
         world.watch(rows)
-        return FetchedPage(items=rows, totals=Totals(items=len(numbers), pages=None, size=limit))
+        return FetchedPage(items=rows, totals=PageTotals(items=len(numbers), pages=None, size=limit))
 
 
 def served(world: World) -> Counter[Row]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from harness_async.errors import ErrorDetails, FieldError
-from harness_async.http.protocol import (
+from harness_async.http.responses import (
     Endpoint,
     Headers,
     Totals,

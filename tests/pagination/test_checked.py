@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from harness_async.http.protocol import Totals
+from harness_async.http.responses import PageTotals
 from harness_async.pagination.checked import CheckedStrategy
 from harness_async.pagination.pager import hashes_by
 from harness_async.pagination.seek import SeekStrategy
@@ -26,14 +26,14 @@ def page(
     times: Sequence[int] | None = None,
 ) -> PageResult:
     """Make a reply of rows with these keys, which are their times too unless others are given."""
-    return PageResult(keys, keys, Totals(total, pages, size), keys if times is None else times)
+    return PageResult(keys, keys, PageTotals(total, pages, size), keys if times is None else times)
 
 
 def asks(machine: CheckedStrategy, most: int = 100) -> list[PageRequest]:
     """Take all that a machine asks for now."""
     taken: list[PageRequest] = []
-    while len(taken) < most and (ask := machine.next_request()) is not None:
-        taken.append(ask)
+    while len(taken) < most and (request := machine.next_request()) is not None:
+        taken.append(request)
     return taken
 
 
@@ -41,15 +41,15 @@ def play(machine: CheckedStrategy, script: Sequence[tuple[int, PageResult | None
     """Answer pages in this order, None for a refusal, each asked for by then; give the keys that were new."""
     open_: list[PageRequest] = []
     got: list[int] = []
-    for index, reply in script:
+    for index, result in script:
         open_ += asks(machine)
-        ask = next(ask for ask in open_ if ask.index == index)
-        open_.remove(ask)
-        if reply is None:
-            assert machine.handle_missing_page(ask)
+        request = next(request for request in open_ if request.index == index)
+        open_.remove(request)
+        if result is None:
+            assert machine.handle_missing_page(request)
         else:
-            keys = reply.keys or ()
-            got += [keys[position] for position in machine.receive(ask, reply)]
+            keys = result.keys or ()
+            got += [keys[position] for position in machine.receive(request, result)]
     assert not open_
     return got
 
@@ -69,7 +69,7 @@ def test_one_page_is_one_atomic_read(first: PageResult) -> None:
     assert machine.done
     assert machine.next_request() is None
     assert machine.guarantee == "exact"
-    assert machine.bounds == WINDOW
+    assert machine.frozen_window == WINDOW
 
 
 def test_equal_totals_and_as_many_rows_are_exact_in_any_order_of_replies() -> None:
@@ -129,7 +129,7 @@ def test_totals_that_fell_lead_to_a_pass_backwards() -> None:
     assert got == [9, 8, 6, 5, 4, 7]
     assert machine.done
     assert machine.guarantee == "covered"
-    assert machine.bounds == WINDOW
+    assert machine.frozen_window == WINDOW
 
 
 def test_the_pass_backwards_begins_at_the_lowest_total() -> None:
@@ -192,7 +192,7 @@ def test_what_cannot_be_proved_is_sought(script: list[tuple[int, PageResult | No
     play(machine, script)
     assert isinstance(machine._delegate, SeekStrategy)
     assert machine.guarantee == "seek"
-    assert machine.bounds == WINDOW
+    assert machine.frozen_window == WINDOW
 
 
 def test_a_total_that_rose_calls_off_the_pages_not_yet_asked_for() -> None:
@@ -211,9 +211,9 @@ def test_a_total_beyond_all_bounds_costs_no_memory() -> None:
     machine = CheckedStrategy(2, WINDOW)
     machine.receive(machine.next_request() or PageRequest(9), page([9, 8], 10**18 - 1))
     asked = 1
-    while machine._delegate is None and (ask := machine.next_request()) is not None:
+    while machine._delegate is None and (request := machine.next_request()) is not None:
         asked += 1
-        machine.receive(ask, page([], 10**18 - 1))
+        machine.receive(request, page([], 10**18 - 1))
         assert asked < 10
     assert machine.guarantee == "seek"
 
@@ -224,14 +224,14 @@ def test_an_absurd_total_makes_no_walk_endless(past_end: str) -> None:
     machine = CheckedStrategy(2, WINDOW)
     rows = {0: [9, 8], 1: [7]}
     asked = 0
-    while (ask := machine.next_request()) is not None:
+    while (request := machine.next_request()) is not None:
         asked += 1
         assert asked < 20
         total = 10**15 - (asked if past_end != "refused" else 0)
-        if ask.index in rows or past_end != "refused":
-            machine.receive(ask, page(rows.get(ask.index, []), total))
+        if request.index in rows or past_end != "refused":
+            machine.receive(request, page(rows.get(request.index, []), total))
         else:
-            assert machine.handle_missing_page(ask)
+            assert machine.handle_missing_page(request)
     assert machine.done
     assert machine.guarantee in {"seek", "best_effort"}
 
@@ -264,8 +264,8 @@ def test_a_filter_that_lets_rows_come_and_go_is_sought(first: PageResult, guaran
     assert machine.done is (guarantee == "exact")
     assert machine.guarantee == guarantee
     assert (machine._delegate is not None) is (guarantee == "seek")
-    ask = machine.next_request()
-    assert ask is None or ask != PageRequest(0, WINDOW), "the first page is not asked for again"
+    request = machine.next_request()
+    assert request is None or request != PageRequest(0, WINDOW), "the first page is not asked for again"
 
 
 def test_an_empty_list_without_total_takes_one_request() -> None:
@@ -288,7 +288,7 @@ def test_rows_outside_the_window_on_the_first_page_end_the_freeze() -> None:
     assert got == [9, 2000, 7, 6, 5, 4]
     assert machine.done
     assert machine.guarantee == "best_effort"
-    assert machine.bounds is None
+    assert machine.frozen_window is None
 
 
 def test_without_the_freeze_the_callers_own_window_is_asked_for() -> None:
@@ -326,7 +326,7 @@ def test_what_was_under_way_when_the_freeze_ended_changes_nothing(refused: bool)
     got = play(machine, [(0, page([9, 8], 6)), (1, OUTSIDE), (2, None if refused else page([5, 4], 6))])
     assert got == ([9, 8, 2000] if refused else [9, 8, 2000, 5, 4])
     assert machine.guarantee == "best_effort"
-    assert machine.bounds is None
+    assert machine.frozen_window is None
     assert asks(machine) == [PageRequest(0, None)]
 
 
@@ -343,9 +343,9 @@ def test_a_page_refused_because_the_list_went_away_is_an_error() -> None:
     """After a refused page the first one is asked for; refused too, it is the list that is gone."""
     machine = CheckedStrategy(2, WINDOW)
     play(machine, [(0, page([9, 8], 4)), (1, None)])
-    ask = PageRequest(0, WINDOW)
-    assert machine.next_request() == ask
-    assert not machine.handle_missing_page(ask)
+    request = PageRequest(0, WINDOW)
+    assert machine.next_request() == request
+    assert not machine.handle_missing_page(request)
 
 
 def test_a_page_refused_while_others_went_away_is_looked_into() -> None:
@@ -367,12 +367,12 @@ def test_a_walk_remembers_a_row_in_120_bytes() -> None:
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
-        while (ask := machine.next_request()) is not None:
-            numbers = range(ask.index * limit, (ask.index + 1) * limit)
+        while (request := machine.next_request()) is not None:
+            numbers = range(request.index * limit, (request.index + 1) * limit)
             keys = [(f"execution-{number:012}", f"stage-{number:016}") for number in numbers]
             hashes = hash_each(keys)
             machine.receive(
-                ask, PageResult((), hashes, Totals(count, None, limit), [NOW - number for number in numbers])
+                request, PageResult((), hashes, PageTotals(count, None, limit), [NOW - number for number in numbers])
             )
             del keys, hashes
         used = tracemalloc.get_traced_memory()[0] - before
@@ -405,8 +405,8 @@ def test_each_departure_at_each_moment_loses_nothing(order: Order) -> None:
                     step += 1
                     if taken is not None:
                         taken(request)
-                reply = server.answer(request)
-                got += [(reply.keys or ())[position] for position in machine.receive(request.ask, reply)]
+                result = server.answer(request)
+                got += [(result.keys or ())[position] for position in machine.receive(request.request, result)]
             assert len(got) == len(set(got))
             assert set(got) >= {number for number in range(1, 11) if number != gone}
             if machine.guarantee == "exact":

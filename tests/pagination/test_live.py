@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness_async import PaginationError
-from harness_async.http.protocol import Totals
+from harness_async.http.responses import PageTotals
 from harness_async.pagination.strategy import LiveStrategy, PageRequest, PageResult, SeenKeys
 
 Headers: TypeAlias = Literal["both", "items", "pages", "size", "none"]
@@ -28,7 +28,7 @@ class List:
         self.requests = 0
         self.lie: Callable[[int], int | None] = lambda total: total
 
-    def reply(self, index: int, limit: int) -> PageResult | None:
+    def result(self, index: int, limit: int) -> PageResult | None:
         """Answer the request for a page; None is a 404."""
         self.requests += 1
         size = min(limit, self.clip)
@@ -39,7 +39,7 @@ class List:
         return PageResult(
             rows=rows,
             keys=rows,
-            totals=Totals(
+            totals=PageTotals(
                 items=total if self.headers in {"both", "items"} else None,
                 pages=-(-len(self.rows) // size) if self.headers in {"both", "pages"} else None,
                 size=size if self.headers in {"both", "size"} else None,
@@ -54,15 +54,15 @@ def walk(
     machine = LiveStrategy(limit)
     got: list[int] = []
     while not machine.done:
-        ask = machine.next_request()
-        assert ask is not None
+        request = machine.next_request()
+        assert request is not None
         assert machine.next_request() is None, "live asks for one page at a time"
-        reply = server.reply(ask.index, limit)
-        if reply is None:
-            assert machine.handle_missing_page(ask), "a 404 past the end is the end"
+        result = server.result(request.index, limit)
+        if result is None:
+            assert machine.handle_missing_page(request), "a 404 past the end is the end"
         else:
-            rows = reply.rows
-            got.extend(rows[position] for position in machine.receive(ask, reply))  # type: ignore[misc]
+            rows = result.rows
+            got.extend(rows[position] for position in machine.receive(request, result))  # type: ignore[misc]
         assert server.requests <= most, "an endless walk"
         between()
     return got
@@ -100,11 +100,11 @@ def test_a_page_count_made_for_larger_pages_than_we_get_ends_nothing() -> None:
     """Total pages computed from the limit asked for, pages clipped to 30: the items decide."""
     server = List(250, clip=30)
     machine, got = LiveStrategy(100), list[object]()
-    while (ask := machine.next_request()) is not None:
-        honest = server.reply(ask.index, 100)
+    while (request := machine.next_request()) is not None:
+        honest = server.result(request.index, 100)
         assert honest is not None
-        reply = PageResult(honest.rows, honest.keys, Totals(items=250, pages=3, size=None))
-        got.extend(honest.rows[position] for position in machine.receive(ask, reply))
+        result = PageResult(honest.rows, honest.keys, PageTotals(items=250, pages=3, size=None))
+        got.extend(honest.rows[position] for position in machine.receive(request, result))
     assert got == list(range(250))
 
 
@@ -129,9 +129,9 @@ def test_a_page_that_was_promised_and_is_refused_is_an_error() -> None:
     server = List(300)
     for index in range(2):
         assert machine.next_request() == PageRequest(index)
-        reply = server.reply(index, 100)
-        assert reply is not None
-        machine.receive(PageRequest(index), reply)
+        result = server.result(index, 100)
+        assert result is not None
+        machine.receive(PageRequest(index), result)
     assert machine.next_request() == PageRequest(2)
     assert machine.handle_missing_page(PageRequest(2)), (
         "perhaps the total was wrong: look whether the list is still there"
@@ -151,11 +151,11 @@ def test_the_first_page_refused_is_an_error() -> None:
 def test_a_page_repeated_word_for_word_is_an_error_and_no_endless_loop(keyed: bool) -> None:
     """A server that ignores the page number is found out at the second page."""
     rows = [{"id": number} for number in range(100)]
-    reply = PageResult(rows, [row["id"] for row in rows] if keyed else None, Totals())
+    result = PageResult(rows, [row["id"] for row in rows] if keyed else None, PageTotals())
     machine = LiveStrategy(100)
-    machine.receive(machine.next_request() or PageRequest(0), reply)
+    machine.receive(machine.next_request() or PageRequest(0), result)
     with pytest.raises(PaginationError, match="page 2"):
-        machine.receive(machine.next_request() or PageRequest(0), reply)
+        machine.receive(machine.next_request() or PageRequest(0), result)
 
 
 def test_a_page_pushed_back_by_a_page_of_arrivals_is_no_error() -> None:
@@ -173,10 +173,10 @@ def test_rows_without_a_key_are_delivered_as_they_come() -> None:
     """Without an identity nothing is dropped."""
     machine = LiveStrategy(2)
     assert list(
-        machine.receive(machine.next_request() or PageRequest(0), PageResult(["a", "a"], None, Totals(items=3)))
+        machine.receive(machine.next_request() or PageRequest(0), PageResult(["a", "a"], None, PageTotals(items=3)))
     ) == [0, 1]
     assert list(
-        machine.receive(machine.next_request() or PageRequest(0), PageResult(["a"], None, Totals(items=3)))
+        machine.receive(machine.next_request() or PageRequest(0), PageResult(["a"], None, PageTotals(items=3)))
     ) == [0]
     assert machine.done
 
@@ -257,6 +257,6 @@ def test_each_row_is_new_once(pages: list[list[int]]) -> None:
     seen, known = SeenKeys(), set[int]()
     for keys in pages:
         wanted = [position for position, key in enumerate(keys) if key not in {*known, *keys[:position]}]
-        assert list(seen.new(PageResult((), keys, Totals()))) == wanted
+        assert list(seen.new(PageResult((), keys, PageTotals()))) == wanted
         known.update(keys)
         assert len(seen) == len(known)

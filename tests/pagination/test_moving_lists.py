@@ -72,8 +72,8 @@ class Reading(RuleBasedStateMachine):
         self._ask()
 
     def _ask(self) -> None:
-        while len(self.open) < self.width and (ask := self.machine.next_request()) is not None:
-            self.open.append(Request(ask))
+        while len(self.open) < self.width and (request := self.machine.next_request()) is not None:
+            self.open.append(Request(request))
 
     def _note_count(self) -> None:
         if self.first is None:
@@ -97,16 +97,16 @@ class Reading(RuleBasedStateMachine):
         self._take(request)
 
     def _take(self, request: Request) -> None:
-        reply = self.server.answer(request)
+        result = self.server.answer(request)
         try:
-            new_rows = self.machine.receive(request.ask, reply)
+            new_rows = self.machine.receive(request.request, result)
         except PaginationError:
             # Arrivals that push a page of one moment back again and again look like a server that ignores the page.
             assert self.crowded()
             self.given_up = True
             self.open.clear()
             return
-        self.delivered.extend((reply.keys or ())[position] for position in new_rows)
+        self.delivered.extend((result.keys or ())[position] for position in new_rows)
         self._ask()
 
     @precondition(lambda self: self.server.rows and not self.machine.done)

@@ -10,7 +10,7 @@ import pytest
 from attrs import define, field
 
 from harness_async import HarnessClient, NotFoundError, Pager, RetryPolicy, ServerError
-from harness_async.http.protocol import ServerClock, Totals
+from harness_async.http.responses import ServerClock, PageTotals
 from harness_async.pagination.pager import FetchedPage, ListPager, ListSpec, hashes_by
 from harness_async.testing import ClipPages, FakeHarness, Status
 from harness_async.testing import Totals as TotalsFault
@@ -40,7 +40,7 @@ class Shelf:
             self.under_way -= 1
         begin = (number - self.first_page) * limit
         rows = list(range(begin, min(begin + limit, self.rows)))
-        return FetchedPage(items=rows, totals=Totals(items=self.rows, pages=None, size=limit))
+        return FetchedPage(items=rows, totals=PageTotals(items=self.rows, pages=None, size=limit))
 
     def pager(self, *, limit: int = 10, prefetch: int = 0) -> Pager[int]:
         return ListPager(ListSpec(source=self, hashes=hashes_by(lambda row: row), limit=limit, prefetch=prefetch))

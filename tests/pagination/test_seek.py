@@ -10,17 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness_async import PaginationError
-from harness_async.http.protocol import Totals
+from harness_async.http.responses import PageTotals
 from harness_async.pagination.seek import (
-    EVIDENCE,
-    MOST_REPEATS,
+    MIN_DISTINCT_TIMES,
+    MAX_REPEATS,
     BoundaryKeys,
     OutsideWindowError,
     SeekStrategy,
     _clip,
     _cut,
-    order_of,
-    outside,
+    detect_order,
+    is_outside,
 )
 from harness_async.pagination.strategy import PageRequest, PageResult, SeenKeys, TimeWindow
 from tests.support.moving import NOW, Filter, MovingList, Order, read
@@ -38,14 +38,14 @@ def page(
 ) -> PageResult:
     """Make a reply of rows with these times, which are their keys too unless others are given."""
     keys = times if keys is None else keys
-    return PageResult(rows=keys, keys=keys, totals=Totals(items=total, size=size), times=times)
+    return PageResult(rows=keys, keys=keys, totals=PageTotals(items=total, size=size), times=times)
 
 
-def receive(machine: SeekStrategy, reply: PageResult) -> list[int]:
+def receive(machine: SeekStrategy, result: PageResult) -> list[int]:
     """Answer what a machine asks for next, and give the keys that were new."""
-    ask = machine.next_request()
-    assert ask is not None
-    return [(reply.keys or ())[position] for position in machine.receive(ask, reply)]
+    request = machine.next_request()
+    assert request is not None
+    return [(result.keys or ())[position] for position in machine.receive(request, result)]
 
 
 # -- telling an order ----------------------------------------------------------------------------------------------
@@ -68,7 +68,7 @@ def receive(machine: SeekStrategy, reply: PageResult) -> list[int]:
 )
 def test_order_of(times: list[int], order: str | None) -> None:
     """Times that never rise are newest first, that never fall oldest first; all the same tells nothing."""
-    assert order_of(times) == order
+    assert detect_order(times) == order
 
 
 @pytest.mark.parametrize(
@@ -86,26 +86,26 @@ def test_order_of(times: list[int], order: str | None) -> None:
 )
 def test_outside(times: list[int], bounds: TimeWindow, is_outside: bool) -> None:
     """A row outside the window is seen, a row at either bound is not outside, an open side lets all pass."""
-    assert outside(page(times), bounds) is is_outside
+    assert is_outside(page(times), bounds) is is_outside
 
 
 def test_rows_without_a_time_are_never_outside() -> None:
     """What has no time cannot contradict a window."""
-    assert not outside(PageResult(["a"], [1], Totals()), (10, 20))
+    assert not is_outside(PageResult(["a"], [1], PageTotals()), (10, 20))
 
 
-@pytest.mark.parametrize("distinct", [EVIDENCE - 1, EVIDENCE])
+@pytest.mark.parametrize("distinct", [MIN_DISTINCT_TIMES - 1, MIN_DISTINCT_TIMES])
 def test_an_order_is_believed_from_enough_different_times_on(distinct: int) -> None:
     """A page with fewer different times than the evidence asked for is cut, one with as many is followed."""
     times = list(range(100, 100 - distinct, -1))
     machine = SeekStrategy(distinct, (0, 1000))
     receive(machine, page(times))
-    ask = machine.next_request()
-    assert ask is not None
-    if distinct < EVIDENCE:
+    request = machine.next_request()
+    assert request is not None
+    if distinct < MIN_DISTINCT_TIMES:
         assert len(machine._pending) == 2
     else:
-        assert ask == PageRequest(0, (0, times[-1] + 1))
+        assert request == PageRequest(0, (0, times[-1] + 1))
 
 
 @pytest.mark.parametrize(
@@ -263,10 +263,10 @@ def test_a_sorted_list_costs_the_memory_of_a_page(order: Order) -> None:
         "full and told", "full and more than told", "full without total",
     ],
 )  # fmt: skip
-def test_a_first_page_that_ends_the_list(reply: PageResult, done: bool) -> None:
+def test_a_first_page_that_ends_the_list(result: PageResult, done: bool) -> None:
     """Only a page that is not full ends a window, and only if neither a total nor a clipped size speaks against it."""
     machine = SeekStrategy(10, (0, 1000))
-    receive(machine, reply)
+    receive(machine, result)
     assert machine.done is done
     assert (machine.next_request() is None) is done
 
@@ -288,9 +288,9 @@ def test_a_further_page_refused_ends_its_window() -> None:
     """A server that refuses pages behind the last one says where a window ends."""
     machine = SeekStrategy(3, (0, 1000))
     receive(machine, page([5, 5, 5], keys=[1, 2, 3]))
-    ask = PageRequest(1, (0, 1000))
-    assert machine.next_request() == ask
-    assert machine.handle_missing_page(ask)
+    request = PageRequest(1, (0, 1000))
+    assert machine.next_request() == request
+    assert machine.handle_missing_page(request)
     assert machine.done
 
 
@@ -308,9 +308,9 @@ def test_more_rows_of_one_moment_than_a_page_are_read_by_pages() -> None:
     """While the bound cannot move, the pages of the window follow; a total that stays vouches for them."""
     machine = SeekStrategy(3, (0, 1000))
     got = receive(machine, page([5, 5, 5], keys=[1, 2, 3], total=7))
-    ask = PageRequest(1, (0, 1000))
-    assert machine.next_request() == ask
-    assert list(machine.receive(ask, page([5, 5, 5], keys=[4, 5, 6], total=7))) == [0, 1, 2]
+    request = PageRequest(1, (0, 1000))
+    assert machine.next_request() == request
+    assert list(machine.receive(request, page([5, 5, 5], keys=[4, 5, 6], total=7))) == [0, 1, 2]
     got += receive(machine, page([5], keys=[7], total=7))
     assert machine.done
     assert got == [1, 2, 3, 7]
@@ -339,7 +339,7 @@ def test_a_page_of_one_moment_that_comes_again_and_again_is_an_error() -> None:
     """A server that ignores the page number does not make seeking endless."""
     machine = SeekStrategy(3, (0, 1000))
     same = page([5, 5, 5], keys=[1, 2, 3])
-    for _ in range(MOST_REPEATS):
+    for _ in range(MAX_REPEATS):
         receive(machine, same)
     with pytest.raises(PaginationError, match="page number"):
         receive(machine, same)
@@ -348,7 +348,7 @@ def test_a_page_of_one_moment_that_comes_again_and_again_is_an_error() -> None:
 def test_a_page_of_one_moment_that_arrivals_push_back_is_no_error() -> None:
     """As many arrivals as a page has rows bring it again; the total that rose by as many says why."""
     machine = SeekStrategy(3, (0, 1000))
-    for arrived in range(0, 3 * (MOST_REPEATS + 2), 3):
+    for arrived in range(0, 3 * (MAX_REPEATS + 2), 3):
         receive(machine, page([5, 5, 5], keys=[1, 2, 3], total=6 + arrived))
     assert machine.guarantee == "best_effort"
 
@@ -407,5 +407,5 @@ def test_what_an_earlier_reading_delivered_does_not_come_again() -> None:
     for number in range(25):
         server.add(NOW - 1 - 10 * number)
     seen = SeenKeys()
-    seen.new(PageResult([1, 2, 3], [1, 2, 3], Totals()))
+    seen.new(PageResult([1, 2, 3], [1, 2, 3], PageTotals()))
     assert sorted(read(server, SeekStrategy(10, (None, NOW), seen))) == list(range(4, 26))

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from attrs import define, field
 
-from harness_async.http.protocol import Totals
+from harness_async.http.responses import PageTotals
 from harness_async.pagination.strategy import PageRequest, PageResult, TimeWindow, WalkStrategy
 
 Order: TypeAlias = Literal["newest", "oldest", "hash", "random ties"]
@@ -31,7 +31,7 @@ class Row:
 class Request:
     """A request under way: its count may be taken before its rows."""
 
-    ask: PageRequest
+    request: PageRequest
     total: int | None = None
     counted: bool = False
 
@@ -79,7 +79,7 @@ class MovingList:
         return sorted(self.window(bounds), key=keys[self.order])  # type: ignore[arg-type]
 
     def count(self, request: Request) -> None:
-        request.total = len(self.window(request.ask.bounds or (None, None)))
+        request.total = len(self.window(request.request.window or (None, None)))
         request.counted = True
 
     def answer(self, request: Request) -> PageResult:
@@ -88,13 +88,13 @@ class MovingList:
         if not request.counted:
             self.count(request)
         size = min(self.limit, self.clip)
-        index = request.ask.index
-        rows = self.sorted(request.ask.bounds or (None, None))[index * size : (index + 1) * size]
+        index = request.request.index
+        rows = self.sorted(request.request.window or (None, None))[index * size : (index + 1) * size]
         total = None if self.family == "none" else request.total
         return PageResult(
             rows=rows,
             keys=[row.number for row in rows],
-            totals=Totals(
+            totals=PageTotals(
                 items=total,
                 pages=-(-total // size) if total is not None and self.family == "iacm" else None,
                 size=None if self.family == "none" else size,
@@ -108,10 +108,10 @@ def read(
 ) -> list[int]:
     """Read a list one request at a time, letting something happen between two requests."""
     got: list[int] = []
-    while (ask := machine.next_request()) is not None:
-        reply = server.answer(Request(ask))
-        new_rows = machine.receive(ask, reply)
-        keys = reply.keys or ()
+    while (request := machine.next_request()) is not None:
+        result = server.answer(Request(request))
+        new_rows = machine.receive(request, result)
+        keys = result.keys or ()
         got.extend(keys[position] for position in new_rows)
         assert server.requests <= most, "an endless walk"
         between()

@@ -1,0 +1,428 @@
+"""Walks: one reading of a list, driven by a strategy.
+
+A walk requests the pages that its strategy asks for, at most `prefetch` of them ahead of the consumer, and delivers
+them in the order of the requests. There is no queue and no task group: the consumer's own call fetches when nothing is
+prefetched. Otherwise a few tasks are in flight, topped up when one ends or a page is consumed. A slow consumer
+therefore holds back the requests, and a walk that ends early has a known set of tasks to cancel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import warnings
+import zlib
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+from attrs import evolve, frozen
+
+from harness_async.errors import BadRequestError, NotFoundError, PaginationError, RequestError
+from harness_async.http.transport import RawResponse
+from harness_async.pagination.checked import CheckedStrategy
+from harness_async.pagination.seek import OutsideWindowError, SeekStrategy
+from harness_async.pagination.source import FetchedPage, ListSpec
+from harness_async.pagination.strategy import LiveStrategy, PageRequest, PageResult, WalkStrategy
+from harness_async.types import Guarantee, TimeWindow
+
+T = TypeVar("T")
+
+logger: logging.Logger = logging.getLogger("harness_async")
+
+
+@frozen(kw_only=True)
+class Page(Generic[T]):
+    """One page of a list, without the rows that an earlier page already delivered."""
+
+    items: Sequence[T]
+    number: int
+    """The number as the API counts: from 1 in IaCM, from 0 in v1."""
+
+    size: int
+    """Rows of a full page, according to the server, else as requested."""
+
+    total_items: int | None = None
+    total_pages: int | None = None
+
+
+@frozen(kw_only=True)
+class WalkReport:
+    """The cost of a walk, and what it guarantees."""
+
+    guarantee: Guarantee = "live"
+    """What is known about the rows that were delivered:
+
+    - `live`: the list was read as it was at each request.
+    - `exact`: the rows are the whole time window.
+    - `covered`: every row that stayed in the window was delivered; others may have left it.
+    - `seek`: the same, without relying on totals.
+    - `best_effort`: all rows that the server returned; whether they are complete is not known.
+    """
+
+    requests: int = 0
+    """Requests sent, retries included."""
+
+    pages: int = 0
+    rows: int = 0
+    duplicates: int = 0
+    """Rows that were received again and not delivered again."""
+
+    window: TimeWindow | None = None
+    """Start and frozen end of the walk in milliseconds since 1970; None where nothing was frozen."""
+
+    @property
+    def consistency(self) -> Guarantee:
+        """Deprecated alias of `guarantee`."""
+        warnings.warn("WalkReport.consistency is deprecated; use guarantee", DeprecationWarning, stacklevel=2)
+        return self.guarantee
+
+
+@frozen(kw_only=True)
+class ListEstimate:
+    """The size of a list according to its first page."""
+
+    rows: int | None
+    """Total number of rows; None where the server does not report it."""
+
+    requests: int
+    """Requests that reading the list takes at least, the first page included."""
+
+
+class Walk(ABC, Generic[T]):
+    """One walk over a list: an async context manager that ends it, and an async iterator of its rows.
+
+    For one consumer at a time. `report` returns its cost so far, and after the end what it guarantees.
+    """
+
+    def __init__(self, prefetch: int = 0) -> None:
+        self.requests: int = 0
+        """Requests sent so far, retries included."""
+
+        self.retries: int = 0
+        """Requests that repeated a failed one."""
+
+        self.prefetch: int = prefetch
+        """Pages to request ahead of the consumer; may change during the walk."""
+
+        self._rest: Iterator[T] = iter(())
+
+    def count_requests(self, requests: int) -> None:
+        """Count the requests that one page took."""
+        self.requests += requests
+        self.retries += max(0, requests - 1)
+
+    @property
+    @abstractmethod
+    def report(self) -> WalkReport:
+        """The cost and guarantee of the walk as of now."""
+
+    @abstractmethod
+    async def next_page(self) -> Page[T] | None:
+        """Return the next page that has new rows (or is the first), None at the end, without prefetching more.
+
+        Together with that page, never more than `prefetch` pages (or one) are held or in flight.
+        """
+
+    async def read_page(self) -> Page[T] | None:
+        """Return the next page like `next_page`, and request pages ahead of the consumer."""
+        page = await self.next_page()
+        if self.prefetch:
+            self.start()
+        return page
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """End the walk and wait until none of its requests is in flight. May be called twice."""
+
+    def start(self) -> None:
+        """Request pages ahead of the consumer, if the walk prefetches."""
+
+    def __aiter__(self) -> AsyncGenerator[T, None]:
+        """Iterate over the rows. A second loop continues where the first one stopped."""
+        return self.iterate(close=False)
+
+    async def iterate(self, *, close: bool) -> AsyncGenerator[T, None]:
+        """Iterate over the rows, and end the walk with the loop where `close` is set."""
+        try:
+            while True:
+                for item in self._rest:
+                    yield item
+                page = await self.next_page()
+                if page is None:
+                    return
+                if self.prefetch:
+                    self.start()
+                self._rest = iter(page.items)
+        finally:
+            if close:
+                await self.aclose()
+
+    async def pages(self, *, close: bool = False) -> AsyncGenerator[Page[T], None]:
+        """Iterate over the pages, and end the walk with the loop where `close` is set."""
+        try:
+            while (page := await self.read_page()) is not None:
+                yield page
+        finally:
+            if close:
+                await self.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class ListWalk(Walk[T]):
+    """A walk whose cost can be estimated before it is read, for runs over many lists."""
+
+    expected_requests: int = 1
+    """Requests that the walk takes at least, as far as is known."""
+
+    @property
+    def requests_left(self) -> int:
+        """Requests that are still to be made, as far as is known."""
+        return max(0, self.expected_requests - self.report.requests)
+
+    @property
+    @abstractmethod
+    def is_done(self) -> bool:
+        """Whether everything was read, so that the next page is None."""
+
+    @abstractmethod
+    async def fetch_first_page(self) -> ListEstimate:
+        """Request the first page before anything is read, and keep it until it is needed."""
+
+
+class ListReader(Protocol[T]):
+    """Anything that creates walks over one list."""
+
+    def walk(self) -> ListWalk[T]:
+        """Create a walk."""
+        ...
+
+
+def create_strategy(spec: ListSpec[Any]) -> WalkStrategy:
+    """Create the strategy for a list. An open window ends at the server's present time."""
+    if spec.created is None or spec.consistency == "live":
+        return LiveStrategy(spec.limit)
+    start, end = spec.window
+    if end is None:
+        # A start in the future makes an empty window, not one that ends before it begins.
+        end = max(spec.source.clock.now(), start or 0)
+    window = TimeWindow(start, end)
+    if spec.consistency == "checked":
+        return CheckedStrategy(spec.limit, window, volatile=spec.volatile)
+    return SeekStrategy(spec.limit, window)
+
+
+def estimate_list(spec: ListSpec[Any], first: FetchedPage[Any]) -> ListEstimate:
+    """Estimate from its first page what a list holds and what reading it takes, if nothing changes."""
+    totals, count = first.totals, len(first.items)
+    if not count:
+        return ListEstimate(rows=totals.items, requests=1)
+    page_size = totals.size if totals.size and count <= totals.size < spec.limit else min(spec.limit, count)
+    seeks = spec.consistency == "strict" or (spec.consistency == "checked" and spec.volatile)
+    if totals.items is None:
+        requests = totals.pages if totals.pages is not None else 1 + (count == spec.limit)
+    elif spec.created is not None and seeks:
+        # A window begins with the last row of the one before, and one that is not full is the last.
+        is_full = count == spec.limit or count < totals.items
+        requests = (totals.items - 1) // max(1, page_size - 1) + 1 if is_full else 1
+    else:
+        requests = -(-totals.items // page_size)
+    return ListEstimate(rows=totals.items, requests=max(1, requests))
+
+
+class PageWalk(ListWalk[T]):
+    """The walk over one page-numbered list."""
+
+    def __init__(self, spec: ListSpec[T]) -> None:
+        super().__init__(spec.prefetch)
+        self._spec = spec
+        self._strategy = create_strategy(spec)
+        self._clock_offset: float | None = None  # where the window was frozen by the clock
+        if spec.window.end is None and self._strategy.frozen_window is not None:
+            self._clock_offset = spec.source.clock.offset
+        self._tasks: deque[asyncio.Task[Page[T] | None]] = deque()  # in the order of their requests
+        self._pages = self._rows = self._received = self._new = 0
+        self._closed = self._warned = self._delivered = False
+        self._held = 0  # pages with a consumer that does not want more prefetched meanwhile
+        self._kept_request: PageRequest | None = None  # of `fetch_first_page`
+        self._kept_response: RawResponse | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether everything was read, so that the next page is None."""
+        return self._strategy.done and not self._tasks
+
+    @property
+    def report(self) -> WalkReport:
+        """The cost and guarantee of the walk as of now."""
+        return WalkReport(
+            guarantee=self._strategy.guarantee,
+            requests=self.requests,
+            pages=self._pages,
+            rows=self._rows,
+            duplicates=self._received - self._new,
+            window=self._strategy.frozen_window,
+        )
+
+    async def next_page(self) -> Page[T] | None:
+        """Return the next page that has new rows (or is the first), None at the end, without prefetching more."""
+        self._held = 0
+        while not self._closed:
+            page = await (
+                self._next_prefetched() if self.prefetch or self._tasks else self._fetch(self._next_request())
+            )
+            if page is not None:
+                self._rows += len(page.items)
+                self._held = 1
+                return page
+            self._closed = self._closed or self.is_done
+        return None
+
+    async def aclose(self) -> None:
+        """End the walk and wait until none of its requests is in flight. May be called twice."""
+        self._closed = True
+        if self._tasks:
+            tasks = tuple(self._tasks)
+            self._tasks.clear()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def start(self) -> None:
+        """Request pages ahead of the consumer."""
+        self._held = 0
+        self._top_up()
+
+    async def fetch_first_page(self) -> ListEstimate:
+        """Request the first page before anything is read, and keep it until it is needed.
+
+        Its compressed body is kept, about a tenth of its memory, because a run may estimate ten thousand lists before
+        it reads one. The first page of a longer list that is not frozen is not kept: it would be outdated.
+        """
+        while True:
+            request = self._next_request()
+            assert request is not None and not self._pages  # noqa: S101, PT018 - nothing is read yet
+            source = self._spec.source
+            try:
+                fetched = await source.fetch(source.first_page, self._spec.limit, request.window)
+            except RequestError as error:
+                self.count_requests(len(error.attempts))
+                raise
+            self._count_fetched(fetched)
+            if not self._restart_if_clock_moved():
+                break
+        estimate = estimate_list(self._spec, fetched)
+        if self._strategy.frozen_window is None and estimate.requests > 1:
+            self._strategy = create_strategy(self._spec)
+            self.expected_requests += 1
+            return evolve(estimate, requests=self.expected_requests)
+        if fetched.response is not None:
+            self._kept_request = request
+            self._kept_response = evolve(fetched.response, body=zlib.compress(fetched.response.body, 1))
+        return estimate
+
+    def _next_request(self) -> PageRequest | None:
+        kept, self._kept_request = self._kept_request, None
+        return kept or self._strategy.next_request()
+
+    async def _next_prefetched(self) -> Page[T] | None:
+        self._top_up()
+        if not self._tasks:
+            return await self._fetch(self._next_request())
+        task = self._tasks[0]
+        if not task.done():
+            # Not `await task`: a consumer that is cancelled must not cancel the page it waits for.
+            await asyncio.wait((task,))
+        self._tasks.popleft()
+        return task.result()
+
+    def _top_up(self) -> None:
+        while not self._closed and len(self._tasks) + self._held < self.prefetch:
+            request = self._next_request()
+            if request is None:
+                return
+            self._tasks.append(asyncio.create_task(self._prefetch(request)))
+
+    async def _prefetch(self, request: PageRequest) -> Page[T] | None:
+        page = await self._fetch(request)
+        self._top_up()
+        return page
+
+    async def _fetch(self, request: PageRequest | None) -> Page[T] | None:
+        """Fetch a page and pass it to the strategy; return its new rows, if there are any."""
+        if request is None:
+            if self._strategy.done:
+                return None
+            raise PaginationError(f"{self._spec.source!r} cannot be read further: the walk has no request left")
+        source, kept = self._spec.source, self._kept_response
+        self._kept_response = None
+        try:
+            if kept is None:
+                fetched = await source.fetch(source.first_page + request.index, self._spec.limit, request.window)
+                self._count_fetched(fetched)
+            else:
+                fetched = source.decode(evolve(kept, body=zlib.decompress(kept.body)))
+        except RequestError as error:
+            self.count_requests(len(error.attempts))
+            if isinstance(error, BadRequestError | NotFoundError) and self._strategy.handle_missing_page(request):
+                return None
+            raise
+        self._pages += 1
+        if self._pages == 1 and self._restart_if_clock_moved():
+            return None
+        return self._deliver(request, fetched)
+
+    def _count_fetched(self, fetched: FetchedPage[T]) -> None:
+        self.requests += fetched.requests
+        self.retries += fetched.requests - 1
+        if not self._pages:
+            self.expected_requests = self.requests - 1 + estimate_list(self._spec, fetched).requests
+
+    def _restart_if_clock_moved(self) -> bool:
+        """After the first response, restart if it shows that the window was frozen at a wrong time."""
+        before = self._clock_offset
+        if before is None or abs(self._spec.source.clock.offset - before) < 1.0:
+            return False
+        self._strategy = create_strategy(self._spec)
+        return True
+
+    def _deliver(self, request: PageRequest, fetched: FetchedPage[T]) -> Page[T] | None:
+        """Pass a page to the strategy, and return a page of its new rows."""
+        spec, rows = self._spec, fetched.items
+        result = PageResult(
+            rows if spec.hash_keys is None else (),
+            keys=None if spec.hash_keys is None else spec.hash_keys(rows),
+            totals=fetched.totals,
+            times=None if spec.created is None or spec.consistency == "live" else [*map(spec.created, rows)],
+        )
+        try:
+            positions = self._strategy.receive(request, result)
+        except OutsideWindowError as error:
+            raise PaginationError(
+                f"The server returned rows outside the window {request.window} of {spec.source!r}: its filter does "
+                "not apply to `created`, which `strict` relies on; `checked` continues without it"
+            ) from error
+        if not self._warned and self._strategy.guarantee == "best_effort":
+            self._warned = True
+            logger.warning("%r: rows outside the time window; continuing without it, best effort", spec.source)
+        self._received += len(rows)
+        self._new += len(positions)
+        if not positions and self._delivered:
+            return None
+        self._delivered = True
+        return Page(
+            items=rows if len(positions) == len(rows) else [rows[position] for position in positions],
+            number=spec.source.first_page + request.index,
+            size=fetched.totals.size or spec.limit,
+            total_items=fetched.totals.items,
+            total_pages=fetched.totals.pages,
+        )
