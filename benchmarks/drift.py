@@ -34,10 +34,11 @@ from typing import Literal, TypeAlias
 
 from attrs import define, field, frozen
 
-from harness_async.http.responses import PageTotals
 from harness_async.pagination.checked import CheckedStrategy
 from harness_async.pagination.seek import SeekStrategy
-from harness_async.pagination.strategy import Guarantee, LiveStrategy, PageRequest, PageResult, TimeWindow, WalkStrategy
+from harness_async.pagination.source import PageTotals
+from harness_async.pagination.strategy import LiveStrategy, PageRequest, PageResult, WalkStrategy
+from harness_async.types import Guarantee, TimeWindow
 
 Order: TypeAlias = Literal["newest", "oldest", "hash"]
 Mode: TypeAlias = Literal["naive", "live", "checked", "strict"]
@@ -128,7 +129,7 @@ class NaiveStrategy:
 
     limit: int
     guarantee: Guarantee = "best_effort"
-    bounds: TimeWindow | None = None
+    frozen_window: TimeWindow | None = None
     _index: int = 0
     _pages: int = 1
     _asked: bool = False
@@ -231,10 +232,10 @@ class Run:
             self._ask()
 
     def _ask(self) -> None:
-        while self.under_way < self.width and (request := self.machine.next_request()) is not None:
+        while self.under_way < self.width and (wanted := self.machine.next_request()) is not None:
             self.under_way += 1
             self.requests += 1
-            request = _Request(request)
+            request = _Request(wanted)
             latency = self.latency.uniform(0.5, 1.5)
             counted = self.now + self.latency.uniform(0, latency - APART)
             self._at(counted, "count", request)
@@ -258,9 +259,9 @@ def make_machine(mode: Mode, limit: int) -> WalkStrategy:
         case "live":
             return LiveStrategy(limit)
         case "checked":
-            return CheckedStrategy(limit, (None, START))
+            return CheckedStrategy(limit, TimeWindow(None, START))
         case "strict":
-            return SeekStrategy(limit, (None, START))
+            return SeekStrategy(limit, TimeWindow(None, START))
 
 
 def measure(mode: Mode, order: Order, cell: Cell, settings: Settings) -> Result:

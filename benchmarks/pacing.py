@@ -30,7 +30,7 @@ from attrs import frozen
 
 from harness_async import RateLimit, RatePacer, RetryPolicy
 from harness_async.http.rate_limit import Permit, RateLimiter
-from harness_async.http.retry import backoff
+from harness_async.http.retry import draw_backoff
 from harness_async.testing import Bucket, FixedWindow, SlidingCounter, SlidingWindow
 
 T = TypeVar("T")
@@ -220,7 +220,7 @@ def crash(job: Crash) -> Damage:
                 if tries == job.attempts:
                     failed += 1
                     break
-                await asyncio.sleep(backoff(tries - 1, policy, rng))
+                await asyncio.sleep(draw_backoff(tries - 1, policy, rng))
 
     async def crew() -> None:
         began = asyncio.get_running_loop().time()

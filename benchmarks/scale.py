@@ -18,14 +18,14 @@ from collections.abc import Iterator, Sequence
 import looptime
 from attrs import define, field
 
-from harness_async.bulk.models import ProjectRef
 from harness_async.bulk.run import BulkRun
 from harness_async.bulk.workers import BulkSpec
 from harness_async.config import RateLimit
 from harness_async.http.pacer import RatePacer
-from harness_async.http.responses import ServerClock, PageTotals
-from harness_async.pagination.pager import FetchedPage, ListPager, ListSpec, hashes_by
-from harness_async.pagination.strategy import TimeWindow
+from harness_async.http.transport import RawResponse, ServerClock
+from harness_async.pagination.pager import ListPager
+from harness_async.pagination.source import FetchedPage, ListSpec, PageTotals, hash_by
+from harness_async.types import ProjectRef, TimeWindow
 
 
 @define
@@ -47,6 +47,10 @@ class Source:
         self.pacer.record_success(slot)
         return FetchedPage(items=[], totals=PageTotals(items=0, pages=0, size=limit))
 
+    def decode(self, response: RawResponse) -> FetchedPage[int]:
+        """Decode nothing: these pages have no response."""
+        raise AssertionError(response)
+
 
 def refs(count: int) -> Iterator[ProjectRef]:
     """Name so many projects."""
@@ -60,9 +64,9 @@ async def run(projects: int, per_minute: int) -> None:
     source = Source(RatePacer(RateLimit(per_minute)), random.Random(1))
 
     def open_list(_ref: ProjectRef, _end: int | None) -> ListPager[int]:
-        return ListPager(ListSpec(source=source, hashes=hashes_by(lambda row: row)))
+        return ListPager(ListSpec(source=source, hash_keys=hash_by(lambda row: row)))
 
-    job = BulkSpec(open_list=open_list, projects=refs(projects), bottleneck=lambda: "rate limit", unlisted={})
+    job = BulkSpec(open_list=open_list, projects=refs(projects), limited_by=lambda: "rate limit", unlisted={})
     began, real = loop.time(), time.perf_counter()
     tracemalloc.start()
     async with BulkRun(job) as bulk:

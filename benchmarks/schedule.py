@@ -13,12 +13,12 @@ from typing import Any
 import looptime
 from attrs import define, field
 
-from harness_async.bulk.models import ProjectRef
 from harness_async.bulk.run import BulkRun
 from harness_async.bulk.workers import BulkSpec
-from harness_async.http.responses import ServerClock, PageTotals
-from harness_async.pagination.pager import FetchedPage, ListPager, ListSpec, hashes_by
-from harness_async.pagination.strategy import TimeWindow
+from harness_async.http.transport import RawResponse, ServerClock
+from harness_async.pagination.pager import ListPager
+from harness_async.pagination.source import FetchedPage, ListSpec, PageTotals, hash_by
+from harness_async.types import ProjectRef, TimeWindow
 
 
 @define
@@ -38,12 +38,16 @@ class Source:
             await asyncio.sleep(self.latency)
         return FetchedPage(items=[number], totals=PageTotals(items=self.pages, pages=self.pages, size=1))
 
+    def decode(self, response: RawResponse) -> FetchedPage[int]:
+        """Decode nothing: these pages have no response."""
+        raise AssertionError(response)
+
     def open(self, prefetch: int = 0) -> ListPager[int]:
         """Make the list."""
         return ListPager(
             ListSpec(
                 source=self,
-                hashes=hashes_by(lambda row: row),
+                hash_keys=hash_by(lambda row: row),
                 created=lambda _: 0,
                 limit=1,
                 prefetch=prefetch,
@@ -76,7 +80,7 @@ async def _run_bulk(lists: Sequence[int], concurrency: int, latency: float, in_f
     job = BulkSpec(
         open_list=open_list,
         projects=iter(sources),
-        bottleneck=lambda: "latency",
+        limited_by=lambda: "latency",
         concurrency=concurrency,
         max_in_flight=in_flight,
         unlisted={},

@@ -193,7 +193,8 @@ class BulkRun(Generic[T]):
         self._checkpoint = checkpoint
         self._outcomes.update(checkpoint.finished)
         self._resumed = len(checkpoint.finished)
-        self._pool = WorkerPool(self.spec, end=checkpoint.end, finished=checkpoint.finished)
+        if self._plan is None:  # the pool of a plan holds the first pages
+            self._pool = WorkerPool(self.spec, end=checkpoint.end, finished=checkpoint.finished)
 
     async def _make_plan(self) -> Plan:
         """Make the plan. A run whose plan failed cannot go on."""

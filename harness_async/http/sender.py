@@ -278,7 +278,7 @@ class Sender:
         else:
             self.pacer.record_success(permit)
         if limiter.generation != generation:
-            reason = "throttled by the server" if throttled else "outage"
+            reason = "rate limited by the server" if throttled else "outage"
             wait = max(0.0, limiter.open_at - asyncio.get_running_loop().time())
             logger.info("gate closed for %.1f s: %s", wait, reason)
             self._emit(events.GateClosed(reason=reason, wait=wait))

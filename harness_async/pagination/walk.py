@@ -21,7 +21,6 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 from attrs import evolve, frozen
 
 from harness_async.errors import BadRequestError, NotFoundError, PaginationError, RequestError
-from harness_async.http.transport import RawResponse
 from harness_async.pagination.checked import CheckedStrategy
 from harness_async.pagination.seek import OutsideWindowError, SeekStrategy
 from harness_async.pagination.source import FetchedPage, ListSpec
@@ -254,7 +253,7 @@ class PageWalk(ListWalk[T]):
         self._closed = self._warned = self._delivered = False
         self._held = 0  # pages with a consumer that does not want more prefetched meanwhile
         self._kept_request: PageRequest | None = None  # of `fetch_first_page`
-        self._kept_response: RawResponse | None = None
+        self._kept_page: FetchedPage[T] | None = None
 
     @property
     def is_done(self) -> bool:
@@ -325,9 +324,9 @@ class PageWalk(ListWalk[T]):
             self._strategy = create_strategy(self._spec)
             self.expected_requests += 1
             return evolve(estimate, requests=self.expected_requests)
-        if fetched.response is not None:
-            self._kept_request = request
-            self._kept_response = evolve(fetched.response, body=zlib.compress(fetched.response.body, 1))
+        self._kept_request, self._kept_page = request, fetched
+        if (response := fetched.response) is not None:
+            fetched.items, fetched.response = (), evolve(response, body=zlib.compress(response.body, 1))
         return estimate
 
     def _next_request(self) -> PageRequest | None:
@@ -363,14 +362,16 @@ class PageWalk(ListWalk[T]):
             if self._strategy.done:
                 return None
             raise PaginationError(f"{self._spec.source!r} cannot be read further: the walk has no request left")
-        source, kept = self._spec.source, self._kept_response
-        self._kept_response = None
+        source, kept = self._spec.source, self._kept_page
+        self._kept_page = None
         try:
             if kept is None:
                 fetched = await source.fetch(source.first_page + request.index, self._spec.limit, request.window)
                 self._count_fetched(fetched)
+            elif kept.response is None:
+                fetched = kept
             else:
-                fetched = source.decode(evolve(kept, body=zlib.decompress(kept.body)))
+                fetched = source.decode(evolve(kept.response, body=zlib.decompress(kept.response.body)))
         except RequestError as error:
             self.count_requests(len(error.attempts))
             if isinstance(error, BadRequestError | NotFoundError) and self._strategy.handle_missing_page(request):

@@ -7,15 +7,17 @@ import json
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness_async import CheckpointError, Execution, HarnessClient, HarnessError, ProjectOutcome, ProjectRef
-from harness_async.bulk.checkpoint import Checkpoint, Identity, started_at
-from harness_async.bulk.run import BulkRun
+from harness_async.bulk.checkpoint import Checkpoint, Identity, read_started_at
+from harness_async.bulk.run import BulkRun, with_output
 from harness_async.testing import FakeHarness, Status
+from harness_async.types import TimeWindow
 
 IDENTITY = Identity(host="http://h", account="a", filters="f")
 
@@ -41,7 +43,11 @@ def served(fake: FakeHarness) -> Counter[tuple[str, str, str, str]]:
 
 def outcome(project: str = "web", rows: int = 3) -> ProjectOutcome:
     return ProjectOutcome(
-        project=ProjectRef("default", project), status="complete", consistency="exact", rows=rows, window=(None, 9)
+        project=ProjectRef("default", project),
+        status="complete",
+        guarantee="exact",
+        rows=rows,
+        window=TimeWindow(None, 9),
     )
 
 
@@ -64,7 +70,7 @@ def test_a_checkpoint_remembers_what_was_finished(tmp_path: Path) -> None:
         assert again.end == 42
         assert again.finished == {one.project: one for one in (outcome("web"), outcome("app", 7))}
         assert again.extra == {"length": 20}
-    assert started_at(path) is not None
+    assert read_started_at(path) is not None
 
 
 @pytest.mark.parametrize("cut", range(1, 60, 7))
@@ -103,8 +109,8 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, other: Identity,
     ("content", "reported"),
     [
         (b"not json\n", "Line 1 .* not JSON"),
-        (b"[]\n", "no JSON object"),
-        (b'{"a": 1}\n', "no checkpoint"),
+        (b"[]\n", "not a JSON object"),
+        (b'{"a": 1}\n', "not a checkpoint"),
         (b'{"harness_async": "checkpoint", "version": 2}\n', "version 2"),
         (b'{"harness_async": "checkpoint", "version": 1}\n', "host None"),
     ],
@@ -142,7 +148,7 @@ def test_a_path_that_cannot_be_opened_is_a_checkpoint_error(tmp_path: Path) -> N
     """A directory, or a path without one, is refused with the reason."""
     with pytest.raises(CheckpointError, match="Cannot open"):
         Checkpoint.open(tmp_path, IDENTITY, None)
-    assert started_at(tmp_path / "nothing") is None
+    assert read_started_at(tmp_path / "nothing") is None
 
 
 # -- runs ----------------------------------------------------------------------------------------------------------
@@ -274,7 +280,6 @@ async def test_rows_are_made_durable_before_their_project_is_finished(
     path = tmp_path / "run"
     seen: Counter[str] = Counter()
     calls: list[str] = []
-    run = client.executions.bulk(checkpoint=path)
 
     def on_project_complete(done: ProjectOutcome) -> Mapping[str, Any]:
         assert seen[str(done.project)] == done.rows
@@ -282,7 +287,7 @@ async def test_rows_are_made_durable_before_their_project_is_finished(
         calls.append(str(done.project))
         return {"calls": len(calls)}
 
-    run.on_project_complete = on_project_complete
+    run = with_output(client.executions.bulk(checkpoint=path), on_project_complete, datetime.now(UTC))
     async with run:
         assert run.resumed == {}
         async for row in run:

@@ -8,14 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness_async.bulk.models import (
-    BulkReport,
-    OutcomeStatus,
-    ProjectOutcome,
-    ProjectRef,
-    as_ref,
-    check_projects,
-)
+from harness_async.bulk.models import BulkReport, ProjectOutcome
 from harness_async.errors import (
     BulkError,
     DecodeError,
@@ -27,6 +20,7 @@ from harness_async.errors import (
     ServerError,
 )
 from harness_async.resources.projects import Project
+from harness_async.types import OutcomeStatus, ProjectRef, TimeWindow, as_ref, check_projects
 
 REF = ProjectRef("default", "payments")
 NAMES = st.text(min_size=1, max_size=12).filter(lambda name: name not in {".", ".."} and "/" not in name)
@@ -196,11 +190,11 @@ def make_outcome(name: str, status: OutcomeStatus, error: HarnessError | None = 
     return ProjectOutcome(
         project=ProjectRef("default", name),
         status=status,
-        consistency="live" if status == "complete" else None,
+        guarantee="live" if status == "complete" else None,
         rows=5,
         requests=2,
         retries=1,
-        window=(None, 1_700_000_000_000),
+        window=TimeWindow(None, 1_700_000_000_000),
         error=error or ERRORS.get(status),
     )
 
@@ -318,10 +312,10 @@ def test_reports_pickle() -> None:
     assert list(other.outcomes) == list(report.outcomes)
     for ref, outcome in report.outcomes.items():
         twin = other.outcomes[ref]
-        assert (twin.project, twin.status, twin.consistency, twin.window) == (
+        assert (twin.project, twin.status, twin.guarantee, twin.window) == (
             outcome.project,
             outcome.status,
-            outcome.consistency,
+            outcome.guarantee,
             outcome.window,
         )
         assert (twin.rows, twin.requests, twin.retries) == (outcome.rows, outcome.requests, outcome.retries)
@@ -341,5 +335,5 @@ def test_outcomes_are_frozen() -> None:
     with pytest.raises(AttributeError):
         MIXED.rows = 0  # type: ignore[misc]
     assert ProjectOutcome(project=REF) == ProjectOutcome(
-        project=REF, status="pending", consistency=None, rows=0, requests=0, retries=0, window=None, error=None
+        project=REF, status="pending", guarantee=None, rows=0, requests=0, retries=0, window=None, error=None
     )

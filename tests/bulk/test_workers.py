@@ -15,9 +15,10 @@ from attrs import define, field, frozen
 from harness_async import BudgetError, BulkRun, HarnessError, Plan, Progress, ProjectRef, RateLimit, RatePacer
 from harness_async.bulk.workers import MAX_PREFETCH, BulkSpec
 from harness_async.errors import ErrorDetails, NotFoundError, PermissionDeniedError, ServerError
-from harness_async.http.responses import ServerClock, PageTotals
-from harness_async.pagination.pager import Consistency, FetchedPage, ListPager, ListSpec, hashes_by
-from harness_async.pagination.strategy import TimeWindow
+from harness_async.http.transport import RawResponse, ServerClock
+from harness_async.pagination.pager import ListPager
+from harness_async.pagination.source import FetchedPage, ListSpec, PageTotals, hash_by
+from harness_async.types import Consistency, TimeWindow
 from tests.support import virtual
 
 NOW = 1_000_000_000
@@ -70,7 +71,7 @@ class World:
             return ListPager(
                 ListSpec(
                     source=Source(self, ref.project),
-                    hashes=hashes_by(lambda row: (row.project, row.number)),
+                    hash_keys=hash_by(lambda row: (row.project, row.number)),
                     created=lambda row: NOW - 1000 * row.number,
                     limit=10,
                     consistency=consistency,
@@ -82,7 +83,7 @@ class World:
             **{
                 "open_list": open_list,
                 "projects": refs,
-                "bottleneck": lambda: "latency",
+                "limited_by": lambda: "latency",
                 "unlisted": {},
                 "rate": lambda: self.pacer.limiter.rate(0.0) if self.pacer.limiter.limit else None,
                 **options,
@@ -117,6 +118,10 @@ class Source:
         rows = Rows(Row(self.project, each) for each in numbers[(number - 1) * limit : number * limit])
         world.watch(rows)
         return FetchedPage(items=rows, totals=PageTotals(items=len(numbers), pages=None, size=limit))
+
+    def decode(self, response: RawResponse) -> FetchedPage[Row]:
+        """Decode nothing: these pages have no response."""
+        raise AssertionError(response)
 
 
 def served(world: World) -> Counter[Row]:
@@ -306,7 +311,7 @@ def test_a_plan_that_was_cancelled_is_no_run() -> None:
             await asyncio.wait_for(run.plan(), 1.0)
         asked = len(world.log)
         assert len(asyncio.all_tasks()) == 1
-        with pytest.raises(RuntimeError, match="unfinished"):
+        with pytest.raises(RuntimeError, match="not completed"):
             await take(run, world)
         assert len(world.log) == asked
 
@@ -320,7 +325,7 @@ def test_a_run_that_has_begun_cannot_be_planned() -> None:
     async def main() -> None:
         async with BulkRun(world.spec()) as run:
             await anext(run)
-            with pytest.raises(RuntimeError, match="begun"):
+            with pytest.raises(RuntimeError, match="already started"):
                 await run.plan()
 
     virtual.run(main())

@@ -6,13 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.support.kill_exports import main as kill_exports
 
 from harness_async import Execution, ProjectOutcome, ProjectRef
 from harness_async.cli.options import RowFormat
 from harness_async.cli.resumable_output import ResumableOutput
 from harness_async.testing import FakeHarness
 from tests.support.cli_runner import Result, export, json_lines, row_keys
+from tests.support.kill_exports import main as kill_exports
 
 
 class Crash(BaseException):

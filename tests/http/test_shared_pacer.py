@@ -1,19 +1,17 @@
-"""One key in several processes: a split limit, and the shared pacer of the docstring of `Pacer`, run as it stands."""
+"""One key in several processes: a split limit, and `SharedPacer`."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import itertools
 import os
 import random
-import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import pytest
@@ -21,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import harness_async
-from harness_async import HarnessClient, Pacer, RateLimit, RatePacer, Timeouts
+from harness_async import HarnessClient, Pacer, RateLimit, RatePacer, SharedPacer, Timeouts
 from harness_async.http.rate_limit import NETWORK_JITTER, RateLimiter, RateSchedule
 from harness_async.testing import Bucket, FakeHarness, FixedWindow, SlidingCounter, SlidingWindow, TooManyRequests
 from tests.support.virtual import JumpingLoop, run_jumping
@@ -38,13 +36,6 @@ class Server(Protocol):
     def allow(self, now: float) -> bool:
         """Say yes or no."""
         ...
-
-
-def example() -> str:
-    """Take the program out of the docstring."""
-    block = re.search(r"```python\n(.*?)```", inspect.getdoc(Pacer) or "", re.DOTALL)
-    assert block is not None
-    return block[1]
 
 
 # -- a clock of one's own ----------------------------------------------------------------------------------------------
@@ -75,12 +66,10 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 
 @pytest.fixture
-def shared() -> ModuleType:
-    """The example as a module, by the clock of the running loop."""
-    module = ModuleType("shared")
-    exec(example(), module.__dict__)  # noqa: S102 - our own documentation
-    vars(module)["time"] = SimpleNamespace(time=lambda: 1.8e9 + asyncio.get_running_loop().time())
-    return module
+def virtual_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace the machine's clock with that of the running loop."""
+    clock = SimpleNamespace(time=lambda: 1.8e9 + asyncio.get_running_loop().time())
+    monkeypatch.setattr("harness_async.http.pacer.time", clock)
 
 
 def most_in_a_window(moments: list[float], length: float) -> int:
@@ -125,7 +114,7 @@ def test_no_window_sees_more_than_the_limit_of_a_split(
         for _ in range(count):
             next_slot_at = machine.next_slot_at(now)
             assert next_slot_at is not None
-            machine.take(next_slot_at)
+            machine.acquire(next_slot_at)
             taken.append(next_slot_at)
     assert most_in_a_window(taken, per + 0.999 * NETWORK_JITTER) <= limit
 
@@ -172,35 +161,20 @@ def test_a_split_limit_is_used_as_documented_without_a_refusal(limit: int, proce
         assert all(server.allow(at) for at in arrivals), kind
     steady = sum(arrivals[0] + 30 <= at < arrivals[0] + 330 for at in arrivals)
     assert steady / (limit * 5) == pytest.approx(share, abs=0.002)
-    assert f"{100 * share:.1f}" in (Pacer.__doc__ or "")
 
 
-# -- the example -------------------------------------------------------------------------------------------------------
-
-
-@given(requests=st.integers(1, 5000), per=st.floats(0.5, 3600.0))
-@settings(max_examples=50, deadline=None)
-def test_the_example_has_the_pace_of_our_own(requests: int, per: float) -> None:
-    """The example computes rate and burst as the library does."""
-    lines = re.findall(r"^ +self\.(_burst|_spacing) = (.*)", example(), re.MULTILINE)
-    space = SimpleNamespace()
-    for name, formula in lines:
-        setattr(space, name, eval(formula, {"self": space, "limit": RateLimit(requests, per), "max": max}))  # noqa: S307
-    pace = RateSchedule.of(RateLimit(requests, per))
-    assert space._burst == pace.burst
-    assert space._spacing == pytest.approx(1 / pace.rate)
+# -- one file -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("limit", [RateLimit(40, 10.0), RateLimit(400, 10.0)], ids=["no burst", "burst"])
-def test_pacers_on_one_store_share_the_limit_and_lose_none_of_it(
-    shared: ModuleType, tmp_path: Path, limit: RateLimit
-) -> None:
+@pytest.mark.usefixtures("virtual_clock")
+def test_pacers_on_one_store_share_the_limit_and_lose_none_of_it(tmp_path: Path, limit: RateLimit) -> None:
     """Several pacers of one file never exceed the limit in any window, and busy ones leave no slot unused."""
     count = limit.requests + limit.requests // 5
 
     async def main() -> list[tuple[int, int, float]]:
         loop = asyncio.get_running_loop()
-        pacers = [shared.SharedPacer(str(tmp_path / "pace"), limit) for _ in range(3)]
+        pacers = [SharedPacer(str(tmp_path / "pace"), limit) for _ in range(3)]
         assert all(isinstance(pacer, Pacer) for pacer in pacers)
         left: list[tuple[int, int, float]] = []
 
@@ -225,12 +199,13 @@ def test_pacers_on_one_store_share_the_limit_and_lose_none_of_it(
     )
 
 
-def test_after_a_quiet_spell_only_a_burst_leaves_at_once(shared: ModuleType, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("virtual_clock")
+def test_after_a_quiet_spell_only_a_burst_leaves_at_once(tmp_path: Path) -> None:
     """What was not used a minute ago cannot be caught up."""
 
     async def main() -> list[float]:
         loop = asyncio.get_running_loop()
-        pacers = [shared.SharedPacer(str(tmp_path / "pace"), RateLimit(1000)) for _ in range(4)]
+        pacers = [SharedPacer(str(tmp_path / "pace"), RateLimit(1000)) for _ in range(4)]
         await pacers[0].acquire()
         await asyncio.sleep(60)
         left: list[float] = []
@@ -248,13 +223,14 @@ def test_after_a_quiet_spell_only_a_burst_leaves_at_once(shared: ModuleType, tmp
     assert left[-1] == pytest.approx(15 / RateSchedule.of(RateLimit(1000)).rate, abs=0.01)
 
 
-def test_who_gives_up_in_the_example_costs_one_slot_at_most(shared: ModuleType, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("virtual_clock")
+def test_who_gives_up_in_the_example_costs_one_slot_at_most(tmp_path: Path) -> None:
     """Requests cancelled at any moment leave nobody locked out, and the schedule loses at most a slot for each."""
     limit = RateLimit(100)
 
     async def main() -> tuple[float, int, int]:
         loop, rng = asyncio.get_running_loop(), random.Random(5)
-        pacers = [shared.SharedPacer(str(tmp_path / "pace"), limit) for _ in range(2)]
+        pacers = [SharedPacer(str(tmp_path / "pace"), limit) for _ in range(2)]
         began = loop.time()
         tasks = [asyncio.create_task(pacer.acquire()) for _ in range(100) for pacer in pacers]
         for task in rng.sample(tasks, 120):
@@ -273,12 +249,13 @@ def test_who_gives_up_in_the_example_costs_one_slot_at_most(shared: ModuleType, 
     assert (passed + 1) / rate <= elapsed + 0.01 <= (passed + cancelled + 2) / rate
 
 
-def test_a_pause_stops_every_pacer_of_the_store(shared: ModuleType, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("virtual_clock")
+def test_a_pause_stops_every_pacer_of_the_store(tmp_path: Path) -> None:
     """In a pause nothing leaves but the slot in hand; a longer one is obeyed by those who wait; no burst ends it."""
 
     async def main() -> tuple[list[float], list[float]]:
         loop = asyncio.get_running_loop()
-        one, other = (shared.SharedPacer(str(tmp_path / "pace"), RateLimit(1000)) for _ in range(2))
+        one, other = (SharedPacer(str(tmp_path / "pace"), RateLimit(1000)) for _ in range(2))
         left: list[float] = []
 
         async def ask(pacer: Any) -> None:
@@ -304,12 +281,13 @@ def test_a_pause_stops_every_pacer_of_the_store(shared: ModuleType, tmp_path: Pa
     assert most_in_a_window(after, 10 * spacing) <= 11, "no burst"
 
 
-def test_a_store_that_fails_in_the_middle_is_as_before(shared: ModuleType, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("virtual_clock")
+def test_a_store_that_fails_in_the_middle_is_as_before(tmp_path: Path) -> None:
     """What breaks off inside a transaction changes nothing and locks nobody out."""
 
     async def main() -> None:
-        pacer = shared.SharedPacer(str(tmp_path / "pace"), RateLimit(1000))
-        with pytest.raises(ZeroDivisionError), pacer._store() as store:
+        pacer = SharedPacer(str(tmp_path / "pace"), RateLimit(1000))
+        with pytest.raises(ZeroDivisionError), pacer._transaction() as store:
             store.execute("UPDATE pace SET open_at = 9e9")
             raise ZeroDivisionError
         await pacer.acquire()
@@ -319,7 +297,7 @@ def test_a_store_that_fails_in_the_middle_is_as_before(shared: ModuleType, tmp_p
 
 DRIVER = """
 import asyncio, sys
-from shared import RateLimit, SharedPacer
+from harness_async import RateLimit, SharedPacer
 
 class Noting(SharedPacer):
     def _reserve(self):
@@ -340,7 +318,6 @@ asyncio.run(main())
 
 def test_real_processes_get_different_slots(tmp_path: Path) -> None:
     """Three processes that ask one store at once are given slots of one schedule, each a spacing from the next."""
-    (tmp_path / "shared.py").write_text(example(), encoding="utf-8")
     (tmp_path / "driver.py").write_text(DRIVER, encoding="utf-8")
     root = Path(harness_async.__file__).parents[1]
     processes = [
@@ -376,9 +353,7 @@ def test_real_processes_get_different_slots(tmp_path: Path) -> None:
 
 
 @asynccontextmanager
-async def scene(
-    shared: ModuleType, path: Path, limit: RateLimit
-) -> AsyncIterator[tuple[FakeHarness, list[HarnessClient]]]:
+async def scene(path: Path, limit: RateLimit) -> AsyncIterator[tuple[FakeHarness, list[HarnessClient]]]:
     """Serve two clients as two processes would have them, each with a pacer of its own on one store."""
     fake = FakeHarness()
     fake.add_organization("default", "Default")
@@ -386,7 +361,7 @@ async def scene(
     async with fake:
         clients = [
             HarnessClient(
-                fake.api_key, base_url=fake.url, timeouts=FOREVER, pacer=shared.SharedPacer(str(path / "pace"), limit)
+                fake.api_key, base_url=fake.url, timeouts=FOREVER, pacer=SharedPacer(str(path / "pace"), limit)
             )
             for _ in range(2)
         ]
@@ -407,15 +382,14 @@ async def crew(client: HarnessClient, count: int, workers: int = 8) -> None:
 
 
 @pytest.mark.parametrize("kind", [FixedWindow, SlidingWindow, SlidingCounter])
-def test_clients_on_one_store_are_not_refused(
-    shared: ModuleType, tmp_path: Path, kind: Callable[[int, float], Server]
-) -> None:
+@pytest.mark.usefixtures("virtual_clock")
+def test_clients_on_one_store_are_not_refused(tmp_path: Path, kind: Callable[[int, float], Server]) -> None:
     """Two clients use one limit up, one of them what the other leaves, and the server refuses neither."""
     limit = RateLimit(50)
 
     async def main() -> float:
         loop = asyncio.get_running_loop()
-        async with scene(shared, tmp_path, limit) as (fake, clients):
+        async with scene(tmp_path, limit) as (fake, clients):
             fake.rate_limit = kind(limit.requests, limit.per)
             began = loop.time()
             await asyncio.gather(crew(clients[0], 100), crew(clients[1], 25))
@@ -426,12 +400,13 @@ def test_clients_on_one_store_are_not_refused(
     assert run(main()) == pytest.approx(124 / RateSchedule.of(limit).rate, rel=0.01)
 
 
-def test_a_refusal_of_one_client_stops_the_other(shared: ModuleType, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("virtual_clock")
+def test_a_refusal_of_one_client_stops_the_other(tmp_path: Path) -> None:
     """A 429 to one client is a pause for all on the store, as long as the server says; then all calls are answered."""
 
     async def main() -> tuple[float, list[float]]:
         loop = asyncio.get_running_loop()
-        async with scene(shared, tmp_path, RateLimit(1000)) as (fake, clients):
+        async with scene(tmp_path, RateLimit(1000)) as (fake, clients):
             arrivals: list[float] = []
             fake.before_request = lambda _: arrivals.append(loop.time())
             refusal = fake.faults.add(TooManyRequests(retry_after=30), times=1, when=lambda _: len(arrivals) > 50)

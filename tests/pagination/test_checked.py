@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 import pytest
 
-from harness_async.http.responses import PageTotals
 from harness_async.pagination.checked import CheckedStrategy
-from harness_async.pagination.pager import hashes_by
 from harness_async.pagination.seek import SeekStrategy
-from harness_async.pagination.strategy import Guarantee, LiveStrategy, PageRequest, PageResult, TimeWindow
+from harness_async.pagination.source import PageTotals, hash_by
+from harness_async.pagination.strategy import LiveStrategy, PageRequest, PageResult
+from harness_async.types import Guarantee, TimeWindow
 from tests.support.moving import NOW, MovingList, Order, Request, read
 
-WINDOW: TimeWindow = (0, 1000)
+WINDOW = TimeWindow(0, 1000)
 
 
 def page(
@@ -96,7 +96,7 @@ def test_a_quiet_list_costs_no_request_too_many(rows: int, order: Order) -> None
     server = MovingList(order=order, limit=100)
     for number in range(rows):
         server.add(NOW - 1 - number)
-    machine = CheckedStrategy(100, (None, NOW))
+    machine = CheckedStrategy(100, TimeWindow(None, NOW))
     assert len(read(server, machine)) == rows
     assert server.requests == max(1, -(-rows // 100))
     assert machine.guarantee == "exact"
@@ -108,7 +108,7 @@ def test_the_stride_is_what_the_server_gives(clip: int) -> None:
     server = MovingList(limit=100, clip=clip)
     for number in range(250):
         server.add(NOW - 1 - number)
-    machine = CheckedStrategy(100, (None, NOW))
+    machine = CheckedStrategy(100, TimeWindow(None, NOW))
     assert len(read(server, machine)) == 250
     assert server.requests == -(-250 // clip)
     assert machine.guarantee == "exact"
@@ -362,8 +362,8 @@ def test_a_page_refused_while_others_went_away_is_looked_into() -> None:
 def test_a_walk_remembers_a_row_in_120_bytes() -> None:
     """The keys of a hundred thousand rows, as the API has them, cost at most 120 bytes each."""
     count, limit = 100_000, 100
-    machine = CheckedStrategy(limit, (None, NOW))
-    hash_each = hashes_by(lambda key: key)
+    machine = CheckedStrategy(limit, TimeWindow(None, NOW))
+    hash_each = hash_by(lambda key: key)
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
@@ -394,7 +394,7 @@ def test_each_departure_at_each_moment_loses_nothing(order: Order) -> None:
             server = MovingList(order=order, limit=3)
             for number in range(10):
                 server.add(NOW - 1 - 1000 * number)
-            machine, got, step = CheckedStrategy(3, (None, NOW)), list[int](), 0
+            machine, got, step = CheckedStrategy(3, TimeWindow(None, NOW)), list[int](), 0
             open_: list[PageRequest] = []
             while not machine.done:
                 open_ += asks(machine, 4 - len(open_))

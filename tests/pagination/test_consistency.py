@@ -14,9 +14,9 @@ import attrs
 import pytest
 
 from harness_async import BadRequestError, Execution, HarnessClient, NotFoundError, PaginationError, WalkReport
-from harness_async.pagination.pager import Consistency
 from harness_async.testing import Churn, ClipPages, Delay, FakeHarness, Fault, RecordedRequest, Status, Totals
 from harness_async.testing.responses import FakeResponse, Json
+from harness_async.types import Consistency
 
 BOTH = pytest.mark.parametrize("consistency", ["checked", "strict"])
 ORDERS = pytest.mark.parametrize("order", ["newest", "oldest", "hash"])
@@ -78,7 +78,7 @@ async def test_a_quiet_list_is_exact_at_the_least_cost(
     got, report = await read(client, "checked", prefetch=prefetch)
     assert got == [identity(row) for row in fake.executions("default", "web")]
     assert report.requests == len(fake.requests) == max(1, -(-rows // 100))
-    assert report.consistency == "exact"
+    assert report.guarantee == "exact"
     assert report.duplicates == 0
 
 
@@ -94,7 +94,7 @@ async def test_without_totals_at_most_one_request_more(
     got, report = await read(client, consistency, prefetch=prefetch)
     assert got == [identity(row) for row in fake.executions("default", "web")]
     assert report.requests == len(fake.requests) <= max(1, -(-rows // 100)) + 1
-    assert report.consistency == "seek"
+    assert report.guarantee == "seek"
 
 
 @ORDERS
@@ -105,7 +105,7 @@ async def test_strict_says_seek(client: HarnessClient, fake: FakeHarness, order:
     expected = fill(fake, rows)
     got, report = await read(client, "strict", limit=10)
     assert sorted(got) == sorted(map(identity, expected))
-    assert report.consistency == "seek"
+    assert report.guarantee == "seek"
 
 
 @BOTH
@@ -119,7 +119,7 @@ async def test_rows_of_one_moment_in_an_order_that_changes(
         got, report = await read(client, consistency, limit=12)
         assert len(got) == len(set(got))
         assert sorted(got) == sorted(expected)
-        assert report.consistency in {"exact", "seek"}
+        assert report.guarantee in {"exact", "seek"}
         fake.remove_project("default", "web")
         fake.add_project("default", "web")
 
@@ -177,7 +177,7 @@ async def test_live_has_no_window(client: HarnessClient, fake: FakeHarness) -> N
         got, report = await read(client, "live", limit=10, **options)
         assert len(got) == 30
         assert report.window is None
-        assert report.consistency == "live"
+        assert report.guarantee == "live"
 
 
 @attrs.frozen
@@ -245,7 +245,7 @@ async def test_checked_goes_on_without_a_filter_that_does_nothing(
     assert churn.arrived
     assert len(got) == len(set(got))
     assert set(got) >= expected
-    assert report.consistency == "best_effort"
+    assert report.guarantee == "best_effort"
     assert report.window is None
     assert [record.name for record in caplog.records] == ["harness_async"]
     assert "best effort" in caplog.text
@@ -261,7 +261,7 @@ async def test_a_window_of_the_callers_that_does_nothing_is_told_on_the_first_pa
     rows = fill(fake, 95)
     got, report = await read(client, "checked", limit=10, prefetch=prefetch, end_time=rows[50]["created"])
     assert sorted(got) == sorted(map(identity, rows))
-    assert report.consistency == "best_effort"
+    assert report.guarantee == "best_effort"
     assert [record.name for record in caplog.records] == ["harness_async"]
 
 
@@ -271,7 +271,7 @@ async def test_strict_refuses_a_filter_that_does_nothing(client: HarnessClient, 
     fake.order, fake.end_time = order, "ignored"
     fill(fake, 95)
     fake.before_request = Churn(fake, "default", "web", arrivals=1.0, departures=0.0, seed=3)
-    with pytest.raises(PaginationError, match="checked goes on") as caught:
+    with pytest.raises(PaginationError, match="`checked` continues") as caught:
         await read(client, "strict", limit=10)
     assert fake.api_key not in str(caught.value)
 
@@ -295,7 +295,7 @@ async def test_a_status_filter_is_sought(client: HarnessClient, fake: FakeHarnes
 
     fake.before_request = change
     got, report = await read(client, "checked", limit=10, status="success", prefetch=prefetch)
-    assert report.consistency == "seek"
+    assert report.guarantee == "seek"
     assert len(got) == len(set(got))
     assert set(got) >= stable
 
@@ -304,7 +304,7 @@ async def test_a_status_filter_with_part_of_a_page_is_exact(client: HarnessClien
     """A list that does not fill its first page is one atomic read, with a status too."""
     fill(fake, 9)
     _, report = await read(client, "checked", limit=10, status="success")
-    assert (report.consistency, report.requests) == ("exact", 1)
+    assert (report.guarantee, report.requests) == ("exact", 1)
 
 
 @pytest.mark.parametrize("prefetch", [0, 3])
@@ -325,7 +325,7 @@ async def test_departures_between_pages_are_covered(
 
     fake.before_request = leave
     got, report = await read(client, "checked", limit=10, prefetch=prefetch)
-    assert report.consistency == "covered"
+    assert report.guarantee == "covered"
     assert report.requests <= 12
     assert len(got) == len(set(got))
     assert set(got) >= {identity(row) for row in listed} - {identity(row) for row in gone}
@@ -354,9 +354,9 @@ async def test_every_stable_row_comes_once(
         got, report = await read(client, consistency, limit=limit, prefetch=prefetch)
         stable = before - {identity(row) for row in churn.departed}
         assert len(got) == len(set(got)), "a row came twice"
-        assert set(got) >= stable, f"seed {seed} lost rows, said {report.consistency}"
+        assert set(got) >= stable, f"seed {seed} lost rows, said {report.guarantee}"
         assert set(got) <= before, "delivered what was not in the window"
-        verdicts.add(report.consistency)
+        verdicts.add(report.guarantee)
     assert verdicts <= {"exact", "covered", "seek"}
     assert ("covered" in verdicts) is (consistency == "checked")
 
@@ -377,7 +377,7 @@ async def test_strict_lives_with_rows_that_appear_late(
         got, report = await read(client, "strict", limit=12)
         assert len(got) == len(set(got))
         assert set(got) >= before - {identity(row) for row in churn.departed}
-        assert report.consistency == "seek"
+        assert report.guarantee == "seek"
 
 
 # -- servers that lie, clip and refuse -----------------------------------------------------------------------------
@@ -411,7 +411,7 @@ async def test_totals_that_lie_lose_nothing(
     got, report = await read(client, consistency)
     assert sorted(got) == sorted(expected)
     assert report.requests < 130 + (9999 // 30 if lie == "too high" else 0)
-    assert report.consistency in {"exact", "seek", "best_effort"}
+    assert report.guarantee in {"exact", "seek", "best_effort"}
 
 
 @pytest.mark.parametrize("totals", ["iacm", "v1", "none"])
@@ -429,7 +429,7 @@ async def test_clipped_pages_lose_nothing(
     assert sorted(got) == sorted(expected)
     if consistency == "checked" and totals != "none":
         assert report.requests == -(-100 // clip)
-        assert report.consistency == "exact"
+        assert report.guarantee == "exact"
 
 
 @BOTH

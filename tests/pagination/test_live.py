@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness_async import PaginationError
-from harness_async.http.responses import PageTotals
+from harness_async.pagination.source import PageTotals
 from harness_async.pagination.strategy import LiveStrategy, PageRequest, PageResult, SeenKeys
 
 Headers: TypeAlias = Literal["both", "items", "pages", "size", "none"]
@@ -154,7 +154,7 @@ def test_a_page_repeated_word_for_word_is_an_error_and_no_endless_loop(keyed: bo
     result = PageResult(rows, [row["id"] for row in rows] if keyed else None, PageTotals())
     machine = LiveStrategy(100)
     machine.receive(machine.next_request() or PageRequest(0), result)
-    with pytest.raises(PaginationError, match="page 2"):
+    with pytest.raises(PaginationError, match="Page 2"):
         machine.receive(machine.next_request() or PageRequest(0), result)
 
 
@@ -257,6 +257,6 @@ def test_each_row_is_new_once(pages: list[list[int]]) -> None:
     seen, known = SeenKeys(), set[int]()
     for keys in pages:
         wanted = [position for position, key in enumerate(keys) if key not in {*known, *keys[:position]}]
-        assert list(seen.new(PageResult((), keys, PageTotals()))) == wanted
+        assert list(seen.add_new(PageResult((), keys, PageTotals()))) == wanted
         known.update(keys)
         assert len(seen) == len(known)

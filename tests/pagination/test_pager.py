@@ -10,8 +10,9 @@ import pytest
 from attrs import define, field
 
 from harness_async import HarnessClient, NotFoundError, Pager, RetryPolicy, ServerError
-from harness_async.http.responses import ServerClock, PageTotals
-from harness_async.pagination.pager import FetchedPage, ListPager, ListSpec, hashes_by
+from harness_async.http.transport import RawResponse, ServerClock
+from harness_async.pagination.pager import ListPager
+from harness_async.pagination.source import FetchedPage, ListSpec, PageTotals, hash_by
 from harness_async.testing import ClipPages, FakeHarness, Status
 from harness_async.testing import Totals as TotalsFault
 
@@ -42,8 +43,11 @@ class Shelf:
         rows = list(range(begin, min(begin + limit, self.rows)))
         return FetchedPage(items=rows, totals=PageTotals(items=self.rows, pages=None, size=limit))
 
+    def decode(self, response: RawResponse) -> FetchedPage[int]:
+        raise AssertionError(response)
+
     def pager(self, *, limit: int = 10, prefetch: int = 0) -> Pager[int]:
-        return ListPager(ListSpec(source=self, hashes=hashes_by(lambda row: row), limit=limit, prefetch=prefetch))
+        return ListPager(ListSpec(source=self, hash_keys=hash_by(lambda row: row), limit=limit, prefetch=prefetch))
 
 
 @pytest.fixture
@@ -139,7 +143,7 @@ async def test_a_walk_reports_what_it_cost() -> None:
         rest = [row async for row in walk]
     assert rest == list(range(13, 25)), "a second loop goes on where the first was left"
     report = walk.report
-    assert (report.consistency, report.requests, report.pages, report.rows, report.duplicates) == ("live", 3, 3, 25, 0)
+    assert (report.guarantee, report.requests, report.pages, report.rows, report.duplicates) == ("live", 3, 3, 25, 0)
 
 
 @pytest.mark.parametrize("limit", [0, 101, -1, 1.5, "10", None, True])

@@ -31,7 +31,7 @@ def connections_in_use(client: HarnessClient) -> set[Any]:
 
 def free_places(client: HarnessClient) -> int:
     """Return how many more requests may be in flight."""
-    return client._session.sender.places._value
+    return client._session.sender.in_flight._value
 
 
 def is_idle(client: HarnessClient) -> bool:

@@ -8,8 +8,9 @@ from typing import Literal, TypeAlias
 
 from attrs import define, field
 
-from harness_async.http.responses import PageTotals
-from harness_async.pagination.strategy import PageRequest, PageResult, TimeWindow, WalkStrategy
+from harness_async.pagination.source import PageTotals
+from harness_async.pagination.strategy import PageRequest, PageResult, WalkStrategy
+from harness_async.types import TimeWindow
 
 Order: TypeAlias = Literal["newest", "oldest", "hash", "random ties"]
 Family: TypeAlias = Literal["iacm", "v1", "none"]
@@ -79,7 +80,7 @@ class MovingList:
         return sorted(self.window(bounds), key=keys[self.order])  # type: ignore[arg-type]
 
     def count(self, request: Request) -> None:
-        request.total = len(self.window(request.request.window or (None, None)))
+        request.total = len(self.window(request.request.window or TimeWindow()))
         request.counted = True
 
     def answer(self, request: Request) -> PageResult:
@@ -89,7 +90,7 @@ class MovingList:
             self.count(request)
         size = min(self.limit, self.clip)
         index = request.request.index
-        rows = self.sorted(request.request.window or (None, None))[index * size : (index + 1) * size]
+        rows = self.sorted(request.request.window or TimeWindow())[index * size : (index + 1) * size]
         total = None if self.family == "none" else request.total
         return PageResult(
             rows=rows,
