@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Callable, Hashable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
 from yarl import URL
 
 from harness_async.config import RateLimit, RetryPolicy, Timeouts, check_max_in_flight, resolve_settings
+from harness_async.errors import ConfigurationError
 from harness_async.events import Event, Stats
 from harness_async.http.endpoints import QueryValue
 from harness_async.http.pacer import Pacer, RatePacer
@@ -47,7 +49,12 @@ class HarnessClient:
         pacer: In place of `rate_limit`: a `RatePacer` that the clients of one key in one loop share, or another `Pacer`
             that shares a budget among processes.
         max_in_flight: Requests in flight at most. Further ones queue.
-        http_session: An `aiohttp.ClientSession` to send with. It is never closed and never changed.
+        http_session: An `aiohttp.ClientSession` to send with, with its own proxies and certificates. It is never closed
+            and never changed.
+        trust_env: Follow the environment: proxies (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`, in either
+            case) and certificate authorities (`SSL_CERT_FILE`, `SSL_CERT_DIR`).
+        proxy: The URL of an HTTP proxy, in place of those of the environment.
+        ssl_context: A TLS context, for a private certificate authority or client certificates.
         on_event: Called with each `Event` in the task in which it happens. Its exceptions are logged and ignored.
         allow_http: Allow plain http to a host that is not this machine.
 
@@ -76,12 +83,26 @@ class HarnessClient:
         pacer: Pacer | None = None,
         max_in_flight: int = 32,
         http_session: aiohttp.ClientSession | None = None,
+        trust_env: bool = True,
+        proxy: str | URL | None = None,
+        ssl_context: ssl.SSLContext | None = None,
         on_event: Callable[[Event], None] | None = None,
         allow_http: bool = False,
     ) -> None:
-        settings = resolve_settings(api_key, account_id, base_url, os.environ, allow_http=allow_http)
+        if http_session is not None and (proxy is not None or ssl_context is not None):
+            raise ConfigurationError("proxy and ssl_context cannot be combined with http_session; set them there")
+        settings = resolve_settings(
+            api_key,
+            account_id,
+            base_url,
+            os.environ,
+            allow_http=allow_http,
+            trust_env=trust_env and http_session is None,
+            proxy=proxy,
+            ssl_context=ssl_context,
+        )
         sender = Sender(
-            transport=Transport(http_session),
+            transport=Transport(http_session, settings.proxy, settings.ssl_context),
             pacer=_create_pacer(rate_limit, pacer),
             credentials=settings.credentials,
             timeouts=timeouts,

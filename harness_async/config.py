@@ -7,7 +7,10 @@ construction, with an error that says how to fix them.
 from __future__ import annotations
 
 import ipaddress
+import ssl
+from base64 import b64encode
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from attrs import Attribute, field, frozen
@@ -143,11 +146,28 @@ class Credentials:
 
 
 @frozen
+class Proxy:
+    """An HTTP proxy. Its `str` has no credentials."""
+
+    url: URL
+    """The address, without credentials."""
+
+    authorization: str | None = field(default=None, repr=False)
+    """The value of the header `Proxy-Authorization`."""
+
+    def __str__(self) -> str:
+        return str(self.url).rstrip("/")
+
+
+@frozen
 class Settings:
     """The resolved and checked settings of a client."""
 
     credentials: Credentials
     base_url: URL
+    proxy: Proxy | None = None
+    ssl_context: ssl.SSLContext | None = None
+    """None uses aiohttp's default, which verifies certificates."""
 
 
 def check_max_in_flight(value: object) -> int:
@@ -168,6 +188,9 @@ def resolve_settings(
     environ: Mapping[str, str],
     *,
     allow_http: bool = False,
+    trust_env: bool = True,
+    proxy: str | URL | None = None,
+    ssl_context: ssl.SSLContext | None = None,
 ) -> Settings:
     """Combine arguments, environment and defaults, in that order of precedence.
 
@@ -185,8 +208,12 @@ def resolve_settings(
     url = (
         base_url if isinstance(base_url, URL) else _first_set("base URL", "base_url", base_url, HOST_VARIABLES, environ)
     )
+    checked_url = check_base_url(DEFAULT_BASE_URL if url is None else url, allow_http=allow_http)
     return Settings(
-        Credentials(key, account), check_base_url(DEFAULT_BASE_URL if url is None else url, allow_http=allow_http)
+        Credentials(key, account),
+        checked_url,
+        resolve_proxy(checked_url, proxy, environ if trust_env else {}),
+        resolve_ssl_context(ssl_context, environ, trust_env=trust_env),
     )
 
 
@@ -261,3 +288,98 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def resolve_proxy(base_url: URL, proxy: str | URL | None, environ: Mapping[str, str]) -> Proxy | None:
+    """Return the proxy for a URL: the argument, else that of the environment, as in httpx and requests.
+
+    The variables are `HTTPS_PROXY` or `HTTP_PROXY` (by the scheme of the URL), then `ALL_PROXY`, except for hosts in
+    `NO_PROXY`; each in lower or upper case.
+
+    Raises:
+        ConfigurationError: The proxy is not an http(s) URL.
+    """
+    if proxy is not None:
+        return _parse_proxy("proxy", str(proxy))
+    if _bypasses_proxy(base_url, _variable(environ, "NO_PROXY")[1]):
+        return None
+    for name in (f"{base_url.scheme}_proxy", "all_proxy"):
+        variable, value = _variable(environ, name)
+        if value:
+            return _parse_proxy(f"environment variable {variable}", value)
+    return None
+
+
+def _variable(environ: Mapping[str, str], name: str) -> tuple[str, str]:
+    """Return the name and value of a variable in lower case, else in upper case; "" where it is not set."""
+    for variant in (name.lower(), name.upper()):
+        if value := environ.get(variant, "").strip():
+            return variant, value
+    return name, ""
+
+
+def _parse_proxy(where: str, text: str) -> Proxy:
+    # The value stays out of the messages: it may contain a password.
+    try:
+        url = URL(text if "://" in text else f"http://{text}")
+        if url.scheme in {"http", "https"} and url.host:
+            credentials = f"{url.user or ''}:{url.password or ''}"
+            authorization = f"Basic {b64encode(credentials.encode()).decode()}" if credentials != ":" else None
+            return Proxy(URL.build(scheme=url.scheme, host=url.host, port=url.port), authorization)
+    except ValueError:
+        pass
+    raise ConfigurationError(
+        f"The proxy ({where}) must be an http:// or https:// URL with a host, such as http://proxy.example:8080; "
+        "SOCKS proxies are not supported"
+    )
+
+
+def _bypasses_proxy(url: URL, no_proxy: str) -> bool:
+    """Return whether a host is excluded from the proxy: by name, domain, address or network, with or without a port."""
+    host = (url.host or "").lower()
+    for entry in (part.strip().lower() for part in no_proxy.split(",")):
+        name, colon, port = entry.rpartition(":")
+        if colon and port.isdecimal() and not (":" in name and not name.endswith("]")):
+            if int(port) != url.port:
+                continue
+            entry = name  # noqa: PLW2901 - without its port
+        entry = entry.strip("[]")  # noqa: PLW2901 - an IPv6 address
+        if entry == "*" or (entry and (host == entry.lstrip(".") or host.endswith(f".{entry.lstrip('.')}"))):
+            return True
+        try:
+            if ipaddress.ip_address(host) in ipaddress.ip_network(entry, strict=False):
+                return True
+        except ValueError:
+            continue
+    return False
+
+
+def resolve_ssl_context(
+    ssl_context: ssl.SSLContext | None, environ: Mapping[str, str], *, trust_env: bool
+) -> ssl.SSLContext | None:
+    """Return the TLS context: the argument, else one with the certificates of `SSL_CERT_FILE` or `SSL_CERT_DIR`.
+
+    Raises:
+        ConfigurationError: The variable does not name a file or directory with certificates.
+    """
+    file, directory = environ.get("SSL_CERT_FILE") or None, environ.get("SSL_CERT_DIR") or None
+    if ssl_context is not None or (file is None and directory is None):
+        return ssl_context
+    if not trust_env:  # OpenSSL reads both variables by itself
+        paths = ssl.get_default_verify_paths()
+        file = paths.openssl_cafile if Path(paths.openssl_cafile).is_file() else None
+        directory = paths.openssl_capath if Path(paths.openssl_capath).is_dir() else None
+    return create_ssl_context(file, directory, "environment variable SSL_CERT_FILE or SSL_CERT_DIR")
+
+
+def create_ssl_context(file: str | None, directory: str | None, where: str) -> ssl.SSLContext:
+    """Create a TLS context that trusts the certificate authorities of a file or directory.
+
+    Raises:
+        ConfigurationError: There are no certificates; `where` names the setting.
+    """
+    try:
+        return ssl.create_default_context(cafile=file, capath=directory)
+    except OSError as error:  # ssl.SSLError is one
+        reason = error.strerror or "it has no PEM certificate"
+        raise ConfigurationError(f"Cannot read certificates from {file or directory!r} ({where}): {reason}") from error

@@ -14,6 +14,7 @@ import io
 import math
 import os
 import socket
+import ssl
 import time
 from collections.abc import Mapping
 from datetime import UTC
@@ -25,7 +26,7 @@ from attrs import define, field
 from yarl import URL
 
 from harness_async._version import __version__
-from harness_async.config import Timeouts
+from harness_async.config import Proxy, Timeouts
 from harness_async.http.retry import FailureKind
 
 MAX_BODY = 64 * 1024 * 1024
@@ -36,6 +37,12 @@ MAX_HEADER_FIELD = 64 * 1024
 """Bytes of one header field or of the status line."""
 
 USER_AGENT = f"harness_async/{__version__} aiohttp/{aiohttp.__version__}"
+
+_PROXY_AUTHENTICATION_REQUIRED = 407
+_PROXY_UNAVAILABLE = range(500, 600)
+
+_UNKNOWN_AUTHORITY = {18, 19, 20, 21}
+"""OpenSSL's codes of a certificate whose authority is not known."""
 
 _LARGE_BODY = 2**20
 """aiohttp warns about larger bodies that are not passed as a file."""
@@ -133,12 +140,22 @@ class Transport:
     Safe for concurrent use by the tasks of that loop.
     """
 
-    def __init__(self, borrowed: aiohttp.ClientSession | None = None) -> None:
+    def __init__(
+        self,
+        borrowed: aiohttp.ClientSession | None = None,
+        proxy: Proxy | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
         self.closed: bool = False
         """Whether `close` was called."""
 
         self.clock: ServerClock = ServerClock()
         self._borrowed = borrowed
+        self._proxy = proxy
+        self._proxy_headers: dict[str, str] | None = None
+        if proxy is not None and proxy.authorization is not None:
+            self._proxy_headers = {"Proxy-Authorization": proxy.authorization}
+        self._ssl_context = ssl_context
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = 0
@@ -153,7 +170,7 @@ class Transport:
         if self.closed:
             raise RuntimeError("This HarnessClient is closed; create a new one")
         if self._session is None:
-            self._session = create_session() if self._borrowed is None else self._borrowed
+            self._session = self._create_session() if self._borrowed is None else self._borrowed
             self._loop, self._pid = loop, os.getpid()
         elif self._pid != os.getpid():
             raise RuntimeError("This HarnessClient was used before a fork; create the client in the child process")
@@ -175,11 +192,12 @@ class Transport:
             response = await session.request(
                 request.method,
                 request.url,
-                headers=request.headers,
+                headers=self._headers_for(request),
                 data=_as_data(request.body),
                 skip_auto_headers=("Content-Type",),
                 allow_redirects=False,
                 raise_for_status=False,
+                proxy_headers=self._proxy_headers,
                 auto_decompress=True,
                 max_line_size=MAX_HEADER_FIELD,
                 max_field_size=MAX_HEADER_FIELD,
@@ -188,14 +206,32 @@ class Transport:
             )
             async with response:
                 body = await _read_body(response)
-        except (TransportFailure, *_AIOHTTP_ERRORS) as error:
+        except _AIOHTTP_ERRORS as error:
             if self.closed:
                 raise RuntimeError("This HarnessClient was closed during a request") from None
-            if isinstance(error, TransportFailure):
-                raise
-            raise translate(error) from _as_cause(error)
+            raise translate(error, self._proxy) from _as_cause(error)
+        if response.status == _PROXY_AUTHENTICATION_REQUIRED and self._proxy is not None:
+            raise TransportFailure(FailureKind.UNUSABLE, f"the proxy {self._proxy} requires authentication (407)")
         self.clock.observe(response.headers.get("Date"), sent, time.time())
         return RawResponse(response.status, response.headers, body)
+
+    def _headers_for(self, request: Request) -> Mapping[str, str]:
+        """Return the headers of a request, with those for a proxy that forwards plain http."""
+        if self._proxy_headers is None or request.url.scheme != "http":
+            return request.headers
+        return {**request.headers, **self._proxy_headers}
+
+    def _create_session(self) -> aiohttp.ClientSession:
+        """Create an HTTP session without cookies and without aiohttp's own resends."""
+        return aiohttp.ClientSession(
+            # The number of requests in flight is limited by the caller, so that waiting counts as queueing.
+            connector=aiohttp.TCPConnector(limit=0, ssl=True if self._ssl_context is None else self._ssl_context),
+            # A sign-in page's cookies must not change later responses.
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": USER_AGENT},
+            middlewares=(_prevent_resend,),
+            proxy=None if self._proxy is None else self._proxy.url,
+        )
 
     async def close(self) -> None:
         """Close the HTTP session unless it is borrowed. May be called twice, and in any loop."""
@@ -205,24 +241,18 @@ class Transport:
             await session.close()
 
 
-def create_session() -> aiohttp.ClientSession:
-    """Create an HTTP session without cookies and without aiohttp's own resends."""
-    return aiohttp.ClientSession(
-        # The number of requests in flight is limited by the caller, so that waiting counts as queueing.
-        connector=aiohttp.TCPConnector(limit=0),
-        # A sign-in page's cookies must not change later responses.
-        cookie_jar=aiohttp.DummyCookieJar(),
-        headers={"User-Agent": USER_AGENT},
-        middlewares=(_prevent_resend,),
-    )
+class _ConnectionLostError(aiohttp.ClientError):
+    """A lost connection under a class that aiohttp does not resend."""
 
 
 async def _prevent_resend(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Translate a lost connection before aiohttp sees it and resends the request."""
+    """Hide a lost connection from aiohttp, which would resend the request."""
     try:
         return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise translate(error) from error
+        raise _ConnectionLostError(*error.args) from error
 
 
 async def _read_body(response: aiohttp.ClientResponse) -> bytes:
@@ -253,23 +283,40 @@ def _as_cause(error: Exception) -> Exception | None:
     return None if isinstance(error, quoting) else error
 
 
-def translate(error: Exception) -> TransportFailure:  # noqa: PLR0911 - a table
+def translate(error: Exception, proxy: Proxy | None = None) -> TransportFailure:  # noqa: C901, PLR0911 - a table
     """Classify an error of aiohttp: whether the request was sent, and whether another attempt may help."""
     text = " ".join(str(error).split()) or type(error).__name__
+    through = f" (through the proxy {proxy})" if proxy is not None else ""
     match error:
-        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError() | aiohttp.ServerFingerprintMismatch():
-            return TransportFailure(FailureKind.UNUSABLE, f"the connection is not secure: {text}")
-        case aiohttp.InvalidURL() | aiohttp.ClientHttpProxyError():
+        case aiohttp.ClientConnectorCertificateError():
+            return TransportFailure(FailureKind.UNUSABLE, _describe_certificate_error(error) + through)
+        case aiohttp.ClientSSLError() | aiohttp.ServerFingerprintMismatch():
+            return TransportFailure(FailureKind.UNUSABLE, f"the connection is not secure: {text}{through}")
+        case aiohttp.ClientHttpProxyError():
+            kind = FailureKind.NOT_SENT if error.status in _PROXY_UNAVAILABLE else FailureKind.UNUSABLE
+            return TransportFailure(kind, f"the proxy {proxy or ''} refused: {error.status} {error.message}")
+        case aiohttp.ClientProxyConnectionError():
+            return TransportFailure(FailureKind.NOT_SENT, f"cannot connect to the proxy {proxy or ''}: {text}")
+        case aiohttp.InvalidURL():
             return TransportFailure(FailureKind.UNUSABLE, text)
         case aiohttp.ClientConnectorDNSError() if getattr(error.os_error, "errno", None) in _PERMANENT_DNS_ERRORS:
-            return TransportFailure(FailureKind.UNUSABLE, f"the host is unknown: {text}")
+            return TransportFailure(FailureKind.UNUSABLE, f"the host is unknown: {text}{through}")
         case aiohttp.ConnectionTimeoutError():
-            return TransportFailure(FailureKind.NOT_SENT, "no connection in time", timed_out=True)
+            return TransportFailure(FailureKind.NOT_SENT, f"no connection in time{through}", timed_out=True)
         case aiohttp.ClientConnectorError():
-            return TransportFailure(FailureKind.NOT_SENT, text)
+            return TransportFailure(FailureKind.NOT_SENT, text + through)
         case TimeoutError():
-            return TransportFailure(FailureKind.READ_TIMEOUT, "no response in time", timed_out=True)
+            return TransportFailure(FailureKind.READ_TIMEOUT, f"no response in time{through}", timed_out=True)
         case aiohttp.ClientPayloadError() | aiohttp.ClientResponseError() | HttpProcessingError():
-            return TransportFailure(FailureKind.CUT, f"the response was cut off or garbled: {text}")
+            return TransportFailure(FailureKind.CUT, f"the response was cut off or garbled: {text}{through}")
         case _:
-            return TransportFailure(FailureKind.LOST, f"the connection was lost: {text}")
+            return TransportFailure(FailureKind.LOST, f"the connection was lost: {text}{through}")
+
+
+def _describe_certificate_error(error: aiohttp.ClientConnectorCertificateError) -> str:
+    cause = error.certificate_error
+    reason = getattr(cause, "verify_message", "") or " ".join(str(cause).split())
+    text = f"the certificate of {error.host}:{error.port} is not trusted: {reason}"
+    if getattr(cause, "verify_code", None) in _UNKNOWN_AUTHORITY:
+        text += "; for a private certificate authority, set SSL_CERT_FILE to its PEM file or pass ssl_context"
+    return text

@@ -27,7 +27,7 @@ FILTERS: list[Filter] = ["inclusive", "exclusive"]
 
 
 def make(kind: str, server: MovingList, *, volatile: bool = False) -> CheckedStrategy | SeekStrategy:
-    window = (None, NOW)
+    window = TimeWindow(None, NOW)
     if kind == "checked":
         return CheckedStrategy(server.limit, window, volatile=volatile)
     return SeekStrategy(server.limit, window)
