@@ -8,8 +8,12 @@ from collections.abc import Callable, Hashable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
 
+from attrs import evolve
 from yarl import URL
 
+from harness_async.bulk.factory import BulkFactory
+from harness_async.bulk.models import Progress
+from harness_async.bulk.run import BulkRun
 from harness_async.config import RateLimit, RetryPolicy, Timeouts, check_max_in_flight, resolve_settings
 from harness_async.errors import ConfigurationError
 from harness_async.events import Event, Stats
@@ -18,12 +22,14 @@ from harness_async.http.pacer import Pacer, RatePacer
 from harness_async.http.sender import Sender
 from harness_async.http.session import Response, Session
 from harness_async.http.transport import Transport
-from harness_async.pagination.pager import ListPager, Pager
+from harness_async.pagination.dialects import Dialect, DialectName, resolve_dialect
+from harness_async.pagination.pager import ListPager, Pager, scope_params
 from harness_async.pagination.source import EndpointSource, ListSpec, hash_by
 from harness_async.resources.executions import ExecutionsAPI
 from harness_async.resources.organizations import OrganizationsAPI
 from harness_async.resources.projects import ProjectsAPI
-from harness_async.validation import check_int, check_path
+from harness_async.types import OnError, ProjectRef, Projects
+from harness_async.validation import check_identifier, check_method, check_path
 
 if TYPE_CHECKING:
     import aiohttp
@@ -117,7 +123,8 @@ class HarnessClient:
         self._session = session
         self.organizations = OrganizationsAPI(session)
         self.projects = ProjectsAPI(session, self.organizations)
-        self.executions = ExecutionsAPI(session, self.projects)
+        self._runs = runs = BulkFactory(session, self.projects.discover)
+        self.executions = ExecutionsAPI(session, runs)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._session.base_url} account={self._session.account_id!r}>"
@@ -199,11 +206,17 @@ class HarnessClient:
         self,
         path: str,
         *,
+        dialect: DialectName | Dialect | None = None,
+        method: str = "GET",
         params: Mapping[str, QueryValue] | None = None,
-        first_page: int = 1,
-        limit: int = 100,
+        json: Mapping[str, Any] | None = None,
+        org: str | None = None,
+        project: str | None = None,
+        limit: int | None = None,
+        first_page: int | None = None,
         into: None = None,
         key: Callable[[dict[str, Any]], Hashable] | None = None,
+        prefetch: int = 0,
     ) -> Pager[dict[str, Any]]: ...
 
     @overload
@@ -211,43 +224,131 @@ class HarnessClient:
         self,
         path: str,
         *,
+        dialect: DialectName | Dialect | None = None,
+        method: str = "GET",
         params: Mapping[str, QueryValue] | None = None,
-        first_page: int = 1,
-        limit: int = 100,
+        json: Mapping[str, Any] | None = None,
+        org: str | None = None,
+        project: str | None = None,
+        limit: int | None = None,
+        first_page: int | None = None,
         into: type[T],
         key: Callable[[T], Hashable] | None = None,
+        prefetch: int = 0,
     ) -> Pager[T]: ...
 
     def paginate(
         self,
         path: str,
         *,
+        dialect: DialectName | Dialect | None = None,
+        method: str = "GET",
         params: Mapping[str, QueryValue] | None = None,
-        first_page: int = 1,
-        limit: int = 100,
+        json: Mapping[str, Any] | None = None,
+        org: str | None = None,
+        project: str | None = None,
+        limit: int | None = None,
+        first_page: int | None = None,
         into: type[Any] | None = None,
         key: Callable[[Any], Hashable] | None = None,
+        prefetch: int = 0,
     ) -> Pager[Any]:
-        """List anything that the platform pages by number, with the parameters `page` and `limit`.
+        """List anything that the platform pages by number.
 
         Args:
-            path: The path behind the base URL.
-            params: Filters, without `page` and `limit`.
-            first_page: Number of the first page: 1 in IaCM, 0 in v1.
-            limit: Page size, 1 to 100.
+            path: The path behind the base URL, with encoded identifiers.
+            dialect: How the list is paged: the name of a `Dialect`, or one of your own. Default: that of the path, for
+                paths that begin with `/iacm/`, `/v1/`, `/ng/api/` or `/pipeline/api/`.
+            method: GET, or POST for a list that is filtered by a body. Both are repeated freely.
+            params: Query parameters, without those of page and size.
+            json: The body of a POST.
+            org: Sent as `orgIdentifier`.
+            project: Sent as `projectIdentifier`.
+            limit: Page size. Default and maximum are those of the dialect.
+            first_page: Number of the first page, where it differs from that of the dialect.
             into: An attrs class for the rows; None returns plain dicts.
             key: Returns the identity of a row, so that duplicates are recognized. None delivers every row received.
+            prefetch: Pages to request ahead of the consumer, which are held in memory.
 
         Raises:
             TypeError: An argument has the wrong type.
             ValueError: An argument cannot be used; nothing was sent.
         """
+        session, path = self._session, check_path(path)
+        found = resolve_dialect(path, dialect, first_page)
+        if first_page is not None:
+            found = evolve(found, first_page=first_page)
+        method = check_method(method)
+        if method not in {"GET", "POST"} or (method == "GET" and json is not None):
+            raise ValueError(f"method must be GET, or POST with json, not {method!r}")
         params = {} if params is None else params
-        if not {"page", "limit"}.isdisjoint(params):
-            raise ValueError("params must not contain page or limit: the pager sets them (first_page, limit)")
-        first_page = check_int("first_page", first_page, 0, 1)
-        source = EndpointSource(self._session, check_path(path), dict if into is None else into, params, first_page)
-        return ListPager(ListSpec(source=source, hash_keys=None if key is None else hash_by(key), limit=limit))
+        if not {found.page, found.size}.isdisjoint(params):
+            raise ValueError(f"params must not contain {found.page} or {found.size}: the pager sets them")
+        scope = {"org": org, "project": project}
+        given = {name: check_identifier(name, value) for name, value in scope.items() if value is not None}
+        source = EndpointSource(
+            session=session,
+            path=path,
+            cls=dict if into is None else into,
+            dialect=found,
+            params={**scope_params(evolve(found, scope="query"), session, given), **params}
+            if given
+            else {**scope_params(found, session, {}), **params},
+            method=method,
+            json=json,
+        )
+        return ListPager(
+            ListSpec(
+                source=source,
+                hash_keys=None if key is None else hash_by(key),
+                limit=found.default_limit if limit is None else limit,
+                max_limit=found.max_limit,
+                prefetch=prefetch,
+            )
+        )
+
+    def bulk(
+        self,
+        open_list: Callable[[ProjectRef], Pager[T]],
+        projects: Projects | None = None,
+        *,
+        concurrency: int = 32,
+        on_error: OnError = "collect",
+        checkpoint: str | os.PathLike[str] | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        max_requests: int | None = None,
+    ) -> BulkRun[T]:
+        """Fetch any list of many projects concurrently.
+
+        Args:
+            open_list: Returns the list of a project, such as
+                `lambda ref: harness.workspaces.list(ref.org, ref.project)`. It is called once for each project.
+            projects: As in `executions.bulk`, like the other arguments.
+            concurrency: Projects that are read at a time.
+            on_error: `collect` or `raise`.
+            checkpoint: A file that stores which projects were read completely.
+            on_progress: Called with the `Progress` at most ten times a second.
+            max_requests: Refuse a run that would need more.
+
+        Returns:
+            A `BulkRun`. Rows do not have to name their project: `BulkRun.batches` does.
+
+        Raises:
+            TypeError: An argument has the wrong type.
+            ValueError: An argument cannot be used; nothing was sent.
+        """
+        if not callable(open_list):
+            raise TypeError(f"open_list must be a function of a ProjectRef, not {type(open_list).__name__}")
+        return self._runs.bulk(
+            lambda ref, _end: open_list(ref),
+            projects,
+            filters=None,
+            concurrency=concurrency,
+            on_error=on_error,
+            checkpoint=checkpoint,
+            on_progress=on_progress,
+            max_requests=max_requests,
+        )
 
 
 def _create_pacer(rate_limit: RateLimit | None, pacer: Pacer | None) -> RatePacer:

@@ -49,6 +49,14 @@ class ProjectRef:
         return f"{self.org}/{self.project}"
 
     @classmethod
+    def unchecked(cls, org: str, project: str) -> ProjectRef:
+        """Refer to a project as the server names it, even if its identifier cannot stand in a path."""
+        ref = cls.__new__(cls)
+        object.__setattr__(ref, "org", org)
+        object.__setattr__(ref, "project", project)
+        return ref
+
+    @classmethod
     def parse(cls, text: str) -> ProjectRef:
         """Parse "org/project".
 

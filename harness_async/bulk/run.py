@@ -17,7 +17,7 @@ from harness_async.bulk.checkpoint import Checkpoint
 from harness_async.bulk.models import BulkReport, Plan, Progress, ProjectOutcome
 from harness_async.bulk.workers import Batch, BulkSpec, WorkerPool, pending_outcome
 from harness_async.errors import HarnessError
-from harness_async.pagination.walk import ListWalk
+from harness_async.pagination.walk import Walk
 from harness_async.types import ProjectRef
 
 T = TypeVar("T")
@@ -297,7 +297,7 @@ class BulkRun(Generic[T]):
             except Exception:
                 logger.exception("on_progress raised an exception; the run continues")
 
-    def _active_walks(self) -> Mapping[ProjectRef, ListWalk[T]]:
+    def _active_walks(self) -> Mapping[ProjectRef, Walk[T]]:
         return {ref: walk for ref, walk in self._pool.walks.items() if ref not in self._outcomes}
 
     def _rows(self) -> int:

@@ -15,13 +15,14 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from harness_async.bulk.models import ProjectOutcome
 from harness_async.bulk.run import BulkRun
 from harness_async.bulk.workers import Batch, BulkSpec
 from harness_async.errors import NotFoundError
-from harness_async.pagination.walk import ListEstimate, ListReader, ListWalk, Page, WalkReport
+from harness_async.pagination.pager import Pager
+from harness_async.pagination.walk import ListEstimate, Page, Walk, WalkReport
 from harness_async.types import ProjectRef
 
 T = TypeVar("T")
@@ -103,7 +104,7 @@ def _check_int(value: object) -> int:
 class SyncSpec(Generic[T]):
     """What a sync needs to know about the rows of a list."""
 
-    open_list: Callable[[ProjectRef, int | None], ListReader[T]]
+    open_list: Callable[[ProjectRef, int | None], Pager[T]]
     """Opens the list of a project from a time on, up to the server's present time."""
 
     refresh: Callable[[ProjectRef, RowIds], Awaitable[T]]
@@ -129,8 +130,8 @@ def choose_start(before: ProjectState, overlap: int, limit: int) -> int:
     return min(early) if early and additional_pages < len(early) else start
 
 
-@frozen(eq=False)
-class SyncReader(Generic[T]):
+@define(eq=False)
+class SyncReader(Pager[T]):
     """The rows of one project that are new since a state."""
 
     spec: SyncSpec[T]
@@ -143,8 +144,12 @@ class SyncReader(Generic[T]):
         """Create a walk."""
         return SyncWalk(self)
 
+    async def count(self) -> int | None:
+        """Return None: the number of new rows is not known before they are read."""
+        return None
 
-class SyncWalk(ListWalk[T]):
+
+class SyncWalk(Walk[T]):
     """Reads the window of one project, then the unfinished rows from before it."""
 
     def __init__(self, reader: SyncReader[T]) -> None:

@@ -32,7 +32,7 @@ from harness_async.errors import (
     PermissionDeniedError,
 )
 from harness_async.pagination.pager import Pager
-from harness_async.pagination.walk import ListEstimate, ListReader, ListWalk, Walk, WalkReport
+from harness_async.pagination.walk import ListEstimate, Walk, WalkReport
 from harness_async.types import LimitedBy, OnError, OutcomeStatus, ProjectRef, Projects, as_ref
 
 T = TypeVar("T")
@@ -47,11 +47,11 @@ other projects would fail too."""
 _SERVER_ERROR = 500
 
 
-@frozen(kw_only=True, eq=False)
+@define(kw_only=True, eq=False)
 class BulkSpec(Generic[T]):
     """What a run reads, and how."""
 
-    open_list: Callable[[ProjectRef, int | None], ListReader[T]]
+    open_list: Callable[[ProjectRef, int | None], Pager[T]]
     """Opens the list of a project, up to the frozen end of the whole run if there is one."""
 
     projects: Projects
@@ -83,7 +83,7 @@ class Batch(Generic[T]):
     """Set on the last batch of a project."""
 
     report: WalkReport
-    walk: ListWalk[T] = field(repr=False)
+    walk: Walk[T] = field(repr=False)
     acknowledged: asyncio.Future[None] = field(repr=False)
 
 
@@ -91,7 +91,7 @@ class Batch(Generic[T]):
 class _Estimated(Generic[T]):
     """A project whose first page was requested by a plan."""
 
-    walk: ListWalk[T]
+    walk: Walk[T]
     result: ListEstimate | HarnessError
 
     @property
@@ -131,7 +131,7 @@ class WorkerPool(Generic[T]):
         self.batches: asyncio.Queue[Batch[T] | None] = asyncio.Queue()
         """At most one batch of each worker, and None at the end."""
 
-        self.walks: dict[ProjectRef, ListWalk[T]] = {}
+        self.walks: dict[ProjectRef, Walk[T]] = {}
         """Walks of active projects, until the last batch of each is acknowledged."""
 
         self.discovered: dict[ProjectRef, None] = {}
@@ -297,7 +297,7 @@ class WorkerPool(Generic[T]):
         finally:
             del self.walks[ref]
 
-    async def _read_project(self, ref: ProjectRef, walk: ListWalk[T]) -> None:
+    async def _read_project(self, ref: ProjectRef, walk: Walk[T]) -> None:
         try:
             async with walk:
                 outcome: ProjectOutcome | None = None
@@ -313,15 +313,13 @@ class WorkerPool(Generic[T]):
             self._raise_if_fatal(error)
             await self._put(ref, walk, (), _failed(ref, walk, error))
 
-    async def _put(
-        self, ref: ProjectRef, walk: ListWalk[T], items: Sequence[T], outcome: ProjectOutcome | None
-    ) -> None:
+    async def _put(self, ref: ProjectRef, walk: Walk[T], items: Sequence[T], outcome: ProjectOutcome | None) -> None:
         """Put a batch on the queue and wait until the consumer has acknowledged it."""
         acknowledged = asyncio.get_running_loop().create_future()
         self.batches.put_nowait(Batch(ref, items, outcome, walk.report, walk, acknowledged))
         await acknowledged
 
-    def _complete(self, ref: ProjectRef, walk: ListWalk[T]) -> ProjectOutcome:
+    def _complete(self, ref: ProjectRef, walk: Walk[T]) -> ProjectOutcome:
         self._early_failures.record_success()
         report = walk.report
         return evolve(pending_outcome(ref, walk), status="complete", guarantee=report.guarantee, window=report.window)
@@ -356,13 +354,13 @@ async def _iterate(refs: Iterable[ProjectRef]) -> AsyncIterator[ProjectRef]:
         yield ref
 
 
-def pending_outcome(ref: ProjectRef, walk: ListWalk[Any]) -> ProjectOutcome:
+def pending_outcome(ref: ProjectRef, walk: Walk[Any]) -> ProjectOutcome:
     """Return the outcome so far of a project that is being read."""
     report = walk.report
     return ProjectOutcome(project=ref, rows=report.rows, requests=report.requests, retries=walk.retries)
 
 
-def _failed(ref: ProjectRef, walk: ListWalk[Any], error: HarnessError) -> ProjectOutcome:
+def _failed(ref: ProjectRef, walk: Walk[Any], error: HarnessError) -> ProjectOutcome:
     status: OutcomeStatus
     if isinstance(error, PermissionDeniedError):
         status = "denied"

@@ -23,9 +23,6 @@ class Endpoint:
 
     method: str
     path: str
-    first_page: int = field(default=1, kw_only=True)
-    """Number of the first page of a list: 1 in IaCM, 0 in v1."""
-
     repeatable: bool = field(default=True, kw_only=True)
     """Whether sending the request twice has the same effect as sending it once."""
 

@@ -63,6 +63,21 @@ def is_html(headers: Mapping[str, str], body: bytes) -> bool:
     return "html" in headers.get("Content-Type", "").lower() or body[:64].lstrip().startswith(b"<")
 
 
+class ErrorBodyError(Exception):
+    """A body reports an error although the status is that of a success."""
+
+
+def check_error_body(content: Mapping[str, Any]) -> None:
+    """Refuse an envelope of the NextGen API that reports an error, whatever the status of its response.
+
+    Raises:
+        ErrorBodyError: It does.
+    """
+    failed = content.get("status") in {"ERROR", "FAILURE"} and content.get("data") is None
+    if failed and {"code", "message", "correlationId"} & content.keys():
+        raise ErrorBodyError
+
+
 def parse_error(status: int, headers: Mapping[str, str], body: bytes) -> ErrorDetails:
     """Parse an error response by the shape of its body, because gateways respond on behalf of services.
 

@@ -26,7 +26,7 @@ from harness_async.errors import Attempt, DecodeError, RequestError, UnexpectedR
 from harness_async.http.call import Call
 from harness_async.http.pacer import RatePacer
 from harness_async.http.rate_limit import Permit
-from harness_async.http.responses import is_html, parse_retry_after
+from harness_async.http.responses import ErrorBodyError, is_html, parse_retry_after
 from harness_async.http.retry import Failure, FailureKind, RetryAction, RetryDecision, RetryState, may_have_taken_effect
 from harness_async.http.transport import RawResponse, Request, Transport, TransportFailure
 from harness_async.types import LimitedBy
@@ -47,7 +47,8 @@ _SERVER_FAILURES = frozenset({FailureKind.NOT_SENT, FailureKind.LOST, FailureKin
 """Failures that count towards an outage: the service, or the network to it, is the cause."""
 
 Decode: TypeAlias = Callable[[RawResponse], T]
-"""Decodes a successful response. `ValueError` means that the body is not JSON, `DecodeError` that it does not fit."""
+"""Decodes a successful response. `ValueError` means that the body is not JSON, `DecodeError` that it does not fit,
+`ErrorBodyError` that it reports an error."""
 
 
 @define(eq=False)
@@ -241,6 +242,8 @@ class Sender:
         """Decode a successful response; return its value, or the error to decide on."""
         try:
             value = decode(response)
+        except ErrorBodyError:
+            return call.status_error(response, began)
         except DecodeError as error:
             problem: RequestError = call.decode_error(response, error, began)
         except ValueError as error:

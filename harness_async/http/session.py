@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json as jsonlib
+import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from attrs import field, frozen
@@ -13,13 +15,15 @@ from harness_async import events
 from harness_async.config import RetryPolicy, Timeouts
 from harness_async.errors import Attempt, NotFoundError, UnexpectedResponseError
 from harness_async.http.endpoints import Endpoint, QueryValue, build_query, merge_headers
-from harness_async.http.responses import Headers, is_html
+from harness_async.http.responses import Headers, check_error_body, is_html
 from harness_async.http.sender import Sender
 from harness_async.http.transport import RawResponse, Request
 from harness_async.serialization.converters import parse_json, structure
 from harness_async.validation import REPEATABLE_METHODS, check_headers, check_method, check_path
 
 T = TypeVar("T")
+
+_ERROR_STATUS = re.compile(rb'"status"\s*:\s*"(ERROR|FAILURE)"')
 
 
 @frozen(kw_only=True)
@@ -57,6 +61,7 @@ class Session:
             "x-api-key": sender.credentials.api_key,
             "Harness-Account": sender.credentials.account_id,
         }
+        self.json_headers: Mapping[str, str] = {**self.headers, "Content-Type": "application/json"}
         self.prefix: str = str(base_url).rstrip("/")
         """Scheme, host and path prefix of every URL."""
 
@@ -72,23 +77,42 @@ class Session:
         """Return a session with other options over the same connections, pacer, key and counters."""
         return Session(self.base_url, self.sender.with_options(timeouts, retry, on_event))
 
+    @staticmethod
+    def encode(json: object) -> bytes | None:
+        """Encode a body as JSON; None for None.
+
+        Raises:
+            TypeError: The value cannot be encoded.
+            ValueError: It contains NaN, an infinity, or itself.
+        """
+        return None if json is None else jsonlib.dumps(json, allow_nan=False, separators=(",", ":")).encode()
+
     async def fetch(
         self,
         endpoint: Endpoint,
         cls: type[T],
         *,
+        params: Mapping[str, QueryValue] | None = None,
         json: object = None,
+        context: Mapping[str, object] | None = None,
         deadline: float | None = None,
         **identifiers: str,
     ) -> T:
-        """Call an endpoint that returns one object, and structure it as a model."""
-        request = self._build_request(endpoint, endpoint.path_for(**identifiers), json=json)
-        result = await self.sender.send(
-            request, lambda response: structure(parse_json(response.body), cls), deadline=deadline
-        )
-        return result.value
+        """Call an endpoint that returns one object, and structure it as a model.
 
-    async def delete(self, endpoint: Endpoint, cls: type[T], **identifiers: str) -> T | None:
+        `context` completes fields that are missing in the response.
+        """
+        query = build_query(params or {})
+        request = self._build_request(endpoint, endpoint.path_for(**identifiers), query=query, json=json)
+
+        def decode(response: RawResponse) -> T:
+            return structure(_parse_object(response), cls, context)
+
+        return (await self.sender.send(request, decode, deadline=deadline)).value
+
+    async def delete(
+        self, endpoint: Endpoint, cls: type[T], *, context: Mapping[str, object] | None = None, **identifiers: str
+    ) -> T | None:
         """Delete an object and return it as the server does; None where the server returns nothing.
 
         A delete whose response was lost is sent again. If the object is then missing, the first one succeeded.
@@ -96,7 +120,7 @@ class Session:
         request = self._build_request(endpoint, endpoint.path_for(**identifiers))
 
         def decode(response: RawResponse) -> T | None:
-            return structure(parse_json(response.body), cls) if response.body.strip() else None
+            return structure(_parse_object(response), cls, context) if response.body.strip() else None
 
         try:
             return (await self.sender.send(request, decode)).value
@@ -138,15 +162,24 @@ class Session:
         headers: Mapping[str, str] | None = None,
     ) -> Request:
         merged = merge_headers(self.headers, check_headers(headers)) if headers else self.headers
-        body = None
-        if json is not None:
-            body = jsonlib.dumps(json, allow_nan=False, separators=(",", ":")).encode()
+        body = self.encode(json)
+        if body is not None:
             merged = merge_headers(merged, {"Content-Type": "application/json"})
         url = URL(f"{self.prefix}{path}?{query}" if query else f"{self.prefix}{path}", encoded=True)
         return Request(endpoint.method, url, merged, body, endpoint.repeatable)
 
 
+def _parse_object(response: RawResponse) -> object:
+    content = parse_json(response.body)
+    if isinstance(content, dict):
+        check_error_body(content)
+    return content
+
+
 def _read_body(response: RawResponse) -> bytes:
     if is_html(response.headers, response.body):
         raise ValueError("HTML")
+    if _ERROR_STATUS.search(response.body):
+        with suppress(ValueError):  # the caller may have requested something else than JSON
+            _parse_object(response)
     return response.body

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import math
 import os
 import socket
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
@@ -28,6 +29,8 @@ from yarl import URL
 from harness_async._version import __version__
 from harness_async.config import Proxy, Timeouts
 from harness_async.http.retry import FailureKind
+
+logger: logging.Logger = logging.getLogger("harness_async")
 
 MAX_BODY = 64 * 1024 * 1024
 """Bytes of a response body, after decompression. The state of a workspace is the largest known response; a full page
@@ -63,6 +66,9 @@ class Request:
     repeatable: bool = True
     """Whether sending it twice has the same effect as sending it once."""
 
+    new_connection: bool = False
+    """Whether to open a connection for this request alone."""
+
 
 @define(eq=False)
 class RawResponse:
@@ -91,17 +97,32 @@ def parse_date(text: str | None) -> float | None:
         return None
 
 
+MAX_CLOCK_SKEW = 300.0
+"""Seconds by which the clocks of server and client may differ before neither is believed alone."""
+
+
 @define(eq=False)
 class ServerClock:
-    """The offset of the server's clock from the local one, bounded by the `Date` header of each response.
+    """The server's clock according to the `Date` headers of its responses, which are measurements of varying quality.
 
     A `Date` is in whole seconds and set between sending and receiving, so each response bounds the offset from both
-    sides.
+    sides. Responses of a cache (`Age`) are ignored. A `Date` that differs from the local clock by more than
+    `MAX_CLOCK_SKEW` is not believed, and neither is the local clock then: `latest` and `certain` are the later and the
+    earlier of the two. The local clock is read once and continued by the monotonic one.
     """
 
-    _low: float = -math.inf
-    _high: float = math.inf
-    _text: str | None = None
+    wall: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+    skew: float | None = field(default=None, init=False)
+    """Seconds by which the last disbelieved `Date` differed from the local clock; None where none did."""
+
+    _low: float = field(default=-math.inf, init=False)  # bounds of the offset
+    _high: float = field(default=math.inf, init=False)
+    _text: str | None = field(default=None, init=False)
+    _anchor: float = field(init=False)  # local time at monotonic 0
+
+    def __attrs_post_init__(self) -> None:
+        self._anchor = self.wall() - self.monotonic()
 
     @property
     def offset(self) -> float:
@@ -112,25 +133,41 @@ class ServerClock:
         return self._low if self._high < 0.0 else max(0.0, self._low)
 
     @property
-    def known(self) -> bool:
-        """Whether any response had a `Date`."""
+    def is_known(self) -> bool:
+        """Whether any response had a credible `Date`."""
         return self._low > -math.inf
 
-    def now(self) -> int:
-        """Return the server's time in milliseconds since 1970."""
-        return math.floor(1000 * (time.time() + self.offset))
+    def latest(self) -> int:
+        """Return the latest time that the server may have, in milliseconds since 1970."""
+        return self._now(max(0.0, self.skew or 0.0))
 
-    def observe(self, text: str | None, sent: float, received: float) -> None:
-        """Record the `Date` of a response, and the local times at which it was requested and received."""
-        if text == self._text:
+    def certain(self) -> int | None:
+        """Return the latest time that has passed on the server for certain, in milliseconds; None if not known."""
+        if not self.is_known and self.skew is None:
+            return None
+        return self._now(min(0.0, self.skew or 0.0))
+
+    def _now(self, doubt: float) -> int:
+        offset = self.offset if self.is_known else doubt
+        return math.floor(1000 * (self._anchor + self.monotonic() + offset))
+
+    def observe(self, headers: Mapping[str, str], sent: float) -> None:
+        """Record the `Date` of a response, and the monotonic time at which its request was sent."""
+        text = headers.get("Date")
+        if text is None or text == self._text:
             return  # the same second again adds next to nothing, and parsing costs time
         self._text = text
-        date = parse_date(text)
-        if date is None:
+        date, age = parse_date(text), headers.get("Age", "0").strip()
+        if date is None or age != "0":
             return
-        low, high = date - received, date + 1.0 - sent
+        low, high = date - self._anchor - self.monotonic(), date + 1.0 - self._anchor - sent
+        if min(abs(low), abs(high)) > MAX_CLOCK_SKEW:
+            if self.skew is None:
+                logger.warning("the clocks of server and client differ by %.0f s; times are not certain", low)
+            self.skew = low
+            return
         self._low, self._high = max(self._low, low), min(self._high, high)
-        if self._low > self._high:  # one of the clocks was set
+        if self._low > self._high:  # the offset changed, as after a correction of the server's clock
             self._low, self._high = low, high
 
 
@@ -187,33 +224,42 @@ class Transport:
         session = self._session
         if session is None:
             raise RuntimeError("This HarnessClient was closed during a request")
-        sent = time.time()
+        sent = time.monotonic()
         try:
-            response = await session.request(
-                request.method,
-                request.url,
-                headers=self._headers_for(request),
-                data=_as_data(request.body),
-                skip_auto_headers=("Content-Type",),
-                allow_redirects=False,
-                raise_for_status=False,
-                proxy_headers=self._proxy_headers,
-                auto_decompress=True,
-                max_line_size=MAX_HEADER_FIELD,
-                max_field_size=MAX_HEADER_FIELD,
-                # `connect` covers DNS and TLS, `sock_read` the time between two pieces of the response.
-                timeout=aiohttp.ClientTimeout(connect=timeouts.connect, sock_read=timeouts.read),
-            )
-            async with response:
-                body = await _read_body(response)
+            if request.new_connection and self._borrowed is None:
+                async with self._create_session() as session:
+                    response, body = await self._exchange(session, request, timeouts)
+            else:
+                response, body = await self._exchange(session, request, timeouts)
         except _AIOHTTP_ERRORS as error:
             if self.closed:
                 raise RuntimeError("This HarnessClient was closed during a request") from None
             raise translate(error, self._proxy) from _as_cause(error)
         if response.status == _PROXY_AUTHENTICATION_REQUIRED and self._proxy is not None:
             raise TransportFailure(FailureKind.UNUSABLE, f"the proxy {self._proxy} requires authentication (407)")
-        self.clock.observe(response.headers.get("Date"), sent, time.time())
+        self.clock.observe(response.headers, sent)
         return RawResponse(response.status, response.headers, body)
+
+    async def _exchange(
+        self, session: aiohttp.ClientSession, request: Request, timeouts: Timeouts
+    ) -> tuple[aiohttp.ClientResponse, bytes]:
+        response = await session.request(
+            request.method,
+            request.url,
+            headers=self._headers_for(request),
+            data=_as_data(request.body),
+            skip_auto_headers=("Content-Type",),
+            allow_redirects=False,
+            raise_for_status=False,
+            proxy_headers=self._proxy_headers,
+            auto_decompress=True,
+            max_line_size=MAX_HEADER_FIELD,
+            max_field_size=MAX_HEADER_FIELD,
+            # `connect` covers DNS and TLS, `sock_read` the time between two pieces of the response.
+            timeout=aiohttp.ClientTimeout(connect=timeouts.connect, sock_read=timeouts.read),
+        )
+        async with response:
+            return response, await _read_body(response)
 
     def _headers_for(self, request: Request) -> Mapping[str, str]:
         """Return the headers of a request, with those for a proxy that forwards plain http."""

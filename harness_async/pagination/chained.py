@@ -38,6 +38,11 @@ class ChainedWalk(Walk[T], Generic[Outer, T]):
             total = _add(total, walk.report)
         return total
 
+    @property
+    def is_done(self) -> bool:
+        """Whether everything was read, so that the next page is None."""
+        return self._done
+
     async def next_page(self) -> Page[T] | None:
         """Return the next page of any inner list that has rows; None at the end."""
         while not self._done:
@@ -96,6 +101,7 @@ def _add(one: WalkReport, other: WalkReport) -> WalkReport:
         pages=one.pages + other.pages,
         rows=one.rows + other.rows,
         duplicates=one.duplicates + other.duplicates,
+        invalid_members=one.invalid_members + other.invalid_members,
     )
 
 

@@ -1,21 +1,25 @@
 """The strategy of `consistency="checked"`: several pages at a time, and a proof that no row was missed.
 
 1. The window ends at the server's present time, so no new row can enter it: the list is frozen. The first page returns
-   the total and the page size; a list of one page is one atomic read.
-2. The other pages, any number at a time. If all totals are equal, and as many different rows arrived as they say, the
-   rows are the window, whatever the order of the list: `exact`, without an additional request.
+   the total and the page size. A list of one short page is one atomic read.
+2. The other pages, any number at a time, up to a short or an empty one. If all totals are equal, and as many different
+   rows arrived as they say, the rows are the window, whatever the order of the list: `exact`.
 3. The totals only fell: rows were deleted, and others shifted past the reader to the left. One pass from the last page
-   to the first reads every row that stayed, because rows now move towards what is still to be read: `covered`.
-4. A total rose or is missing, there are fewer rows than the total, or a status filter is set (rows enter and leave the
-   list): `seek`.
+   to the first reads every row that stayed, because rows now move towards what is still to be read: `covered`. This
+   needs an order that does not change between requests, so it is claimed only where rows came sorted by time, without
+   ties between pages.
+4. Everything else is left to `seek`: a total that rose, is missing or is contradicted by the rows, fewer rows than the
+   total, a status filter (rows enter and leave the list), or a window whose end is not certain to be in the past.
 5. A row outside the window shows that the time filter does not apply to `created`. Everything is read once more
    without the window, as by `live`, and the walk reports `best_effort`.
 
+Lists without a time filter, such as those of organizations and projects, are requested in an order in which new rows
+come last. They are read by the pass of step 3 alone, which takes one request more where there is more than one page.
+
 Rows are delivered as they arrive, each once, whichever step read them.
 
-Rows that appear late, within the window, are not kept out by the freeze. They show as a total that rose, with two
-exceptions: one that hides a deletion, and one that pushes a row out of a list of exactly one full page between its
-    count and its rows. `strict` counts nothing and is immune to both.
+Rows that appear late, within the window, are not kept out by the freeze. They show as a total that rose, except where
+one hides a deletion. `strict` counts nothing and is immune.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ from typing import Literal, TypeAlias
 
 from attrs import define, field
 
-from harness_async.pagination.seek import OutsideWindowError, SeekStrategy, is_outside
+from harness_async.pagination.seek import Order, OutsideWindowError, SeekStrategy, detect_order, is_outside
 from harness_async.pagination.strategy import ListExtent, LiveStrategy, PageRequest, PageResult, SeenKeys, WalkStrategy
 from harness_async.types import Guarantee, TimeWindow
 
@@ -34,17 +38,17 @@ _Phase: TypeAlias = Literal["first", "forward", "reverse", "done"]
 
 @define(eq=False)
 class TotalsRange:
-    """The lowest and highest total of a pass, which may have ten thousand pages."""
+    """The totals of a pass, which may have ten thousand pages."""
 
     lowest: int = 0
     highest: int = 0
     complete: bool = True
-    """Whether no total was missing."""
+    """Whether no total was missing, and none was contradicted by rows."""
 
     _empty: bool = True
 
     def add(self, total: int | None) -> None:
-        """Add the total of one more result."""
+        """Add the total of one more result; None where it is missing or contradicted."""
         if total is None:
             self.complete = False
         elif self._empty:
@@ -55,15 +59,46 @@ class TotalsRange:
 
 
 @define(eq=False)
+class StableOrder:
+    """Evidence that a list, read from its last page to the first, is sorted by time and without ties between pages."""
+
+    holds: bool = True
+    _order: Order | None = None
+    _right: PageResult | None = None
+
+    def update(self, result: PageResult) -> None:
+        """Compare a page with the one to its right, which was read before it."""
+        if not result.count:
+            return
+        if result.times is None or result.keys is None:
+            self.holds = False
+            return
+        right, self._right = self._right, result
+        known = set(() if right is None else right.keys or ())
+        # Rows that have moved here from the page to the right are on both.
+        times = [time for key, time in zip(result.keys, result.times, strict=True) if key not in known]
+        next_times = () if right is None else (right.times or ())[:1]
+        order = detect_order([*times, *next_times])
+        if order is not None:
+            self._order = self._order or order
+            self.holds = self.holds and order == self._order != "none"
+        if times and times[-1:] == [*next_times]:
+            self.holds = False  # rows of one time may change places
+
+
+@define(eq=False)
 class CheckedStrategy:
     """Steps 1 to 3; steps 4 and 5 are delegated to other strategies."""
 
     limit: int
-    window: TimeWindow
-    """The window to read. Its end should be in the past, or insertions cost requests."""
+    window: TimeWindow | None
+    """The window to read; None where the list has no time filter."""
 
     volatile: bool = False
     """Whether existing rows may enter and leave the list, because of a status filter."""
+
+    frozen: bool = True
+    """Whether the end of the window is certain to be in the past, so that no row can enter it."""
 
     seen: SeenKeys = field(factory=SeenKeys)
     _extent: ListExtent = field(init=False)
@@ -72,6 +107,7 @@ class CheckedStrategy:
     _in_flight: int = field(default=0, init=False)
     _totals: TotalsRange = field(factory=TotalsRange, init=False)  # of this pass
     _highest_allowed: int = field(default=0, init=False)  # the highest total that this pass may report
+    _stable: StableOrder = field(factory=StableOrder, init=False)
     _guarantee: Guarantee = field(default="exact", init=False)
     _total_overstated: bool = field(default=False, init=False)  # whether a total promised rows that do not exist
     _delegate: WalkStrategy | None = field(default=None, init=False)
@@ -91,7 +127,7 @@ class CheckedStrategy:
 
     @property
     def frozen_window(self) -> TimeWindow | None:
-        """The window that is read; None where it was given up."""
+        """The window that is read; None where there is none, or it was given up."""
         return self.window if self._delegate is None else self._delegate.frozen_window
 
     def next_request(self) -> PageRequest | None:
@@ -113,7 +149,7 @@ class CheckedStrategy:
         try:
             return self._delegate.receive(request, result)
         except OutsideWindowError:
-            self._give_up_window()
+            self._read_live()
             return self.seen.add_new(result)
 
     def handle_missing_page(self, request: PageRequest) -> bool:
@@ -125,70 +161,79 @@ class CheckedStrategy:
             return True  # the delegate reads it again
         if request.index == 0:
             return False
-        self._totals.add(None)
         if self._phase == "forward":
             self._pending = range(0)  # no later page exists either
+        # A page behind the last full one only proves that nothing follows.
+        if request.index * self._extent.page_size < self._highest_allowed:
+            self._totals.add(None)
         self._settle()
         return True
 
     def _receive_own(self, request: PageRequest, result: PageResult) -> Sequence[int]:
         if self._delegate is not None:  # in flight when the window was given up
             return self.seen.add_new(result)
-        if is_outside(result, self.window):
-            self._give_up_window()
+        if self.window is not None and is_outside(result, self.window):
+            self._read_live()
             return self.seen.add_new(result)
         if self._phase == "first":
             return self._start(result)
         positions = self.seen.add_new(result)
-        self._totals.add(result.totals.items)
-        if not result.count and self._phase == "forward":
+        total, start = result.totals.items, request.index * self._extent.page_size
+        is_contradicted = result.count > 0 and total is not None and start + result.count > total
+        self._totals.add(None if is_contradicted else total)
+        if self._phase == "reverse":
+            self._stable.update(result)
+        elif not result.count:
             self._pending = range(0)  # past the end, whatever the total says
             # A total that promises rows that do not exist does not tell how many pages to read again.
-            self._total_overstated = (
-                self._total_overstated or (result.totals.items or 0) > request.index * self._extent.page_size
-            )
+            self._total_overstated = self._total_overstated or (total or 0) > start
         self._settle()
         return positions
 
     def _start(self, result: PageResult) -> Sequence[int]:
         """Process the first page and plan the others."""
         self._extent.update(result)
-        total = result.totals.items
-        # With a status filter, rows may enter between the count and the rows: a full page then proves nothing.
-        whole = not self.volatile or result.count < self._extent.page_size or result.count < self.limit
-        if total == result.count and whole and (result.totals.pages or 0) <= 1:
+        total, size = result.totals.items, self._extent.page_size
+        is_short = not self._extent.is_full(0, result)
+        if total == result.count and is_short and (result.totals.pages or 0) <= 1:
             self._end("exact")
             return self.seen.add_new(result)
         if total is None or total < result.count or not result.count or self.volatile:
-            # Seek begins with the same page.
-            seek = self._delegate_to_seek()
-            first = seek.next_request()
-            assert first is not None  # noqa: S101 - a new strategy has a request
-            return seek.receive(first, result)
-        self._phase = "forward"
-        self._highest_allowed = total
+            return self._delegate_first(result)
         self._totals.add(total)
-        self._pending = range(1, -(-total // self._extent.page_size))
+        self._highest_allowed = total
+        last = total // size  # after a full last page, one more has to be empty
+        if self.window is None:
+            self._phase, self._pending = "reverse", range(last + 1)[::-1]
+        elif self.frozen:
+            self._phase, self._pending = "forward", range(1, last + 1)
+        else:
+            return self._delegate_first(result)
         positions = self.seen.add_new(result)
         self._settle()
         return positions
 
     def _settle(self) -> None:
         """When all results of a pass have arrived, evaluate them."""
-        totals = self._totals
-        if totals.highest > self._highest_allowed:
+        totals, may_rise = self._totals, self.window is None
+        if totals.highest > self._highest_allowed and not may_rise:
             self._pending = range(0)  # no page of this pass can prove anything
         if self._pending or self._in_flight:
             return
         if self._phase == "reverse":
-            if totals.complete and totals.highest <= self._highest_allowed:
+            if totals.complete and self._stable.holds and (may_rise or totals.highest <= self._highest_allowed):
                 self._end("covered")
             else:
-                self._delegate_to_seek()
+                self._fall_back()
         elif totals.complete and totals.lowest == totals.highest == len(self.seen):
             self._end("exact")
-        elif totals.highest > self._highest_allowed or totals.lowest == totals.highest or self._total_overstated:
-            self._delegate_to_seek()
+        elif (
+            totals.highest > self._highest_allowed
+            or totals.lowest == totals.highest
+            or self._total_overstated
+            or not totals.complete
+        ):
+            self._fall_back()
         else:
             self._phase, self._highest_allowed, self._totals = "reverse", totals.lowest, TotalsRange()
             self._pending = range(max(1, -(-totals.lowest // self._extent.page_size)))[::-1]
@@ -197,11 +242,21 @@ class CheckedStrategy:
         self._phase, self._guarantee = "done", guarantee
         self._pending = range(0)
 
-    def _delegate_to_seek(self) -> SeekStrategy:
-        seek = SeekStrategy(self.limit, self.window, self.seen)
-        self._delegate = seek
-        return seek
+    def _delegate_first(self, result: PageResult) -> Sequence[int]:
+        """Let another strategy read the list from the first page, which has arrived."""
+        self._fall_back()
+        assert self._delegate is not None  # noqa: S101
+        request = self._delegate.next_request()
+        assert request is not None  # noqa: S101 - a new strategy has a request
+        return self._delegate.receive(request, result)
 
-    def _give_up_window(self) -> None:
+    def _fall_back(self) -> None:
+        if self.window is None:
+            self._read_live()
+        else:
+            self._pending = range(0)
+            self._delegate = SeekStrategy(self.limit, self.window, self.seen)
+
+    def _read_live(self) -> None:
         self._pending = range(0)
         self._delegate = LiveStrategy(self.limit, self.seen, guarantee="best_effort")

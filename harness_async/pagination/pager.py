@@ -1,13 +1,22 @@
-"""Pagers: lists as users see them, which are requested when they are iterated."""
+"""Pagers: lists as users see them, which are requested when they are iterated; and the lists of the API as data."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Sequence
-from typing import Generic, TypeVar
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from operator import attrgetter
+from typing import Any, Generic, TypeVar
 
-from harness_async.pagination.source import FetchedPage, ListSpec
+import attrs
+from attrs import field, frozen
+
+from harness_async.http.endpoints import Endpoint, QueryValue
+from harness_async.http.session import Session
+from harness_async.pagination.dialects import Dialect
+from harness_async.pagination.source import EndpointSource, FetchedPage, LargestPage, ListSpec
 from harness_async.pagination.walk import Page, PageWalk, Walk
+from harness_async.serialization.msgspec_decoder import RowsDecoder, create_rows_decoder
+from harness_async.types import Consistency, TimeWindow
 from harness_async.validation import check_int
 
 T = TypeVar("T")
@@ -82,3 +91,112 @@ class ListPager(Pager[T]):
 
     async def _fetch_one(self) -> FetchedPage[T]:
         return await self._spec.source.fetch(self._spec.source.first_page, 1)
+
+
+@frozen(kw_only=True, eq=False)
+class ListEndpoint(Generic[T]):
+    """A list of the API, as data: where it is, how it is paged, and what its rows are."""
+
+    path: str
+    """The path, with the identifiers in braces."""
+
+    cls: type[T]
+    """The model of a row."""
+
+    ids: tuple[str, ...]
+    """The fields that identify a row within its list."""
+
+    dialect: Dialect
+    method: str = "GET"
+    created: str | None = None
+    """The field with the time, in milliseconds, by which a time window selects rows."""
+
+    apply_window: Callable[[TimeWindow], tuple[Mapping[str, QueryValue], Mapping[str, object]]] | None = None
+    """Returns query parameters and body members of a time window, where it is not `start_time` and `end_time`."""
+
+    fast: bool = False
+    """Whether rows may be decoded by msgspec."""
+
+    _endpoint: Endpoint = field(init=False, repr=False)
+    _fields: frozenset[str] = field(init=False, repr=False)
+    _key: Callable[[T], Any] = field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        fields: Any = self.cls
+        object.__setattr__(self, "_endpoint", Endpoint(self.method, self.path))
+        object.__setattr__(self, "_fields", frozenset(attribute.name for attribute in attrs.fields(fields)))
+        object.__setattr__(self, "_key", attrgetter(*self.ids))
+
+    def open(
+        self,
+        session: Session,
+        *,
+        params: Mapping[str, QueryValue],
+        json: Mapping[str, object] | None = None,
+        limit: int | None = None,
+        prefetch: int = 0,
+        consistency: Consistency = "live",
+        window: TimeWindow | None = None,
+        volatile: bool = False,
+        stable_order: bool = False,
+        largest_page: LargestPage | None = None,
+        **scope: str,
+    ) -> ListPager[T]:
+        """Open the list of an organization or a project; see `ListSpec` for the arguments.
+
+        Raises:
+            TypeError: An argument has the wrong type.
+            ValueError: An argument cannot be used.
+        """
+        dialect = self.dialect
+        is_own = None
+        if scope.keys() == {"org", "project"} and scope.keys() <= self._fields:
+            own = (scope["org"].casefold(), scope["project"].casefold())
+
+            def is_own(row: Any) -> bool:
+                return (row.org.casefold(), row.project.casefold()) == own
+
+        source = EndpointSource(
+            session=session,
+            path=self._endpoint.path_for(**scope),
+            cls=self.cls,
+            dialect=dialect,
+            params={**scope_params(dialect, session, scope), **params},
+            method=self.method,
+            json=json,
+            apply_window=self.apply_window,
+            context={name: value for name, value in scope.items() if name in self._fields},
+            is_own=is_own,
+            decoder=self._decoder() if self.fast else None,
+        )
+        return ListPager(
+            ListSpec(
+                source=source,
+                hash_keys=self._hash_keys,
+                created=None if self.created is None else attrgetter(self.created),
+                window=window or TimeWindow(),
+                volatile=volatile,
+                stable_order=stable_order,
+                limit=dialect.default_limit if limit is None else limit,
+                max_limit=dialect.max_limit,
+                largest_page=largest_page,
+                prefetch=prefetch,
+                consistency="checked" if stable_order else consistency,
+            )
+        )
+
+    def _decoder(self) -> RowsDecoder[T] | None:
+        cls: Any = self.cls
+        return create_rows_decoder(cls)
+
+    def _hash_keys(self, rows: Sequence[T]) -> Sequence[int]:
+        return [*map(hash, map(self._key, rows))]
+
+
+def scope_params(dialect: Dialect, session: Session, scope: Mapping[str, str]) -> Mapping[str, QueryValue]:
+    """Return the query parameters of a scope, where the dialect puts it into the query."""
+    if dialect.scope == "path":
+        return {}
+    names = {"org": "orgIdentifier", "project": "projectIdentifier"}
+    params = {"accountIdentifier": session.account_id}
+    return params | {names[name]: value for name, value in scope.items() if name in names}

@@ -9,8 +9,11 @@ twice on each page of a hundred, and requests that follow one another.
   on each side, and the keys of those milliseconds are kept to recognize duplicates. That is all the memory needed.
 - *More rows of one millisecond than a page holds*: while the bound cannot move, the following pages of the same window
   are requested. If their total changes, or is missing, the guarantee is `best_effort`.
-- *Rows in no order of time*: the window is bisected at the median time, again and again, until it fits one page, which
-  is one atomic read. The keys of all rows are kept then.
+- *Order and totals*: the order of one page does not prove that of the list. The total of each window has to be that of
+  the window before it, less the rows between the two. Where it is not, rows may have been skipped (or have changed):
+  the part between is read again by bisection. Without totals everything is read by bisection.
+- *Bisection*: the window is divided at the median time, again and again, until it fits a short page, which is one
+  atomic read. The keys of all rows are kept then.
 - *Rows outside the window* show that the filter does not apply to `created`. The caller decides what to do.
 """
 
@@ -86,11 +89,32 @@ class BoundaryKeys:
         }
 
 
+MAX_REQUESTS_PER_PAGE = 20
+"""Requests for each page of rows, beyond which a walk is said not to end. Bisection takes 2.4 in a random order."""
+
+_SPARE_REQUESTS = 100
+
+
+@define(eq=False)
+class _Part:
+    """A window to read."""
+
+    window: TimeWindow
+    bisect: bool = False
+    """Whether to divide it rather than to rely on the order of its rows."""
+
+    expected: tuple[int, int] | None = None
+    """The lowest and highest total that agree with the window before it, for either meaning of the bounds."""
+
+    gap: TimeWindow | None = None
+    """What to read again if the total does not agree. If it agrees, rows outside the window may be forgotten."""
+
+
 @define(eq=False)
 class SeekStrategy:
     """Requests the first page of ever smaller windows; see the module.
 
-    `seen` holds the rows that were delivered: those at the bound, or those of an earlier strategy on the same list.
+    `seen` holds the rows that were delivered: those near the bound, or those of an earlier strategy on the same list.
     """
 
     limit: int
@@ -99,19 +123,19 @@ class SeekStrategy:
     guarantee: Guarantee = "seek"
     done: bool = field(default=False, init=False)
     _extent: ListExtent = field(init=False)
-    _windows: list[TimeWindow] = field(init=False)  # still to read; the last one is next
-    _depth: int = field(
-        default=0, init=False
-    )  # page within the window, for more rows of one millisecond than a page holds
+    _parts: list[_Part] = field(init=False)  # still to read; the last one is next
+    _depth: int = field(default=0, init=False)  # page within a window, for rows of one millisecond beyond one page
     _order: Order | None = field(default=None, init=False)
     _requested: bool = field(default=False, init=False)
     _previous: PageResult | None = field(default=None, init=False)
     _repeats: int = field(default=0, init=False)
     _total: int | None = field(default=None, init=False)  # of the window at its first page
+    _requests: int = field(default=0, init=False)
+    _received: int = field(default=0, init=False)  # new rows
 
     def __attrs_post_init__(self) -> None:
         self._extent = ListExtent(self.limit)
-        self._windows = [self.window]
+        self._parts = [_Part(self.window)]
 
     @property
     def frozen_window(self) -> TimeWindow | None:
@@ -123,14 +147,14 @@ class SeekStrategy:
         if self.done or self._requested:
             return None
         self._requested = True
-        return PageRequest(self._depth, self._windows[-1])
+        return PageRequest(self._depth, self._parts[-1].window)
 
     def handle_missing_page(self, request: PageRequest) -> bool:
         """Process a missing page after the first of a window as the end of that window."""
         self._requested = False
         if request.index == 0:
             return False
-        self._close_window()
+        self._close_part()
         return True
 
     def receive(self, request: PageRequest, result: PageResult) -> Sequence[int]:
@@ -138,11 +162,29 @@ class SeekStrategy:
 
         Raises:
             OutsideWindowError: A row lies outside the requested window.
-            PaginationError: The server repeats a page of rows of one millisecond.
+            PaginationError: The server repeats a page of rows of one millisecond, or the walk does not end.
         """
         self._requested = False
         if request.window is not None and is_outside(result, request.window):
             raise OutsideWindowError
+        self._check_progress(request, result)
+        self._extent.update(result)
+        gap = self._check_total(request, result)
+        positions = self.seen.add_new(result)
+        self._received += len(positions)
+        if self._is_complete(request, result):
+            self._close_part()
+        else:
+            self._check_order(request, result)
+            self._choose_next(request, result)
+        if gap is not None:
+            self._parts.append(_Part(gap, bisect=True))
+            self._depth = 0
+            self.done = False
+        self._previous = result
+        return positions
+
+    def _check_progress(self, request: PageRequest, result: PageResult) -> None:
         last = self._previous if request.index else None
         repeated = (
             last is not None and result.count > 0 and result.repeats(last) and not shifted_by_inserts(last, result)
@@ -152,40 +194,45 @@ class SeekStrategy:
             raise PaginationError(
                 "The server repeats a page of rows of one millisecond: it seems to ignore the page number"
             )
-        self._extent.update(result)
-        self._check_total(request, result)
-        positions = self.seen.add_new(result)
-        if self._is_complete(request, result):
-            self._close_window()
-        else:
-            self._check_order(request, result)
-            self._choose_next(request, result.times or ())
-        self._previous = result
-        return positions
+        self._requests += 1
+        pages = self._received // max(1, self._extent.page_size) + 1
+        if self._requests > _SPARE_REQUESTS + MAX_REQUESTS_PER_PAGE * pages:
+            raise PaginationError(
+                f"The list cannot be read: {self._requests} requests returned {self._received} rows; the server seems "
+                "to ignore the time filter"
+            )
 
-    def _check_total(self, request: PageRequest, result: PageResult) -> None:
-        """Require a constant and fitting total for pages after the first of a window, because these are counted.
+    def _check_total(self, request: PageRequest, result: PageResult) -> TimeWindow | None:
+        """Compare a total with what is known, and return the window to read again if it does not agree.
 
-        Without any total, only a first page below the limit followed by an empty page counts as complete.
+        Pages after the first of a window are counted: they require a constant and fitting total. Without any total,
+        only a first page below the limit followed by an empty page counts as complete.
         """
-        total, server_clips, last = result.totals.items, self._extent.server_clips, self._previous
+        total, part, last = result.totals.items, self._parts[-1], self._previous
         if request.index == 0 or last is None:
             self._total = total
-            return
-        if (
-            total is None
-            and self._total is None
-            and not server_clips
-            and not result.count
-            and request == PageRequest(1, self.window)
-        ):
-            if last.count >= self.limit:
+            if total is None or total < result.count:
+                part.bisect = True  # the order alone proves nothing
+            if part.gap is None:
+                return None
+            if not self._agrees(part.expected, total):
+                return part.gap
+            if isinstance(self.seen, BoundaryKeys):
+                self.seen.move(part.window)
+            return None
+        if total is None and self._total is None and not self._extent.server_clips and not result.count:
+            if request != PageRequest(1, self.window) or last.count >= self.limit:
                 self.guarantee = "best_effort"
-            return
+            return None
         end = request.index * self._extent.page_size + result.count
         short = result.count < self._extent.page_size
         if total is None or total != self._total or (short and end != total):
             self.guarantee = "best_effort"
+        return None
+
+    @staticmethod
+    def _agrees(expected: tuple[int, int] | None, total: int | None) -> bool:
+        return expected is not None and total is not None and expected[0] <= total <= expected[1]
 
     def _is_complete(self, request: PageRequest, result: PageResult) -> bool:
         """Return whether a window is complete with this result: no page follows one that is not full.
@@ -215,29 +262,37 @@ class SeekStrategy:
         elif order is not None and order != self._order:
             self._order = order if self._order is None else "none"
 
-    def _choose_next(self, request: PageRequest, times: Sequence[int]) -> None:
+    def _choose_next(self, request: PageRequest, result: PageResult) -> None:
         """Choose the next request: a smaller window, two of them, or the next page of this one."""
-        window = self._windows[-1]
-        windows: list[TimeWindow] = []
-        match self._order:
+        part, times, total = self._parts[-1], result.times or (), result.totals.items
+        order = "none" if part.bisect and self._order is not None else self._order
+        if part.bisect and self._order is None and len(set(times)) > 1:
+            order = "none"
+        parts: list[_Part] = []
+        passed: list[int] = []
+        match order:
             case "newest":
-                windows = [_clip(window, None, times[-1] + 1)]
+                last = times[-1]
+                passed = [sum(time > last for time in times), sum(time > last + 1 for time in times)]
+                parts = [_Part(_clip(part.window, None, last + 1), gap=_clip(part.window, last, None))]
             case "oldest":
-                windows = [_clip(window, times[-1] - 1, None)]
+                last = times[-1]
+                passed = [sum(time < last for time in times), sum(time < last - 1 for time in times)]
+                parts = [_Part(_clip(part.window, last - 1, None), gap=_clip(part.window, None, last))]
             case "none":
-                windows = _bisect(window, times)
-        if not windows or window in windows:
+                parts = [_Part(half, bisect=True) for half in _bisect(part.window, times)]
+        if not parts or any(each.window == part.window for each in parts):
             self._depth = request.index + 1
             return
-        self._windows[-1:] = windows
+        if passed and total is not None and not request.index:
+            parts[0].expected = (total - passed[0], total - passed[1])
+        self._parts[-1:] = parts
         self._depth = 0
-        if isinstance(self.seen, BoundaryKeys) and self._order != "none":
-            self.seen.move(windows[0])
 
-    def _close_window(self) -> None:
-        self._windows.pop()
+    def _close_part(self) -> None:
+        self._parts.pop()
         self._depth = 0
-        self.done = not self._windows
+        self.done = not self._parts
 
 
 def _clip(window: TimeWindow, start: int | None, end: int | None) -> TimeWindow:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
-from typing import Generic, Protocol, TypeVar, get_args
+from typing import Any, Generic, Protocol, TypeVar, get_args
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from yarl import URL
 
 from harness_async.http.endpoints import QueryValue, build_query
+from harness_async.http.responses import check_error_body
 from harness_async.http.session import Session
 from harness_async.http.transport import RawResponse, Request, ServerClock
-from harness_async.serialization.converters import parse_json, structure_rows
+from harness_async.pagination.dialects import Dialect
+from harness_async.serialization.converters import get_path, parse_json, structure_rows
 from harness_async.serialization.msgspec_decoder import RowsDecoder
 from harness_async.types import Consistency, TimeWindow
 from harness_async.validation import check_choice, check_int, check_limit
@@ -43,6 +45,12 @@ class FetchedPage(Generic[T]):
     requests: int = 1
     """Requests sent for it, retries included."""
 
+    invalid_members: int = 0
+    """Members of rows that count as missing because of their type."""
+
+    is_foreign: bool = False
+    """Whether all rows belong to another scope than the one requested, also on a new connection."""
+
 
 class PageSource(Protocol[T]):
     """A list endpoint that can be asked for pages."""
@@ -64,6 +72,15 @@ class PageSource(Protocol[T]):
     def decode(self, response: RawResponse) -> FetchedPage[T]:
         """Decode the response of an earlier `fetch` once more."""
         ...
+
+
+@define(eq=False)
+class LargestPage:
+    """The page size of lists that request the largest page, until the server refuses or clips it. For all lists of a
+    kind that one client reads."""
+
+    limit: int = 1000
+    fallback: int = 100
 
 
 @frozen(kw_only=True, eq=False)
@@ -88,12 +105,19 @@ class ListSpec(Generic[T]):
     volatile: bool = False
     """Whether a filter lets existing rows enter and leave the list, such as a filter by status."""
 
+    stable_order: bool = False
+    """Whether new rows come last, and changes move no row."""
+
     limit: int = 100
+    max_limit: int = 100
+    largest_page: LargestPage | None = None
+    """Replaces `limit`, and falls back to a smaller one where the server does not accept it."""
+
     prefetch: int = 0
     consistency: Consistency = "live"
 
     def __attrs_post_init__(self) -> None:
-        check_limit(self.limit)
+        check_limit(self.limit, self.max_limit)
         check_int("prefetch", self.prefetch, 0)
         check_choice("consistency", self.consistency, get_args(Consistency))
 
@@ -103,25 +127,43 @@ def hash_by(key: Callable[[T], Hashable]) -> Callable[[Sequence[T]], Sequence[in
     return lambda rows: [hash(key(row)) for row in rows]
 
 
-@define(eq=False)
+@define(eq=False, kw_only=True)
 class EndpointSource(Generic[T]):
-    """A page-numbered list with the parameters `page` and `limit`. Safe for concurrent use by tasks of one loop."""
+    """A page-numbered list of the API. Safe for concurrent use by tasks of one loop."""
 
     _session: Session = field(repr=False)
     path: str
     cls: type[T] = field(repr=False)
-    params: Mapping[str, QueryValue]
-    first_page: int = field(default=1, repr=False)
-    complete: Callable[[T], T] | None = field(default=None, repr=False)
-    """Completes a row with what the request knows."""
+    dialect: Dialect = field(repr=False)
+    params: Mapping[str, QueryValue] = field(factory=dict[str, QueryValue])
+    method: str = field(default="GET", repr=False)
+    json: Mapping[str, object] | None = None
+    """The body of a list that is filtered by one."""
+
+    apply_window: Callable[[TimeWindow], tuple[Mapping[str, QueryValue], Mapping[str, object]]] | None = field(
+        default=None, repr=False
+    )
+    """Returns the query parameters and body members that select a time window; None: `start_time` and `end_time`."""
+
+    context: Mapping[str, object] = field(factory=dict[str, object], repr=False)
+    """Fields that complete a row where the server leaves them out."""
+
+    is_own: Callable[[T], bool] | None = field(default=None, repr=False)
+    """Whether a row belongs to the scope of the list. A page without any such row responds to another request."""
 
     decoder: RowsDecoder[T] | None = field(default=None, repr=False)
-    """Decodes rows in C where it can."""
+    """Decodes the rows of a plain array in C where it can."""
 
-    _query: tuple[TimeWindow | None, str] = field(init=False, repr=False)  # that of the last window
+    _prepared: tuple[TimeWindow | None, str, bytes | None] = field(init=False, repr=False)
+    """The query and body of the last window."""
 
     def __attrs_post_init__(self) -> None:
-        self._query = (None, build_query(self.params))
+        self._prepared = (None, build_query(self.params), self._session.encode(self.json))
+
+    @property
+    def first_page(self) -> int:
+        """Number of the first page."""
+        return self.dialect.first_page
 
     @property
     def clock(self) -> ServerClock:
@@ -134,37 +176,73 @@ class EndpointSource(Generic[T]):
         Raises:
             RequestError: The call failed.
         """
-        if self._query[0] != window:
-            filters = {} if window is None else {"start_time": window.start, "end_time": window.end}
-            self._query = (window, build_query({**self.params, **filters}))
-        session, query = self._session, self._query[1]
-        url = URL(f"{session.prefix}{self.path}?limit={limit}&page={number}{'&' if query else ''}{query}", encoded=True)
-        result = await session.sender.send(Request("GET", url, session.headers), self.decode)
-        page = result.value
-        page.requests = result.requests
+        if self._prepared[0] != window:
+            self._prepared = self._prepare(window)
+        _, query, body = self._prepared
+        session, dialect = self._session, self.dialect
+        url = URL(
+            f"{session.prefix}{self.path}?{dialect.size}={limit}&{dialect.page}={number}{'&' if query else ''}{query}",
+            encoded=True,
+        )
+        headers = session.headers if body is None else session.json_headers
+        request = Request(self.method, url, headers, body)
+        result = await session.sender.send(request, self.decode)
+        page, requests = result.value, result.requests
+        if self.is_own is not None and page.items and not any(map(self.is_own, page.items)):
+            # A response that arrives late on a kept-alive connection is taken for that of the next request.
+            result = await session.sender.send(evolve(request, new_connection=True), self.decode)
+            page, requests = result.value, requests + result.requests
+            page.is_foreign = bool(page.items) and not any(map(self.is_own, page.items))
+        page.requests = requests
         session.sender.record_page(url, number, len(page.items), page.totals.items)
         return page
+
+    def _prepare(self, window: TimeWindow | None) -> tuple[TimeWindow | None, str, bytes | None]:
+        if window is None:
+            return None, build_query(self.params), self._session.encode(self.json)
+        params: Mapping[str, QueryValue] = {"start_time": window.start, "end_time": window.end}
+        members: Mapping[str, object] = {}
+        if self.apply_window is not None:
+            params, members = self.apply_window(window)
+        body = {**(self.json or {}), **members} if self.json is not None or members else None
+        return window, build_query({**self.params, **params}), self._session.encode(body)
 
     def decode(self, response: RawResponse) -> FetchedPage[T]:
         """Decode a response.
 
         Raises:
             ValueError: The body is not JSON.
-            DecodeError: The body is not an array, or a row does not fit.
+            DecodeError: The rows are not an array, or a row does not fit.
+            ErrorBodyError: The body reports an error in spite of the status.
         """
         rows: list[T] | None = None
-        if self.decoder is not None:
+        invalid: Sequence[str] = ()
+        content: Any = None
+        if self.decoder is not None and not self.dialect.rows:
             with suppress(Exception):  # cattrs decides
                 rows = self.decoder(response.body)
         if rows is None:
-            rows = structure_rows(parse_json(response.body), self.cls)
-        if self.complete is not None:
-            rows = [self.complete(row) for row in rows]
+            content = parse_json(response.body)
+            if isinstance(content, dict):
+                check_error_body(content)
+            found = get_path(content, self.dialect.rows)
+            rows, invalid = structure_rows(found, self.cls, self.context, root=self.dialect.rows)
         get = response.headers.get
         totals = parse_page_totals(
             get("x-total-items"), get("X-Total-Elements"), get("x-total-pages"), get("x-page-size")
         )
-        return FetchedPage(items=rows, totals=totals, response=response)
+        if self.dialect.total_items and content is not None:
+            totals = PageTotals(
+                _as_count(get_path(content, self.dialect.total_items)),
+                _as_count(get_path(content, self.dialect.total_pages)) if self.dialect.total_pages else None,
+                totals.size,
+            )
+        return FetchedPage(items=rows, totals=totals, response=response, invalid_members=len(invalid))
+
+
+def _as_count(value: object) -> int | None:
+    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**_MAX_DIGITS
+    return value if is_count else None  # type: ignore[return-value]
 
 
 @lru_cache(64)  # the pages of a list repeat the same totals

@@ -8,7 +8,8 @@ they are read twice.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from attrs import define, field, frozen
@@ -50,8 +51,29 @@ class PageResult:
         self.count = len(self.rows if self.keys is None else self.keys)
 
     def repeats(self, other: PageResult) -> bool:
-        """Return whether two pages have the same rows in the same order."""
-        return self.rows == other.rows if self.keys is None else self.keys == other.keys
+        """Return whether a page seems to be another one again: the same keys, or without keys mostly the same rows."""
+        if self.keys is not None:
+            return self.keys == other.keys
+        if not self.count or self.count != other.count:
+            return False
+        if 2 * sum(map(_is_same_row, self.rows, other.rows)) > self.count:
+            return True
+        shuffled = Counter(map(repr, self.rows)) & Counter(map(repr, other.rows))
+        return 2 * shuffled.total() > self.count
+
+
+def _is_same_row(row: object, other: object) -> bool:
+    """Return whether two rows without keys are the same one, perhaps with one changed member.
+
+    Members that are named like identifiers have to be equal.
+    """
+    if row == other:
+        return True
+    if not isinstance(row, Mapping) or not isinstance(other, Mapping) or row.keys() != other.keys():
+        return False
+    changed = [name for name in row if row[name] != other[name]]
+    named = any(str(name).lower().endswith(("id", "identifier", "name", "key")) for name in changed)
+    return len(changed) == 1 < len(row) and not named
 
 
 class WalkStrategy(Protocol):
@@ -137,21 +159,28 @@ class ListExtent:
         self.server_clips = size is not None and result.count <= size < self.limit
         self.page_size = size if size is not None and self.server_clips else max(self.page_size, result.count)
 
+    def is_full(self, index: int, result: PageResult) -> bool:
+        """Return whether a page is a full one, after which there may be another whatever the totals say."""
+        full = result.count >= self.page_size
+        return result.count >= self.limit or (full and (self.server_clips or index > 0))
+
     def has_more(self, index: int, result: PageResult) -> bool:
-        """Return whether to request the page after this one."""
+        """Return whether to request the page after this one. Only an empty or a short page is the end."""
         if not result.count:
             return False
         total, pages = self.total_items(result), result.totals.pages
         end = index * self.page_size + result.count
-        full = result.count >= self.page_size
         if total is not None and end > total:
             self.trusts_total, total = False, None
+        if self.is_full(index, result):
+            return True
+        full = result.count >= self.page_size
         if total is not None:
-            # The list ends where both totals agree: one page too many costs less than lost rows.
+            # One page too many costs less than lost rows.
             return end < total or (pages is not None and index + 1 < pages and full)
         if pages is not None:
-            # A full last page below the limit was clipped, and the number of pages computed without that.
-            return index + 1 < pages or (full and not self.server_clips and result.count < self.limit)
+            # A full page below the limit was clipped, and the number of pages computed without that.
+            return index + 1 < pages or (full and not self.server_clips)
         return full
 
     def promises(self, index: int, previous: PageResult) -> bool:
@@ -170,6 +199,10 @@ def shifted_by_inserts(previous: PageResult, result: PageResult) -> bool:
     return before is not None and after is not None and after - before >= result.count
 
 
+MAX_REPEATS = 3
+"""Pages in a row without a new row, from which on the server is said to ignore the page number."""
+
+
 @define(eq=False)
 class LiveStrategy:
     """The strategy of `consistency="live"`: one page after the other, newest rows included.
@@ -183,9 +216,9 @@ class LiveStrategy:
     still to be read, or was seen before it moved. As far as the total fell, because a row that was not on page q stood
     to the right of q's end and has moved by at most that much since.
 
-    The list ends where a total of items or pages says so. Without totals it ends at a page shorter than those before
-    it. A first page below the limit proves nothing, because the server may clip pages: one more is requested. A total
-    that the rows contradict is ignored.
+    The list ends at an empty page, or at one that is shorter than a full one. A total never ends it at a full page. A
+    first page below the limit is the end where the total agrees; without a total, one more page is requested, because
+    the server may clip pages. A total that the rows contradict is ignored. Pages that repeat are an error.
     """
 
     limit: int
@@ -202,9 +235,14 @@ class LiveStrategy:
     _verifying: bool = field(default=False, init=False)  # whether the way back checks that the list still exists
     _boundary: tuple[int, int | None] = field(default=(0, None), init=False)  # pages to its left, and the total then
     _rereads_left: int = field(default=0, init=False)
+    _repeats: int = field(default=0, init=False)  # pages in a row without a new row
+    _delivered: int = field(default=0, init=False)
+    _lowest_total: int | None = field(default=None, init=False)  # true or not
+    _walked: SeenKeys = field(init=False)  # keys of this walk, without those of an earlier strategy
 
     def __attrs_post_init__(self) -> None:
         self._extent = ListExtent(self.limit)
+        self._walked = SeenKeys() if len(self.seen) else self.seen
 
     def next_request(self) -> PageRequest | None:
         """Return the next page, unless one is in flight."""
@@ -217,10 +255,12 @@ class LiveStrategy:
         """Process the result of the page in flight.
 
         Raises:
-            PaginationError: The page repeats the one before it.
+            PaginationError: Pages repeat.
         """
         self._requested = False
         positions: Sequence[int] = ()
+        if (total := result.totals.items) is not None:
+            self._lowest_total = total if self._lowest_total is None else min(total, self._lowest_total)
         if self._back is None:
             positions = self._advance(request.index, result)
         elif result.keys is None:  # rows without keys would be delivered twice
@@ -228,9 +268,10 @@ class LiveStrategy:
         else:
             positions = self.seen.add_new(result)
             self._look_back(request.index, result)
+        self._delivered += len(positions)
         if self._verifying:
             self._back, self._more = None, False
-        self.done = not self._more and self._back is None
+        self._finish_if_done()
         return positions
 
     def handle_missing_page(self, request: PageRequest) -> bool:
@@ -248,22 +289,27 @@ class LiveStrategy:
             self._back = request.index - 1
         else:
             self._back, self._more = None, False
-        self.done = not self._more and self._back is None
+        self._finish_if_done()
         return True
+
+    def _finish_if_done(self) -> None:
+        self.done = not self._more and self._back is None
+        if self.done and self._lowest_total is not None and (len(self.seen) or self._delivered) < self._lowest_total:
+            self.guarantee = "best_effort"
 
     def _advance(self, index: int, result: PageResult) -> Sequence[int]:
         previous = self._previous
-        if (
-            previous is not None
-            and result.count
-            and result.repeats(previous)
-            and not shifted_by_inserts(previous, result)
-        ):
-            raise PaginationError(
-                f"Page {index + 1} of the list repeats the page before it: the server seems to ignore the page number"
-            )
+        shifted = previous is not None and shifted_by_inserts(previous, result)
+        repeats = previous is not None and result.repeats(previous) and not shifted
         self._extent.update(result)
+        if repeats and index == 1 and result.count < self.limit and not self._extent.promises(index, result):
+            self._more = False  # a short list that is not paged at all
+            return ()
         positions = self.seen.add_new(result)
+        walked = positions if self._walked is self.seen else self._walked.add_new(result)
+        if result.count:
+            is_repeat = repeats or (not walked and not shifted)
+            self._count_repeats(index, is_repeat=is_repeat, is_exact=repeats and result.keys is not None)
         self._more = self._extent.has_more(index, result)
         self._index = index + 1
         # As many as true totals can require; totals that change at random must not repeat the list for ever.
@@ -274,6 +320,14 @@ class LiveStrategy:
             self._look_back(index, result)
         self._previous = result
         return positions
+
+    def _count_repeats(self, index: int, *, is_repeat: bool, is_exact: bool) -> None:
+        """Count pages that bring nothing new. One that is exactly the page before it is proof enough."""
+        self._repeats = self._repeats + 1 if is_repeat else 0
+        if is_exact or self._repeats >= MAX_REPEATS:
+            raise PaginationError(
+                f"Page {index + 1} of the list repeats the page before it: the server seems to ignore the page number"
+            )
 
     def _look_back(self, index: int, result: PageResult) -> None:
         """Decide after page `index` whether the page to its left has to be read again."""

@@ -16,11 +16,12 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from attrs import evolve, frozen
 
 from harness_async.errors import BadRequestError, NotFoundError, PaginationError, RequestError
+from harness_async.http.transport import ServerClock
 from harness_async.pagination.checked import CheckedStrategy
 from harness_async.pagination.seek import OutsideWindowError, SeekStrategy
 from harness_async.pagination.source import FetchedPage, ListSpec
@@ -30,6 +31,9 @@ from harness_async.types import Guarantee, TimeWindow
 T = TypeVar("T")
 
 logger: logging.Logger = logging.getLogger("harness_async")
+
+_CLOCK_TOLERANCE = 1000
+"""Milliseconds by which the end of a window may differ from the server's time before the walk restarts."""
 
 
 @frozen(kw_only=True)
@@ -70,7 +74,11 @@ class WalkReport:
     """Rows that were received again and not delivered again."""
 
     window: TimeWindow | None = None
-    """Start and frozen end of the walk in milliseconds since 1970; None where nothing was frozen."""
+    """Start and frozen end of the walk in milliseconds since 1970; None where nothing was frozen. The end is None where
+    the server's time is not known."""
+
+    invalid_members: int = 0
+    """Members of rows that had an unexpected type and count as missing."""
 
     @property
     def consistency(self) -> Guarantee:
@@ -106,7 +114,24 @@ class Walk(ABC, Generic[T]):
         self.prefetch: int = prefetch
         """Pages to request ahead of the consumer; may change during the walk."""
 
+        self.expected_requests: int = 1
+        """Requests that the walk takes at least, as far as is known."""
+
         self._rest: Iterator[T] = iter(())
+
+    @property
+    def requests_left(self) -> int:
+        """Requests that are still to be made, as far as is known."""
+        return max(0, self.expected_requests - self.report.requests)
+
+    @property
+    @abstractmethod
+    def is_done(self) -> bool:
+        """Whether everything was read, so that the next page is None."""
+
+    async def fetch_first_page(self) -> ListEstimate:
+        """Request the first page before anything is read, and keep it; return an estimate of the list."""
+        return ListEstimate(rows=None, requests=self.expected_requests)
 
     def count_requests(self, requests: int) -> None:
         """Count the requests that one page took."""
@@ -177,47 +202,44 @@ class Walk(ABC, Generic[T]):
         await self.aclose()
 
 
-class ListWalk(Walk[T]):
-    """A walk whose cost can be estimated before it is read, for runs over many lists."""
+@frozen
+class _Freeze:
+    """The time window that a walk reads."""
 
-    expected_requests: int = 1
-    """Requests that the walk takes at least, as far as is known."""
+    window: TimeWindow
+    """Requested from the server. Without an end where the server's time is not known."""
+
+    certain_end: int | None
+    """The part that no new row can enter ends here; None where that is not known."""
 
     @property
-    def requests_left(self) -> int:
-        """Requests that are still to be made, as far as is known."""
-        return max(0, self.expected_requests - self.report.requests)
+    def is_frozen(self) -> bool:
+        return self.window.end is not None and self.window.end == self.certain_end
 
-    @property
-    @abstractmethod
-    def is_done(self) -> bool:
-        """Whether everything was read, so that the next page is None."""
+    @classmethod
+    def of(cls, window: TimeWindow, clock: ServerClock, *, provisional: bool) -> _Freeze:
+        """Freeze a window at the server's present time.
 
-    @abstractmethod
-    async def fetch_first_page(self) -> ListEstimate:
-        """Request the first page before anything is read, and keep it until it is needed."""
-
-
-class ListReader(Protocol[T]):
-    """Anything that creates walks over one list."""
-
-    def walk(self) -> ListWalk[T]:
-        """Create a walk."""
-        ...
+        Before the first response (`provisional`), an unknown clock is taken for the local one.
+        """
+        start, end = window
+        certain, latest = clock.certain(), clock.latest()
+        if certain is not None or provisional:
+            end = latest if end is None else min(end, latest)
+            # A start in the future makes an empty window, not one that ends before it begins.
+            end = max(end, start or 0)
+        return cls(TimeWindow(start, end), None if certain is None or end is None else min(end, certain))
 
 
-def create_strategy(spec: ListSpec[Any]) -> WalkStrategy:
-    """Create the strategy for a list. An open window ends at the server's present time."""
-    if spec.created is None or spec.consistency == "live":
-        return LiveStrategy(spec.limit)
-    start, end = spec.window
-    if end is None:
-        # A start in the future makes an empty window, not one that ends before it begins.
-        end = max(spec.source.clock.now(), start or 0)
-    window = TimeWindow(start, end)
-    if spec.consistency == "checked":
-        return CheckedStrategy(spec.limit, window, volatile=spec.volatile)
-    return SeekStrategy(spec.limit, window)
+def create_strategy(spec: ListSpec[Any], freeze: _Freeze) -> WalkStrategy:
+    """Create the strategy for a list."""
+    if spec.created is not None and spec.consistency != "live":
+        if spec.consistency == "strict":
+            return SeekStrategy(spec.limit, freeze.window)
+        return CheckedStrategy(spec.limit, freeze.window, volatile=spec.volatile, frozen=freeze.is_frozen)
+    if spec.stable_order and spec.consistency == "checked":
+        return CheckedStrategy(spec.limit, None, volatile=spec.volatile)
+    return LiveStrategy(spec.limit)
 
 
 def estimate_list(spec: ListSpec[Any], first: FetchedPage[Any]) -> ListEstimate:
@@ -238,18 +260,16 @@ def estimate_list(spec: ListSpec[Any], first: FetchedPage[Any]) -> ListEstimate:
     return ListEstimate(rows=totals.items, requests=max(1, requests))
 
 
-class PageWalk(ListWalk[T]):
+class PageWalk(Walk[T]):
     """The walk over one page-numbered list."""
 
     def __init__(self, spec: ListSpec[T]) -> None:
         super().__init__(spec.prefetch)
-        self._spec = spec
-        self._strategy = create_strategy(spec)
-        self._clock_offset: float | None = None  # where the window was frozen by the clock
-        if spec.window.end is None and self._strategy.frozen_window is not None:
-            self._clock_offset = spec.source.clock.offset
+        self._spec = spec if spec.largest_page is None else evolve(spec, limit=spec.largest_page.limit)
+        self._freeze = _Freeze.of(spec.window, spec.source.clock, provisional=True)
+        self._strategy = create_strategy(spec, self._freeze)
         self._tasks: deque[asyncio.Task[Page[T] | None]] = deque()  # in the order of their requests
-        self._pages = self._rows = self._received = self._new = 0
+        self._pages = self._rows = self._received = self._new = self._invalid_members = self._foreign_pages = 0
         self._closed = self._warned = self._delivered = False
         self._held = 0  # pages with a consumer that does not want more prefetched meanwhile
         self._kept_request: PageRequest | None = None  # of `fetch_first_page`
@@ -263,13 +283,15 @@ class PageWalk(ListWalk[T]):
     @property
     def report(self) -> WalkReport:
         """The cost and guarantee of the walk as of now."""
+        window = self._strategy.frozen_window
         return WalkReport(
-            guarantee=self._strategy.guarantee,
+            guarantee="best_effort" if self._foreign_pages else self._strategy.guarantee,
             requests=self.requests,
             pages=self._pages,
             rows=self._rows,
             duplicates=self._received - self._new,
-            window=self._strategy.frozen_window,
+            window=None if window is None else TimeWindow(window.start, self._freeze.certain_end),
+            invalid_members=self._invalid_members,
         )
 
     async def next_page(self) -> Page[T] | None:
@@ -310,18 +332,17 @@ class PageWalk(ListWalk[T]):
         while True:
             request = self._next_request()
             assert request is not None and not self._pages  # noqa: S101, PT018 - nothing is read yet
-            source = self._spec.source
             try:
-                fetched = await source.fetch(source.first_page, self._spec.limit, request.window)
+                fetched = await self._request_page(request)
             except RequestError as error:
-                self.count_requests(len(error.attempts))
+                if self._use_smaller_pages(error):
+                    continue
                 raise
-            self._count_fetched(fetched)
-            if not self._restart_if_clock_moved():
+            if not self._restart_if_needed(fetched):
                 break
         estimate = estimate_list(self._spec, fetched)
         if self._strategy.frozen_window is None and estimate.requests > 1:
-            self._strategy = create_strategy(self._spec)
+            self._strategy = create_strategy(self._spec, self._freeze)
             self.expected_requests += 1
             return evolve(estimate, requests=self.expected_requests)
         self._kept_request, self._kept_page = request, fetched
@@ -362,43 +383,77 @@ class PageWalk(ListWalk[T]):
             if self._strategy.done:
                 return None
             raise PaginationError(f"{self._spec.source!r} cannot be read further: the walk has no request left")
-        source, kept = self._spec.source, self._kept_page
-        self._kept_page = None
+        kept, self._kept_page = self._kept_page, None
+        if kept is not None:
+            return self._deliver(request, self._unpack(kept))
         try:
-            if kept is None:
-                fetched = await source.fetch(source.first_page + request.index, self._spec.limit, request.window)
-                self._count_fetched(fetched)
-            elif kept.response is None:
-                fetched = kept
-            else:
-                fetched = source.decode(evolve(kept.response, body=zlib.decompress(kept.response.body)))
+            fetched = await self._request_page(request)
         except RequestError as error:
-            self.count_requests(len(error.attempts))
-            if isinstance(error, BadRequestError | NotFoundError) and self._strategy.handle_missing_page(request):
+            is_missing = isinstance(error, BadRequestError | NotFoundError)
+            if self._use_smaller_pages(error) or (is_missing and self._strategy.handle_missing_page(request)):
                 return None
             raise
-        self._pages += 1
-        if self._pages == 1 and self._restart_if_clock_moved():
-            return None
-        return self._deliver(request, fetched)
+        return None if self._restart_if_needed(fetched) else self._deliver(request, fetched)
 
-    def _count_fetched(self, fetched: FetchedPage[T]) -> None:
-        self.requests += fetched.requests
-        self.retries += fetched.requests - 1
+    async def _request_page(self, request: PageRequest) -> FetchedPage[T]:
+        spec = self._spec
+        try:
+            fetched = await spec.source.fetch(spec.source.first_page + request.index, spec.limit, request.window)
+        except RequestError as error:
+            self.count_requests(len(error.attempts))
+            raise
+        self.count_requests(fetched.requests)
         if not self._pages:
-            self.expected_requests = self.requests - 1 + estimate_list(self._spec, fetched).requests
+            self.expected_requests = self.requests - 1 + estimate_list(spec, fetched).requests
+        return fetched
+
+    def _unpack(self, kept: FetchedPage[T]) -> FetchedPage[T]:
+        if kept.response is None:
+            return kept
+        return self._spec.source.decode(evolve(kept.response, body=zlib.decompress(kept.response.body)))
+
+    def _use_smaller_pages(self, error: RequestError | None = None) -> bool:
+        """Restart with smaller pages, for good, if the server does not accept large ones."""
+        large = self._spec.largest_page
+        if large is None or self._pages or self._spec.limit <= large.fallback:
+            return False
+        if error is not None and not isinstance(error, BadRequestError):
+            return False
+        large.limit = large.fallback
+        self._spec = evolve(self._spec, limit=large.fallback)
+        self._strategy = create_strategy(self._spec, self._freeze)
+        return True
+
+    def _restart_if_needed(self, fetched: FetchedPage[T]) -> bool:
+        """After the first response, restart if it shows that the list has to be requested in another way."""
+        if self._pages:
+            return False
+        count, totals = len(fetched.items), fetched.totals
+        is_clipped = 0 < count < self._spec.limit and (
+            count < (totals.items or 0) or (totals.size or self._spec.limit) < self._spec.limit
+        )
+        return (is_clipped and self._use_smaller_pages()) or self._restart_if_clock_moved()
 
     def _restart_if_clock_moved(self) -> bool:
         """After the first response, restart if it shows that the window was frozen at a wrong time."""
-        before = self._clock_offset
-        if before is None or abs(self._spec.source.clock.offset - before) < 1.0:
+        if self._strategy.frozen_window is None or self._freeze.is_frozen:
             return False
-        self._strategy = create_strategy(self._spec)
-        return True
+        before, now = self._freeze, _Freeze.of(self._spec.window, self._spec.source.clock, provisional=False)
+        ends = before.window.end, now.window.end
+        if None not in ends and abs(ends[0] - ends[1]) < _CLOCK_TOLERANCE:  # type: ignore[operator]
+            certain = now.certain_end
+            self._freeze = evolve(before, certain_end=None if certain is None else min(certain, ends[0] or 0))
+            if isinstance(self._strategy, CheckedStrategy):
+                self._strategy.frozen = self._freeze.is_frozen
+            return False
+        self._freeze = now
+        self._strategy = create_strategy(self._spec, now)
+        return before.window != now.window
 
     def _deliver(self, request: PageRequest, fetched: FetchedPage[T]) -> Page[T] | None:
         """Pass a page to the strategy, and return a page of its new rows."""
         spec, rows = self._spec, fetched.items
+        self._pages += 1
         result = PageResult(
             rows if spec.hash_keys is None else (),
             keys=None if spec.hash_keys is None else spec.hash_keys(rows),
@@ -412,9 +467,11 @@ class PageWalk(ListWalk[T]):
                 f"The server returned rows outside the window {request.window} of {spec.source!r}: its filter does "
                 "not apply to `created`, which `strict` relies on; `checked` continues without it"
             ) from error
-        if not self._warned and self._strategy.guarantee == "best_effort":
+        self._invalid_members += fetched.invalid_members
+        self._foreign_pages += fetched.is_foreign
+        if not self._warned and (self._strategy.guarantee == "best_effort" or self._foreign_pages):
             self._warned = True
-            logger.warning("%r: rows outside the time window; continuing without it, best effort", spec.source)
+            logger.warning("%r: it is not known whether all rows were read (best effort)", spec.source)
         self._received += len(rows)
         self._new += len(positions)
         if not positions and self._delivered:

@@ -7,22 +7,19 @@ Facts: apidocs.harness.io, "Executions". The list has no sort parameter and its 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from operator import attrgetter
-from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
 from attrs import asdict, evolve, field, frozen
 
-from harness_async.bulk.checkpoint import CheckpointSpec, Identity
+from harness_async.bulk.factory import BulkFactory
 from harness_async.bulk.models import Progress
 from harness_async.bulk.run import BulkRun
-from harness_async.bulk.sync import SyncReader, SyncRun, SyncSpec, SyncState
-from harness_async.bulk.workers import BulkSpec
+from harness_async.bulk.sync import SyncRun, SyncSpec, SyncState
 from harness_async.errors import (
     Attempt,
     ConflictError,
@@ -34,25 +31,20 @@ from harness_async.errors import (
 )
 from harness_async.http.endpoints import Endpoint, QueryValue
 from harness_async.http.session import Session
-from harness_async.pagination.pager import ListPager, Pager
-from harness_async.pagination.source import EndpointSource, ListSpec
-from harness_async.pagination.walk import ListReader
-from harness_async.resources.projects import ProjectsAPI
-from harness_async.serialization.converters import OpenEnum
-from harness_async.serialization.msgspec_decoder import create_rows_decoder
-from harness_async.types import Consistency, OnError, ProjectRef, Projects, TimeWindow, check_projects
+from harness_async.pagination.dialects import DIALECTS
+from harness_async.pagination.pager import ListEndpoint, ListPager, Pager
+from harness_async.serialization.converters import OpenEnum, register_model
+from harness_async.types import Consistency, OnError, ProjectRef, Projects, TimeWindow
 from harness_async.validation import (
     as_str_tuple,
     check_choice,
     check_identifier,
-    check_int,
     check_seconds,
     check_text,
     from_milliseconds,
     to_milliseconds,
 )
 
-_LIST = Endpoint("GET", "/iacm/api/orgs/{org}/projects/{project}/executions")
 _CREATE = Endpoint("POST", "/iacm/api/orgs/{org}/projects/{project}/executions", repeatable=False)
 _GET = Endpoint("GET", "/iacm/api/orgs/{org}/projects/{project}/executions/{pipeline_execution_id}/{pipeline_stage_id}")
 
@@ -107,12 +99,18 @@ class Execution:
         return (self.org, self.project, self.pipeline_execution_id, self.pipeline_stage_id)
 
 
-_ROW_IDS = attrgetter("pipeline_execution_id", "pipeline_stage_id")
-"""What identifies an execution within its project."""
+register_model(Execution)
 
+_IDS = ("pipeline_execution_id", "pipeline_stage_id")
 
-def _hash_keys(rows: Sequence[Execution]) -> list[int]:
-    return [*map(hash, map(_ROW_IDS, rows))]
+_LIST = ListEndpoint(
+    path="/iacm/api/orgs/{org}/projects/{project}/executions",
+    cls=Execution,
+    ids=_IDS,
+    dialect=DIALECTS["iacm"],
+    created="created",
+    fast=True,
+)
 
 
 def _as_statuses(value: Status | Iterable[Status] | None) -> tuple[str, ...] | None:
@@ -120,6 +118,7 @@ def _as_statuses(value: Status | Iterable[Status] | None) -> tuple[str, ...] | N
     for word in words or ():
         if not word or "," in word:
             raise ValueError(f"a status must not be empty or contain a comma, as {word!r} does")
+        ExecutionStatus.warn_if_unknown(word)
     return words
 
 
@@ -168,9 +167,9 @@ class ExecutionFilters:
 class ExecutionsAPI:
     """The IaCM executions of the account. Safe for concurrent use by tasks of one loop."""
 
-    def __init__(self, session: Session, projects: ProjectsAPI) -> None:
+    def __init__(self, session: Session, runs: BulkFactory) -> None:
         self._session = session
-        self._projects = projects
+        self._runs = runs
 
     def list(
         self,
@@ -220,35 +219,17 @@ class ExecutionsAPI:
             start_time=start_time,
             end_time=end_time,
         )
-        return self._open_list(org, project, filters, limit, prefetch, consistency)
+        return self._open_list(org, project, filters, limit=limit, prefetch=prefetch, consistency=consistency)
 
-    def _open_list(  # noqa: PLR0917
-        self,
-        org: str,
-        project: str,
-        filters: ExecutionFilters,
-        limit: int = 100,
-        prefetch: int = 0,
-        consistency: Consistency = "live",
-    ) -> ListPager[Execution]:
-        source = EndpointSource(
+    def _open_list(self, org: str, project: str, filters: ExecutionFilters, **options: Any) -> ListPager[Execution]:
+        return _LIST.open(
             self._session,
-            _LIST.path_for(org=org, project=project),
-            Execution,
-            filters.params(),
-            decoder=create_rows_decoder(Execution),
-        )
-        return ListPager(
-            ListSpec(
-                source=source,
-                hash_keys=_hash_keys,
-                created=attrgetter("created"),
-                window=filters.window,
-                volatile=filters.volatile,
-                limit=limit,
-                prefetch=prefetch,
-                consistency=consistency,
-            )
+            params=filters.params(),
+            window=filters.window,
+            volatile=filters.volatile,
+            org=org,
+            project=project,
+            **options,
         )
 
     async def get(self, org: str, project: str, pipeline_execution_id: str, pipeline_stage_id: str) -> Execution:
@@ -420,15 +401,17 @@ class ExecutionsAPI:
             each = filters if end is None else evolve(filters, end_time=end)
             return self._open_list(ref.org, ref.project, each, consistency=consistency)
 
-        spec = self._create_spec(
-            open_list, projects, concurrency=concurrency, on_error=on_error, on_progress=on_progress
-        )
-        return BulkRun(
-            evolve(
-                spec,
-                max_requests=None if max_requests is None else check_int("max_requests", max_requests, 0),
-                checkpoint=None if checkpoint is None else self._checkpoint(Path(checkpoint), filters, consistency),
-            )
+        return self._runs.bulk(
+            open_list,
+            projects,
+            filters={**filters.params(), "consistency": consistency},
+            end=filters.end_time,
+            freezes=consistency != "live",
+            concurrency=concurrency,
+            on_error=on_error,
+            checkpoint=checkpoint,
+            on_progress=on_progress,
+            max_requests=max_requests,
         )
 
     def sync(
@@ -466,15 +449,7 @@ class ExecutionsAPI:
             ValueError: The state belongs to another host, account or other filters.
         """
         check_seconds("overlap", overlap)
-        check_choice("consistency", consistency, get_args(Consistency))
-        if consistency == "live":
-            raise ValueError("consistency must be 'checked' or 'strict': a sync must know that it missed nothing")
         session = self._session
-        owner = json.dumps([str(session.base_url), session.account_id, workspace, pipeline_name])
-        before = SyncState(owner=owner) if state is None else state
-        if before.owner != owner:
-            raise ValueError(f"the state belongs to {before.owner}, not to {owner}: host, account or filters differ")
-        first = to_milliseconds("start_time", start_time)
         filters = ExecutionFilters(workspace=workspace, pipeline_name=pipeline_name)
 
         def open_list(ref: ProjectRef, start: int | None) -> ListPager[Execution]:
@@ -483,61 +458,22 @@ class ExecutionsAPI:
         rows = SyncSpec(
             open_list=open_list,
             refresh=lambda ref, ids: self._get((ref.org, ref.project, *ids)),
-            ids=_ROW_IDS,
+            ids=attrgetter(*_IDS),
             created=attrgetter("created"),
             is_finished=lambda row: row.status in FINISHED,
             overlap=int(overlap * 1000),
         )
-        spec = self._create_spec(
-            lambda ref, _end: SyncReader(rows, ref, before.projects.get(ref), first),
+        return self._runs.sync(
+            rows,
+            state,
             projects,
+            owner=json.dumps([str(session.base_url), session.account_id, workspace, pipeline_name]),
+            start=to_milliseconds("start_time", start_time),
             concurrency=concurrency,
+            consistency=consistency,
             on_error=on_error,
             on_progress=on_progress,
         )
-        return SyncRun(spec, before, all_projects=projects is None)
-
-    def _create_spec(
-        self,
-        open_list: Callable[[ProjectRef, int | None], ListReader[Execution]],
-        projects: Projects | None,
-        *,
-        concurrency: int,
-        on_error: OnError,
-        on_progress: Callable[[Progress], None] | None,
-    ) -> BulkSpec[Execution]:
-        check_choice("on_error", on_error, get_args(OnError))
-        unlisted: dict[str, HarnessError] = {}
-        sender = self._session.sender
-        return BulkSpec(
-            open_list=open_list,
-            projects=self._projects.discover(unlisted) if projects is None else check_projects(projects),
-            limited_by=sender.limited_by,
-            rate=sender.rate,
-            concurrency=check_int("concurrency", concurrency, 1),
-            max_in_flight=sender.max_in_flight,
-            on_error=on_error,
-            on_progress=on_progress,
-            unlisted=unlisted,
-        )
-
-    def _checkpoint(self, path: Path, filters: ExecutionFilters, consistency: Consistency) -> CheckpointSpec:
-        session = self._session
-
-        async def freeze() -> int | None:
-            if consistency == "live" or filters.end_time is not None:
-                return filters.end_time
-            clock = session.sender.transport.clock
-            if not clock.known:
-                # One request returns the server's time; whatever its status, the run itself will meet it again.
-                with contextlib.suppress(HarnessError):
-                    await session.request("GET", "/v1/orgs", params={"limit": 1, "page": 0})
-            return clock.now()
-
-        identity = Identity.of(
-            str(session.base_url), session.account_id, {**filters.params(), "consistency": consistency}
-        )
-        return CheckpointSpec(path=path, identity=identity, freeze=freeze)
 
 
 def _ids_taken(found: Execution, error: RequestError) -> ConflictError:

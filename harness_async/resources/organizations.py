@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from operator import attrgetter
 from typing import Any
 
 from attrs import field, frozen
 
 from harness_async.http.endpoints import Endpoint
 from harness_async.http.session import Session
-from harness_async.pagination.pager import ListPager, Pager
-from harness_async.pagination.source import EndpointSource, ListSpec, hash_by
-from harness_async.serialization.converters import register_wrapped
+from harness_async.pagination.dialects import DIALECTS
+from harness_async.pagination.pager import ListEndpoint, Pager
+from harness_async.pagination.source import LargestPage
+from harness_async.serialization.converters import register_model
 from harness_async.validation import as_str_tuple, check_identifier, check_order, check_text, from_milliseconds
 
-_LIST = Endpoint("GET", "/v1/orgs", first_page=0)
 _CREATE = Endpoint("POST", "/v1/orgs", repeatable=False)
 _GET = Endpoint("GET", "/v1/orgs/{org}")
 _UPDATE = Endpoint("PUT", "/v1/orgs/{org}")
@@ -50,7 +49,12 @@ class Organization:
         return from_milliseconds(self.updated)
 
 
-register_wrapped(Organization, "org", {name: name for name in ("created", "updated", "harness_managed")})
+register_model(Organization, {name: f"org.{name}" for name in ("identifier", "name", "description", "tags")})
+
+_LIST = ListEndpoint(path="/v1/orgs", cls=Organization, ids=("identifier",), dialect=DIALECTS["v1_large"])
+
+STABLE_ORDER = {"sort": "created", "order": "ASC"}
+"""New rows come last, and changes move no row. The default of the API is by last change, descending."""
 
 
 def build_body(identifier: str, name: str, **members: object) -> dict[str, Any]:
@@ -68,6 +72,7 @@ class OrganizationsAPI:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._largest_page = LargestPage()
 
     def list(
         self,
@@ -85,7 +90,7 @@ class OrganizationsAPI:
             search_term: Free text.
             sort: A field: `name`, `identifier`, `created` or `updated`.
             order: `ASC` or `DESC`, in any case.
-            limit: Page size, 1 to 100.
+            limit: Page size, 1 to 1000. Only newer versions of the API accept more than 100.
         """
         params = {
             "org": as_str_tuple("org", org),
@@ -93,8 +98,11 @@ class OrganizationsAPI:
             "sort": sort,
             "order": check_order(order),
         }
-        source = EndpointSource(self._session, _LIST.path_for(), Organization, params, _LIST.first_page)
-        return ListPager(ListSpec(source=source, hash_keys=hash_by(attrgetter("identifier")), limit=limit))
+        return _LIST.open(self._session, params=params, limit=limit)
+
+    def list_stable(self) -> Pager[Organization]:
+        """List all organizations in an order in which a walk can prove that it read all of them."""
+        return _LIST.open(self._session, params=STABLE_ORDER, stable_order=True, largest_page=self._largest_page)
 
     async def get(self, org: str) -> Organization:
         """Fetch one organization.

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from operator import attrgetter
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 from harness_async.errors import AuthenticationError, HarnessError, NotFoundError
-from harness_async.http.endpoints import Endpoint, QueryValue
+from harness_async.http.endpoints import Endpoint
 from harness_async.http.session import Session
 from harness_async.pagination.chained import ChainedPager
-from harness_async.pagination.pager import ListPager, Pager
-from harness_async.pagination.source import EndpointSource, ListSpec, hash_by
-from harness_async.resources.organizations import OrganizationsAPI, build_body
-from harness_async.serialization.converters import register_wrapped
+from harness_async.pagination.dialects import DIALECTS
+from harness_async.pagination.pager import ListEndpoint, Pager
+from harness_async.pagination.source import LargestPage
+from harness_async.resources.organizations import STABLE_ORDER, OrganizationsAPI, build_body
+from harness_async.serialization.converters import register_model
 from harness_async.types import ProjectRef
 from harness_async.validation import as_str_tuple, check_order, from_milliseconds
 
-_LIST = Endpoint("GET", "/v1/orgs/{org}/projects", first_page=0)
 _CREATE = Endpoint("POST", "/v1/orgs/{org}/projects", repeatable=False)
 _GET = Endpoint("GET", "/v1/orgs/{org}/projects/{project}")
 _UPDATE = Endpoint("PUT", "/v1/orgs/{org}/projects/{project}")
@@ -52,7 +51,7 @@ class Project:
     @property
     def ref(self) -> ProjectRef:
         """The reference to the project in a bulk run."""
-        return ProjectRef(self.org, self.identifier)
+        return ProjectRef.unchecked(self.org, self.identifier)
 
     @property
     def created_at(self) -> datetime | None:
@@ -65,12 +64,17 @@ class Project:
         return from_milliseconds(self.updated)
 
 
-register_wrapped(Project, "project", {"created": "created", "updated": "updated", "isFavorite": "is_favorite"})
+register_model(
+    Project,
+    {
+        **{
+            name: f"project.{name}" for name in ("org", "identifier", "name", "color", "modules", "description", "tags")
+        },
+        "is_favorite": "isFavorite",  # the one camelCase name of this API
+    },
+)
 
-
-def _with_org(org: str) -> Callable[[Project], Project]:
-    """Return a function that completes `org`, which the API does not promise to repeat."""
-    return lambda project: project if project.org else evolve(project, org=org)
+_LIST = ListEndpoint(path="/v1/orgs/{org}/projects", cls=Project, ids=("identifier",), dialect=DIALECTS["v1_large"])
 
 
 class ProjectsAPI:
@@ -79,6 +83,7 @@ class ProjectsAPI:
     def __init__(self, session: Session, organizations: OrganizationsAPI) -> None:
         self._session = session
         self._organizations = organizations
+        self._largest_page = LargestPage()
 
     def list(
         self,
@@ -102,27 +107,23 @@ class ProjectsAPI:
             search_term: Free text.
             sort: A field: `name`, `identifier`, `created` or `updated`.
             order: `ASC` or `DESC`, in any case.
-            limit: Page size, 1 to 100.
+            limit: Page size, 1 to 1000. Only newer versions of the API accept more than 100.
         """
-        return self._list(
-            org,
-            {
-                "project": as_str_tuple("project", project),
-                "has_module": has_module,
-                "module_type": module_type,
-                "search_term": search_term,
-                "sort": sort,
-                "order": check_order(order),
-            },
-            limit,
-        )
+        params = {
+            "project": as_str_tuple("project", project),
+            "has_module": has_module,
+            "module_type": module_type,
+            "search_term": search_term,
+            "sort": sort,
+            "order": check_order(order),
+        }
+        return _LIST.open(self._session, params=params, limit=limit, org=org)
 
-    def _list(self, org: str, params: Mapping[str, QueryValue], limit: int = 100, prefetch: int = 0) -> Pager[Project]:
-        source = EndpointSource(
-            self._session, _LIST.path_for(org=org), Project, params, _LIST.first_page, complete=_with_org(org)
+    def _list_stable(self, org: str) -> Pager[Project]:
+        """List the projects of an organization in an order in which a walk can prove that it read all of them."""
+        return _LIST.open(
+            self._session, params=STABLE_ORDER, prefetch=1, stable_order=True, largest_page=self._largest_page, org=org
         )
-        hash_keys = hash_by(attrgetter("identifier"))
-        return ListPager(ListSpec(source=source, hash_keys=hash_keys, limit=limit, prefetch=prefetch))
 
     def list_all(self, *, orgs: Sequence[str] | None = None) -> Pager[Project]:
         """List the projects of every organization, or of these, one organization after the other.
@@ -136,10 +137,10 @@ class ProjectsAPI:
         """List the projects of every organization, except those whose failure `skip` accepts."""
         names = as_str_tuple("orgs", orgs)
         if names is not None:
-            return ChainedPager(names, lambda org: self._list(org, {}, prefetch=1), skip)
+            return ChainedPager(names, self._list_stable, skip)
         return ChainedPager(
-            self._organizations.list(),
-            lambda org: self._list(org.identifier, {}, prefetch=1),
+            self._organizations.list_stable(),
+            lambda org: self._list_stable(org.identifier),
             lambda org, error: skip(org.identifier, error),
         )
 
@@ -161,7 +162,7 @@ class ProjectsAPI:
         Raises:
             NotFoundError: The organization has no project with this identifier.
         """
-        return _with_org(org)(await self._session.fetch(_GET, Project, org=org, project=project))
+        return await self._session.fetch(_GET, Project, context={"org": org}, org=org, project=project)
 
     async def create(
         self,
@@ -182,8 +183,7 @@ class ProjectsAPI:
             ConflictError: The identifier is taken (some servers return `BadRequestError`).
         """
         body = build_body(identifier, name, color=color, modules=modules, description=description, tags=tags)
-        created = await self._session.fetch(_CREATE, Project, json={"project": body}, org=org)
-        return _with_org(org)(created)
+        return await self._session.fetch(_CREATE, Project, json={"project": body}, context={"org": org}, org=org)
 
     async def update(
         self,
@@ -198,13 +198,13 @@ class ProjectsAPI:
     ) -> Project:
         """Replace a project. Members that are left out are removed, so pass everything that should stay."""
         body = build_body(project, name, color=color, modules=modules, description=description, tags=tags)
-        created = await self._session.fetch(_UPDATE, Project, json={"project": body}, org=org, project=project)
-        return _with_org(org)(created)
+        return await self._session.fetch(
+            _UPDATE, Project, json={"project": body}, context={"org": org}, org=org, project=project
+        )
 
     async def delete(self, org: str, project: str) -> Project | None:
         """Delete a project with everything in it, and return it as it was.
 
         None where the server returns nothing, or where a repeated request found it gone.
         """
-        gone = await self._session.delete(_DELETE, Project, org=org, project=project)
-        return None if gone is None else _with_org(org)(gone)
+        return await self._session.delete(_DELETE, Project, context={"org": org}, org=org, project=project)

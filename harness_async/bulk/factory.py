@@ -1,0 +1,148 @@
+"""Creates bulk runs from any list: what the `bulk` methods of all resources have in common."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from attrs import frozen
+
+from harness_async.bulk.checkpoint import CheckpointSpec, Identity
+from harness_async.bulk.models import Progress
+from harness_async.bulk.run import BulkRun
+from harness_async.bulk.sync import SyncReader, SyncRun, SyncSpec, SyncState
+from harness_async.bulk.workers import BulkSpec
+from harness_async.errors import HarnessError
+from harness_async.http.session import Session
+from harness_async.pagination.pager import Pager
+from harness_async.types import Consistency, OnError, ProjectRef, Projects, check_projects
+from harness_async.validation import check_choice, check_int
+
+T = TypeVar("T")
+
+
+@frozen(eq=False)
+class BulkFactory:
+    """Creates the bulk runs of one client."""
+
+    session: Session
+    discover: Callable[[dict[str, HarnessError]], Pager[Any]]
+    """Lists all projects; organizations that cannot be listed are added to the mapping."""
+
+    def bulk(
+        self,
+        open_list: Callable[[ProjectRef, int | None], Pager[T]],
+        projects: Projects | None,
+        *,
+        filters: Mapping[str, object] | None,
+        end: int | None = None,
+        freezes: bool = False,
+        concurrency: int = 32,
+        on_error: OnError = "collect",
+        checkpoint: str | os.PathLike[str] | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        max_requests: int | None = None,
+    ) -> BulkRun[T]:
+        """Create a run; `ExecutionsAPI.bulk` describes the arguments.
+
+        Args:
+            open_list: Opens the list of a project, up to the frozen end of the run.
+            projects: The projects, or None for all that the key can see.
+            filters: What a checkpoint has to have in common with the run; None: nothing but the account.
+            end: The end of the time window, where the caller gave one.
+            freezes: Whether all windows of a run with a checkpoint end at the time at which it began.
+            concurrency: Projects that are read at a time.
+            on_error: Whether the failure of a project is collected or raised.
+            checkpoint: The file of the checkpoint.
+            on_progress: Receives the progress.
+            max_requests: The most requests.
+
+        Raises:
+            TypeError: An argument has the wrong type.
+            ValueError: An argument cannot be used.
+        """
+        checkpoint_spec = None
+        if checkpoint is not None:
+            checkpoint_spec = self._checkpoint(Path(checkpoint), filters, end, freezes=freezes)
+        spec = self._spec(open_list, projects, concurrency=concurrency, on_error=on_error, on_progress=on_progress)
+        spec.checkpoint = checkpoint_spec
+        spec.max_requests = None if max_requests is None else check_int("max_requests", max_requests, 0)
+        return BulkRun(spec)
+
+    def sync(
+        self,
+        rows: SyncSpec[T],
+        state: SyncState | None,
+        projects: Projects | None,
+        *,
+        owner: str,
+        start: int | None,
+        concurrency: int,
+        consistency: Consistency,
+        on_error: OnError,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> SyncRun[T]:
+        """Create a sync; `ExecutionsAPI.sync` describes the arguments.
+
+        Raises:
+            TypeError: An argument has the wrong type.
+            ValueError: An argument cannot be used, or the state belongs to another `owner`.
+        """
+        check_choice("consistency", consistency, get_args(Consistency))
+        if consistency == "live":
+            raise ValueError("consistency must be 'checked' or 'strict': a sync must know that it missed nothing")
+        before = SyncState(owner=owner) if state is None else state
+        if before.owner != owner:
+            raise ValueError(f"the state belongs to {before.owner}, not to {owner}: host, account or filters differ")
+        spec = self._spec(
+            lambda ref, _end: SyncReader(rows, ref, before.projects.get(ref), start),
+            projects,
+            concurrency=concurrency,
+            on_error=on_error,
+            on_progress=on_progress,
+        )
+        return SyncRun(spec, before, all_projects=projects is None)
+
+    def _spec(
+        self,
+        open_list: Callable[[ProjectRef, int | None], Pager[T]],
+        projects: Projects | None,
+        *,
+        concurrency: int,
+        on_error: OnError,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> BulkSpec[T]:
+        check_choice("on_error", on_error, get_args(OnError))
+        unlisted: dict[str, HarnessError] = {}
+        sender = self.session.sender
+        return BulkSpec(
+            open_list=open_list,
+            projects=self.discover(unlisted) if projects is None else check_projects(projects),
+            limited_by=sender.limited_by,
+            rate=sender.rate,
+            concurrency=check_int("concurrency", concurrency, 1),
+            max_in_flight=sender.max_in_flight,
+            on_error=on_error,
+            on_progress=on_progress,
+            unlisted=unlisted,
+        )
+
+    def _checkpoint(
+        self, path: Path, filters: Mapping[str, object] | None, end: int | None, *, freezes: bool
+    ) -> CheckpointSpec:
+        session, clock = self.session, self.session.sender.transport.clock
+
+        async def freeze() -> int | None:
+            if not freezes or end is not None:
+                return end
+            if not clock.is_known:
+                # One request returns the server's time; whatever its status, the run itself will meet it again.
+                with contextlib.suppress(HarnessError):
+                    await session.request("GET", "/v1/orgs", params={"limit": 1, "page": 0})
+            return clock.latest() if clock.is_known else None
+
+        identity = Identity.of(str(session.base_url), session.account_id, filters or {})
+        return CheckpointSpec(path=path, identity=identity, freeze=freeze)
