@@ -291,9 +291,7 @@ class HarnessClient:
             path=path,
             cls=dict if into is None else into,
             dialect=found,
-            params={**scope_params(evolve(found, scope="query"), session, given), **params}
-            if given
-            else {**scope_params(found, session, {}), **params},
+            params={**(scope_params(session, given) if given or found.scope == "query" else {}), **params},
             method=method,
             json=json,
         )

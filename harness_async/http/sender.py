@@ -57,13 +57,11 @@ class Result(Generic[T]):
 
     value: T
     response: RawResponse
+    requests: int
+    """Requests sent, retries included."""
+
     _call: Call
     _ended: float
-
-    @property
-    def requests(self) -> int:
-        """Requests sent, retries included."""
-        return len(self._call.attempts) + 1
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:
@@ -206,7 +204,7 @@ class Sender:
     async def _acquire(self, call: Call) -> Permit:
         """Wait for the pacer, unless the wait does not fit before the deadline."""
         wait = self.pacer.expected_wait()
-        if _is_late(call, wait):
+        if wait and _is_late(call, wait):
             raise call.deadline_error(
                 f"The rate limit, or a pause that the server requested, takes {wait:.1f} s, beyond the deadline"
             )
@@ -252,7 +250,7 @@ class Sender:
             kind = FailureKind.HTML if html else FailureKind.NOT_JSON
             return call.unexpected_response(response, what, began), Failure(kind)
         else:
-            return Result(value, response, call, began)
+            return Result(value, response, len(call.attempts) + 1, call, began)
         finally:
             self.counters.decoding += asyncio.get_running_loop().time() - began
         # Outside the `except` block, so that the error does not keep the body by way of its context.

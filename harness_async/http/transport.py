@@ -18,6 +18,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
@@ -221,16 +222,30 @@ class Transport:
             TransportFailure: No usable response arrived.
             RuntimeError: The client was closed meanwhile.
         """
-        session = self._session
-        if session is None:
+        if self._session is None:
             raise RuntimeError("This HarnessClient was closed during a request")
+        own = request.new_connection and self._borrowed is None
+        large = request.body is not None and len(request.body) >= _LARGE_BODY
         sent = time.monotonic()
         try:
-            if request.new_connection and self._borrowed is None:
-                async with self._create_session() as session:
-                    response, body = await self._exchange(session, request, timeouts)
-            else:
-                response, body = await self._exchange(session, request, timeouts)
+            async with self._create_session() if own else nullcontext(self._session) as session:
+                response = await session.request(
+                    request.method,
+                    request.url,
+                    headers=request.headers if self._proxy_headers is None else self._headers_for(request),
+                    data=io.BytesIO(request.body or b"") if large else request.body,
+                    skip_auto_headers=("Content-Type",),
+                    allow_redirects=False,
+                    raise_for_status=False,
+                    proxy_headers=self._proxy_headers,
+                    auto_decompress=True,
+                    max_line_size=MAX_HEADER_FIELD,
+                    max_field_size=MAX_HEADER_FIELD,
+                    # `connect` covers DNS and TLS, `sock_read` the time between two pieces of the response.
+                    timeout=aiohttp.ClientTimeout(connect=timeouts.connect, sock_read=timeouts.read),
+                )
+                async with response:
+                    body = await _read_body(response)
         except _AIOHTTP_ERRORS as error:
             if self.closed:
                 raise RuntimeError("This HarnessClient was closed during a request") from None
@@ -240,32 +255,10 @@ class Transport:
         self.clock.observe(response.headers, sent)
         return RawResponse(response.status, response.headers, body)
 
-    async def _exchange(
-        self, session: aiohttp.ClientSession, request: Request, timeouts: Timeouts
-    ) -> tuple[aiohttp.ClientResponse, bytes]:
-        response = await session.request(
-            request.method,
-            request.url,
-            headers=self._headers_for(request),
-            data=_as_data(request.body),
-            skip_auto_headers=("Content-Type",),
-            allow_redirects=False,
-            raise_for_status=False,
-            proxy_headers=self._proxy_headers,
-            auto_decompress=True,
-            max_line_size=MAX_HEADER_FIELD,
-            max_field_size=MAX_HEADER_FIELD,
-            # `connect` covers DNS and TLS, `sock_read` the time between two pieces of the response.
-            timeout=aiohttp.ClientTimeout(connect=timeouts.connect, sock_read=timeouts.read),
-        )
-        async with response:
-            return response, await _read_body(response)
-
     def _headers_for(self, request: Request) -> Mapping[str, str]:
         """Return the headers of a request, with those for a proxy that forwards plain http."""
-        if self._proxy_headers is None or request.url.scheme != "http":
-            return request.headers
-        return {**request.headers, **self._proxy_headers}
+        headers = request.headers
+        return {**headers, **(self._proxy_headers or {})} if request.url.scheme == "http" else headers
 
     def _create_session(self) -> aiohttp.ClientSession:
         """Create an HTTP session without cookies and without aiohttp's own resends."""
@@ -317,10 +310,6 @@ async def _read_body(response: aiohttp.ClientResponse) -> bytes:
         response.close()
         raise
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
-def _as_data(body: bytes | None) -> bytes | io.BytesIO | None:
-    return body if body is None or len(body) < _LARGE_BODY else io.BytesIO(body)
 
 
 def _as_cause(error: Exception) -> Exception | None:

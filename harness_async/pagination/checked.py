@@ -259,4 +259,4 @@ class CheckedStrategy:
 
     def _read_live(self) -> None:
         self._pending = range(0)
-        self._delegate = LiveStrategy(self.limit, self.seen, guarantee="best_effort")
+        self._delegate = LiveStrategy(self.limit, self.seen, len(self.seen), guarantee="best_effort")

@@ -15,7 +15,7 @@ from harness_async.http.session import Session
 from harness_async.pagination.dialects import Dialect
 from harness_async.pagination.source import EndpointSource, FetchedPage, LargestPage, ListSpec
 from harness_async.pagination.walk import Page, PageWalk, Walk
-from harness_async.serialization.msgspec_decoder import RowsDecoder, create_rows_decoder
+from harness_async.serialization.msgspec_decoder import create_rows_decoder
 from harness_async.types import Consistency, TimeWindow
 from harness_async.validation import check_int
 
@@ -120,11 +120,12 @@ class ListEndpoint(Generic[T]):
     _endpoint: Endpoint = field(init=False, repr=False)
     _fields: frozenset[str] = field(init=False, repr=False)
     _key: Callable[[T], Any] = field(init=False, repr=False)
+    _cls: Any = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        fields: Any = self.cls
+        object.__setattr__(self, "_cls", self.cls)
         object.__setattr__(self, "_endpoint", Endpoint(self.method, self.path))
-        object.__setattr__(self, "_fields", frozenset(attribute.name for attribute in attrs.fields(fields)))
+        object.__setattr__(self, "_fields", frozenset(attribute.name for attribute in attrs.fields(self._cls)))
         object.__setattr__(self, "_key", attrgetter(*self.ids))
 
     def open(
@@ -161,13 +162,15 @@ class ListEndpoint(Generic[T]):
             path=self._endpoint.path_for(**scope),
             cls=self.cls,
             dialect=dialect,
-            params={**scope_params(dialect, session, scope), **params},
+            params=params if dialect.scope == "path" else {**scope_params(session, scope), **params},
             method=self.method,
             json=json,
             apply_window=self.apply_window,
-            context={name: value for name, value in scope.items() if name in self._fields},
+            context=scope
+            if scope.keys() <= self._fields
+            else {each: scope[each] for each in scope.keys() & self._fields},
             is_own=is_own,
-            decoder=self._decoder() if self.fast else None,
+            decoder=create_rows_decoder(self._cls) if self.fast else None,
         )
         return ListPager(
             ListSpec(
@@ -185,18 +188,12 @@ class ListEndpoint(Generic[T]):
             )
         )
 
-    def _decoder(self) -> RowsDecoder[T] | None:
-        cls: Any = self.cls
-        return create_rows_decoder(cls)
-
     def _hash_keys(self, rows: Sequence[T]) -> Sequence[int]:
         return [*map(hash, map(self._key, rows))]
 
 
-def scope_params(dialect: Dialect, session: Session, scope: Mapping[str, str]) -> Mapping[str, QueryValue]:
-    """Return the query parameters of a scope, where the dialect puts it into the query."""
-    if dialect.scope == "path":
-        return {}
+def scope_params(session: Session, scope: Mapping[str, str]) -> Mapping[str, QueryValue]:
+    """Return the query parameters of a scope."""
     names = {"org": "orgIdentifier", "project": "projectIdentifier"}
     params = {"accountIdentifier": session.account_id}
     return params | {names[name]: value for name, value in scope.items() if name in names}

@@ -18,7 +18,7 @@ from harness_async.pagination.dialects import Dialect
 from harness_async.serialization.converters import get_path, parse_json, structure_rows
 from harness_async.serialization.msgspec_decoder import RowsDecoder
 from harness_async.types import Consistency, TimeWindow
-from harness_async.validation import check_choice, check_int, check_limit
+from harness_async.validation import check_choice, check_int
 
 T = TypeVar("T")
 
@@ -55,15 +55,11 @@ class FetchedPage(Generic[T]):
 class PageSource(Protocol[T]):
     """A list endpoint that can be asked for pages."""
 
-    @property
-    def first_page(self) -> int:
-        """Number of the first page."""
-        ...
+    first_page: int
+    """Number of the first page."""
 
-    @property
-    def clock(self) -> ServerClock:
-        """The server's clock."""
-        ...
+    clock: ServerClock
+    """The server's clock."""
 
     def fetch(self, number: int, limit: int, window: TimeWindow | None = None) -> Awaitable[FetchedPage[T]]:
         """Fetch one page; `window` replaces the caller's time filters."""
@@ -117,7 +113,7 @@ class ListSpec(Generic[T]):
     consistency: Consistency = "live"
 
     def __attrs_post_init__(self) -> None:
-        check_limit(self.limit, self.max_limit)
+        check_int("limit", self.limit, 1, self.max_limit)
         check_int("prefetch", self.prefetch, 0)
         check_choice("consistency", self.consistency, get_args(Consistency))
 
@@ -154,21 +150,19 @@ class EndpointSource(Generic[T]):
     decoder: RowsDecoder[T] | None = field(default=None, repr=False)
     """Decodes the rows of a plain array in C where it can."""
 
+    first_page: int = field(init=False, repr=False)
+    """Number of the first page."""
+
+    clock: ServerClock = field(init=False, repr=False)
+    """The server's clock."""
+
     _prepared: tuple[TimeWindow | None, str, bytes | None] = field(init=False, repr=False)
     """The query and body of the last window."""
 
     def __attrs_post_init__(self) -> None:
-        self._prepared = (None, build_query(self.params), self._session.encode(self.json))
-
-    @property
-    def first_page(self) -> int:
-        """Number of the first page."""
-        return self.dialect.first_page
-
-    @property
-    def clock(self) -> ServerClock:
-        """The server's clock."""
-        return self._session.sender.transport.clock
+        self.first_page = self.dialect.first_page
+        self.clock = self._session.sender.transport.clock
+        self._prepared = self._prepare(None)
 
     async def fetch(self, number: int, limit: int, window: TimeWindow | None = None) -> FetchedPage[T]:
         """Fetch one page; `window` replaces the caller's time filters.
@@ -198,14 +192,13 @@ class EndpointSource(Generic[T]):
         return page
 
     def _prepare(self, window: TimeWindow | None) -> tuple[TimeWindow | None, str, bytes | None]:
-        if window is None:
-            return None, build_query(self.params), self._session.encode(self.json)
-        params: Mapping[str, QueryValue] = {"start_time": window.start, "end_time": window.end}
-        members: Mapping[str, object] = {}
-        if self.apply_window is not None:
-            params, members = self.apply_window(window)
-        body = {**(self.json or {}), **members} if self.json is not None or members else None
-        return window, build_query({**self.params, **params}), self._session.encode(body)
+        params, body = self.params, self.json
+        if window is not None and self.apply_window is not None:
+            more, members = self.apply_window(window)
+            params, body = {**params, **more}, {**(body or {}), **members}
+        elif window is not None:
+            params = {**params, "start_time": window.start, "end_time": window.end}
+        return window, build_query(params), None if body is None else self._session.encode(body)
 
     def decode(self, response: RawResponse) -> FetchedPage[T]:
         """Decode a response.

@@ -223,6 +223,9 @@ class LiveStrategy:
 
     limit: int
     seen: SeenKeys = field(factory=SeenKeys)
+    delivered: int = 0
+    """Rows that were delivered, those of an earlier strategy included."""
+
     guarantee: Guarantee = "live"
     frozen_window: TimeWindow | None = field(default=None, init=False)
     done: bool = field(default=False, init=False)
@@ -236,13 +239,12 @@ class LiveStrategy:
     _boundary: tuple[int, int | None] = field(default=(0, None), init=False)  # pages to its left, and the total then
     _rereads_left: int = field(default=0, init=False)
     _repeats: int = field(default=0, init=False)  # pages in a row without a new row
-    _delivered: int = field(default=0, init=False)
     _lowest_total: int | None = field(default=None, init=False)  # true or not
     _walked: SeenKeys = field(init=False)  # keys of this walk, without those of an earlier strategy
 
     def __attrs_post_init__(self) -> None:
         self._extent = ListExtent(self.limit)
-        self._walked = SeenKeys() if len(self.seen) else self.seen
+        self._walked = SeenKeys() if self.delivered else self.seen
 
     def next_request(self) -> PageRequest | None:
         """Return the next page, unless one is in flight."""
@@ -268,10 +270,11 @@ class LiveStrategy:
         else:
             positions = self.seen.add_new(result)
             self._look_back(request.index, result)
-        self._delivered += len(positions)
+        self.delivered += len(positions)
         if self._verifying:
             self._back, self._more = None, False
-        self._finish_if_done()
+        if not self._more and self._back is None:
+            self._finish()
         return positions
 
     def handle_missing_page(self, request: PageRequest) -> bool:
@@ -289,12 +292,12 @@ class LiveStrategy:
             self._back = request.index - 1
         else:
             self._back, self._more = None, False
-        self._finish_if_done()
+            self._finish()
         return True
 
-    def _finish_if_done(self) -> None:
-        self.done = not self._more and self._back is None
-        if self.done and self._lowest_total is not None and (len(self.seen) or self._delivered) < self._lowest_total:
+    def _finish(self) -> None:
+        self.done = True
+        if self._lowest_total is not None and self.delivered < self._lowest_total:
             self.guarantee = "best_effort"
 
     def _advance(self, index: int, result: PageResult) -> Sequence[int]:
@@ -307,9 +310,10 @@ class LiveStrategy:
             return ()
         positions = self.seen.add_new(result)
         walked = positions if self._walked is self.seen else self._walked.add_new(result)
-        if result.count:
-            is_repeat = repeats or (not walked and not shifted)
-            self._count_repeats(index, is_repeat=is_repeat, is_exact=repeats and result.keys is not None)
+        if walked and not repeats:
+            self._repeats = 0
+        elif result.count and not shifted:
+            self._count_repeat(index, is_exact=repeats and result.keys is not None)
         self._more = self._extent.has_more(index, result)
         self._index = index + 1
         # As many as true totals can require; totals that change at random must not repeat the list for ever.
@@ -321,9 +325,9 @@ class LiveStrategy:
         self._previous = result
         return positions
 
-    def _count_repeats(self, index: int, *, is_repeat: bool, is_exact: bool) -> None:
-        """Count pages that bring nothing new. One that is exactly the page before it is proof enough."""
-        self._repeats = self._repeats + 1 if is_repeat else 0
+    def _count_repeat(self, index: int, *, is_exact: bool) -> None:
+        """Count a page that brings nothing new. One that is exactly the page before it is proof enough."""
+        self._repeats += 1
         if is_exact or self._repeats >= MAX_REPEATS:
             raise PaginationError(
                 f"Page {index + 1} of the list repeats the page before it: the server seems to ignore the page number"

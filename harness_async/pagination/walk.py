@@ -231,9 +231,9 @@ class _Freeze:
         return cls(TimeWindow(start, end), None if certain is None or end is None else min(end, certain))
 
 
-def create_strategy(spec: ListSpec[Any], freeze: _Freeze) -> WalkStrategy:
+def create_strategy(spec: ListSpec[Any], freeze: _Freeze | None) -> WalkStrategy:
     """Create the strategy for a list."""
-    if spec.created is not None and spec.consistency != "live":
+    if freeze is not None:
         if spec.consistency == "strict":
             return SeekStrategy(spec.limit, freeze.window)
         return CheckedStrategy(spec.limit, freeze.window, volatile=spec.volatile, frozen=freeze.is_frozen)
@@ -266,7 +266,10 @@ class PageWalk(Walk[T]):
     def __init__(self, spec: ListSpec[T]) -> None:
         super().__init__(spec.prefetch)
         self._spec = spec if spec.largest_page is None else evolve(spec, limit=spec.largest_page.limit)
-        self._freeze = _Freeze.of(spec.window, spec.source.clock, provisional=True)
+        self._freeze: _Freeze | None = None
+        if spec.created is not None and spec.consistency != "live":
+            self._freeze = _Freeze.of(spec.window, spec.source.clock, provisional=True)
+        self._may_restart = self._freeze is not None or spec.largest_page is not None
         self._strategy = create_strategy(spec, self._freeze)
         self._tasks: deque[asyncio.Task[Page[T] | None]] = deque()  # in the order of their requests
         self._pages = self._rows = self._received = self._new = self._invalid_members = self._foreign_pages = 0
@@ -283,14 +286,16 @@ class PageWalk(Walk[T]):
     @property
     def report(self) -> WalkReport:
         """The cost and guarantee of the walk as of now."""
-        window = self._strategy.frozen_window
+        window = None if self._freeze is None else self._strategy.frozen_window
         return WalkReport(
             guarantee="best_effort" if self._foreign_pages else self._strategy.guarantee,
             requests=self.requests,
             pages=self._pages,
             rows=self._rows,
             duplicates=self._received - self._new,
-            window=None if window is None else TimeWindow(window.start, self._freeze.certain_end),
+            window=None
+            if window is None or self._freeze is None
+            else TimeWindow(window.start, self._freeze.certain_end),
             invalid_members=self._invalid_members,
         )
 
@@ -393,7 +398,9 @@ class PageWalk(Walk[T]):
             if self._use_smaller_pages(error) or (is_missing and self._strategy.handle_missing_page(request)):
                 return None
             raise
-        return None if self._restart_if_needed(fetched) else self._deliver(request, fetched)
+        if not self._pages and self._may_restart and self._restart_if_needed(fetched):
+            return None
+        return self._deliver(request, fetched)
 
     async def _request_page(self, request: PageRequest) -> FetchedPage[T]:
         spec = self._spec
@@ -402,7 +409,8 @@ class PageWalk(Walk[T]):
         except RequestError as error:
             self.count_requests(len(error.attempts))
             raise
-        self.count_requests(fetched.requests)
+        self.requests += fetched.requests
+        self.retries += fetched.requests - 1
         if not self._pages:
             self.expected_requests = self.requests - 1 + estimate_list(spec, fetched).requests
         return fetched
@@ -426,19 +434,17 @@ class PageWalk(Walk[T]):
 
     def _restart_if_needed(self, fetched: FetchedPage[T]) -> bool:
         """After the first response, restart if it shows that the list has to be requested in another way."""
-        if self._pages:
-            return False
-        count, totals = len(fetched.items), fetched.totals
-        is_clipped = 0 < count < self._spec.limit and (
-            count < (totals.items or 0) or (totals.size or self._spec.limit) < self._spec.limit
-        )
-        return (is_clipped and self._use_smaller_pages()) or self._restart_if_clock_moved()
+        count, totals, limit = len(fetched.items), fetched.totals, self._spec.limit
+        is_clipped = 0 < count < limit and (count < (totals.items or 0) or (totals.size or limit) < limit)
+        if is_clipped and self._use_smaller_pages():
+            return True
+        return self._freeze is not None and self._restart_if_clock_moved(self._freeze)
 
-    def _restart_if_clock_moved(self) -> bool:
+    def _restart_if_clock_moved(self, before: _Freeze) -> bool:
         """After the first response, restart if it shows that the window was frozen at a wrong time."""
-        if self._strategy.frozen_window is None or self._freeze.is_frozen:
+        if self._strategy.frozen_window is None or before.is_frozen:
             return False
-        before, now = self._freeze, _Freeze.of(self._spec.window, self._spec.source.clock, provisional=False)
+        now = _Freeze.of(self._spec.window, self._spec.source.clock, provisional=False)
         ends = before.window.end, now.window.end
         if None not in ends and abs(ends[0] - ends[1]) < _CLOCK_TOLERANCE:  # type: ignore[operator]
             certain = now.certain_end

@@ -62,6 +62,8 @@ class ExecutionStatus(OpenEnum):
     FAILURE = "failure"
 
 
+_KNOWN_STATUSES = frozenset(map(str, ExecutionStatus))
+
 FINISHED = frozenset({ExecutionStatus.SUCCESS, ExecutionStatus.FAILURE})
 
 Status: TypeAlias = ExecutionStatus | str
@@ -118,7 +120,8 @@ def _as_statuses(value: Status | Iterable[Status] | None) -> tuple[str, ...] | N
     for word in words or ():
         if not word or "," in word:
             raise ValueError(f"a status must not be empty or contain a comma, as {word!r} does")
-        ExecutionStatus.warn_if_unknown(word)
+        if word not in _KNOWN_STATUSES:
+            ExecutionStatus.warn_if_unknown(word)
     return words
 
 
@@ -152,15 +155,10 @@ class ExecutionFilters:
         """The time window."""
         return TimeWindow(self.start_time, self.end_time)
 
-    @property
-    def volatile(self) -> bool:
-        """Whether existing rows may enter and leave the list."""
-        return self.status is not None
-
     def params(self) -> dict[str, QueryValue]:
         """Return the query parameters."""
         params: dict[str, QueryValue] = asdict(self)
-        params["status"] = None if self.status is None else ",".join(map(str, self.status))
+        params["status"] = None if self.status is None else ",".join(self.status)
         return params
 
 
@@ -226,7 +224,7 @@ class ExecutionsAPI:
             self._session,
             params=filters.params(),
             window=filters.window,
-            volatile=filters.volatile,
+            volatile=filters.status is not None,
             org=org,
             project=project,
             **options,
