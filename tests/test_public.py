@@ -39,16 +39,17 @@ def test_star_import() -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "unwanted"),
+    ("statement", "unwanted"),
     [
-        ("harness_async", "typer rich pytest _pytest hypothesis uvloop harness_async.testing harness_async.cli"),
-        ("harness_async.testing.plugin", "aiohttp cattrs"),
+        ("import harness_async", "typer rich pytest _pytest hypothesis uvloop harness_async.testing harness_async.cli"),
+        ("import harness_async.testing.plugin", "aiohttp cattrs"),
+        ("from harness_async import HarnessClient; HarnessClient('pat.a.b.c')", "msgspec uvloop"),
     ],
-    ids=["package", "pytest-plugin"],
+    ids=["package", "pytest-plugin", "client"],
 )
-def test_imports_are_lazy(module: str, unwanted: str) -> None:
-    """In a fresh interpreter, neither the package nor its pytest plugin imports what it does not need yet."""
-    code = f"import sys, {module}; print(sys.modules.keys() & set({unwanted.split()}))"
+def test_imports_are_lazy(statement: str, unwanted: str) -> None:
+    """In a fresh interpreter, the package, its pytest plugin and a new client import only what they need."""
+    code = f"import sys; {statement}; print(sys.modules.keys() & set({unwanted.split()}))"
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)  # noqa: S603
     assert (done.stdout.strip(), done.stderr, done.returncode) == ("set()", "", 0)
 
