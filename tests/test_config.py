@@ -287,11 +287,6 @@ def test_accepted_edges(cls: Callable[..., Any], arguments: dict[str, Any]) -> N
         attrs.evolve(settings, **{next(iter(arguments)): -1})
 
 
-def test_retry_statuses_of_any_iterable() -> None:
-    """Statuses to retry are accepted from any iterable and kept as a frozen set."""
-    assert RetryPolicy(retry_statuses=iter([503, 503, 500])).retry_statuses == frozenset({500, 503})
-
-
 # -- secrecy -----------------------------------------------------------------------------------------------------------
 
 

@@ -380,8 +380,8 @@ async def test_echo_before_the_deadline(watch: Watch, serve: Serve) -> None:
 )  # fmt: skip
 def test_refused_settings(watch: Watch, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any]) -> None:
     """The refusal of an argument or a variable at construction does not repeat the key."""
-    monkeypatch.delenv("HARNESS_PLATFORM_API_KEY", raising=False)
-    monkeypatch.delenv("HARNESS_ACCOUNT_ID", raising=False)
+    for name in ("HARNESS_PLATFORM_API_KEY", "HARNESS_ACCOUNT_ID"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HARNESS_API_KEY", f"{KEY}\r\n")
     with pytest.raises(ConfigurationError) as caught:
         HarnessClient(**arguments)

@@ -89,16 +89,6 @@ async def test_pages_and_errors_are_spans(
     assert [span.status.status_code for span in spans] == [StatusCode.UNSET, StatusCode.UNSET, StatusCode.ERROR]
 
 
-async def test_resend_of_a_borrowed_session(
-    fake: FakeHarness, exporter: InMemorySpanExporter, client: HarnessClient
-) -> None:
-    """A request that a borrowed session itself sends again after a lost connection is one span."""
-    fake.faults.add(Reset("before"), times=1)
-    await client.organizations.get("default")
-    assert len(fake.requests) == 2
-    assert summaries(exporter.get_finished_spans()) == [("GET", f"{fake.url}/v1/orgs/default", 200)]
-
-
 async def test_no_span_contains_the_key(
     fake: FakeHarness, exporter: InMemorySpanExporter, client: HarnessClient
 ) -> None:

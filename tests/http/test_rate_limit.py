@@ -21,6 +21,12 @@ def create_limiter(requests: int = 1000, per: float = 60.0) -> RateLimiter:
     return RateLimiter(RateLimit(requests, per), rng=NoJitter())
 
 
+def next_slot(limiter: RateLimiter, now: float) -> float:
+    slot = limiter.next_slot_at(now)
+    assert slot is not None
+    return slot
+
+
 FULL_RATE = RateSchedule.of(RateLimit(1000)).rate
 
 
@@ -47,11 +53,9 @@ def test_no_window_exceeds_the_limit(requests: int, per: float, gaps: list[float
     """Whatever the demand, no half-open window of the limit's length has more slots than the limit."""
     limiter, now, sent = create_limiter(requests, per), 0.0, list[float]()
     for gap in gaps:
-        slot = limiter.next_slot_at(now + gap)
-        assert slot is not None
-        limiter.take(slot)
-        sent.append(slot)
-        now = slot
+        now = next_slot(limiter, now + gap)
+        limiter.take(now)
+        sent.append(now)
     for index, start in enumerate(sent):
         assert sum(start <= at < start + per for at in sent[index:]) <= requests
 
@@ -62,10 +66,8 @@ def test_burst_after_a_pause() -> None:
     limiter.take(0.0)
     slots = []
     for _ in range(6):
-        slot = limiter.next_slot_at(100.0)
-        assert slot is not None
-        limiter.take(slot)
-        slots.append(slot)
+        slots.append(next_slot(limiter, 100.0))
+        limiter.take(slots[-1])
     assert slots[:5] == [100.0] * 5
     assert slots[5] == pytest.approx(100.0 + 1 / FULL_RATE)
 
@@ -94,9 +96,7 @@ def test_one_probe_after_a_cooldown() -> None:
     assert limiter.next_slot_at(6.0) is None
     limiter.record_success(probe, 7.0)
     assert limiter.is_open
-    slot = limiter.next_slot_at(7.0)
-    assert slot is not None
-    assert slot > 7.0
+    assert next_slot(limiter, 7.0) > 7.0
 
 
 def test_cooldowns_grow() -> None:

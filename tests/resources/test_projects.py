@@ -41,13 +41,6 @@ async def test_list_filters(fake: FakeHarness, client: HarnessClient, filters: d
     assert fake.requests[0].status == 200
 
 
-async def test_list_pages(fake: FakeHarness, client: HarnessClient) -> None:
-    """A list counts its pages from 0."""
-    projects = await client.projects.list("default", limit=1).collect()
-    assert [project.identifier for project in projects] == ["payments", "billing"]
-    assert [request.query_string for request in fake.requests] == ["limit=1&page=0", "limit=1&page=1"]
-
-
 @pytest.mark.parametrize(
     ("org", "filters", "error"),
     [
