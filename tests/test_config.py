@@ -159,6 +159,7 @@ def test_missing_credentials(key: str | None, account: str | None, message: str)
         ("http://10.0.0.1:8080", "allow_http"),
         ("http://0.0.0.0", "allow_http"),
         ("http://localhost.example.com", "allow_http"),
+        ("http://notlocalhost", "allow_http"),
         ("http://127.0.0.1.example.com", "allow_http"),
         ("http://[::2]", "allow_http"),
     ],

@@ -155,7 +155,8 @@ def test_post_that_was_not_sent() -> None:
 
 @pytest.mark.parametrize("jitter", [0.0, 0.5, ALMOST_ONE])
 def test_backoff(jitter: float) -> None:
-    """The backoff is drawn from 0 to a bound that doubles with each retry, up to `max_backoff`."""
+    """The backoff doubles with each retry, up to `max_backoff`; the first lost connection is retried at once."""
+    assert create_state(jitter).decide(Failure(FailureKind.LOST)) == RetryDecision(RetryAction.RETRY, 0.0)
     state = create_state(jitter)
     waits = [state.decide(LOST).wait for _ in range(8)]
     assert waits == pytest.approx([jitter * bound for bound in (0.5, 1, 2, 4, 8, 16, 20, 20)])
