@@ -29,7 +29,7 @@ from harness_async.resources.executions import ExecutionsAPI
 from harness_async.resources.organizations import OrganizationsAPI
 from harness_async.resources.projects import ProjectsAPI
 from harness_async.types import OnError, ProjectRef, Projects
-from harness_async.validation import check_identifier, check_method, check_path
+from harness_async.validation import check_callable, check_identifier, check_method, check_path, check_type
 
 if TYPE_CHECKING:
     import aiohttp
@@ -66,6 +66,7 @@ class HarnessClient:
 
     Raises:
         ConfigurationError: A setting is missing, malformed or unsafe; the message names it and the fix.
+        TypeError: An argument has the wrong type.
     """
 
     organizations: OrganizationsAPI
@@ -95,6 +96,20 @@ class HarnessClient:
         on_event: Callable[[Event], None] | None = None,
         allow_http: bool = False,
     ) -> None:
+        for name, value, kinds in (
+            ("api_key", api_key, str),
+            ("account_id", account_id, str),
+            ("base_url", base_url, (str, URL)),
+            ("rate_limit", rate_limit, RateLimit),
+            ("proxy", proxy, (str, URL)),
+            ("ssl_context", ssl_context, ssl.SSLContext),
+        ):
+            check_type(name, value, kinds, optional=True)
+        check_type("timeouts", timeouts, Timeouts)
+        check_type("retry", retry, RetryPolicy)
+        check_type("trust_env", trust_env, bool)
+        check_type("allow_http", allow_http, bool)
+        check_callable("on_event", on_event)
         if http_session is not None and (proxy is not None or ssl_context is not None):
             raise ConfigurationError("proxy and ssl_context cannot be combined with http_session; set them there")
         settings = resolve_settings(
@@ -161,6 +176,9 @@ class HarnessClient:
 
         It works as long as this one is open, and does not need to be closed.
         """
+        check_type("timeouts", timeouts, Timeouts, optional=True)
+        check_type("retry", retry, RetryPolicy, optional=True)
+        check_callable("on_event", on_event)
         other = object.__new__(type(self))
         other._owns_transport = False
         other._set_session(self._session.with_options(timeouts, retry, on_event))
@@ -353,6 +371,10 @@ class HarnessClient:
 
 
 def _create_pacer(rate_limit: RateLimit | None, pacer: Pacer | None) -> RatePacer:
+    if pacer is not None and not (
+        callable(getattr(pacer, "acquire", None)) and callable(getattr(pacer, "pause", None))
+    ):
+        raise TypeError(f"pacer must be a Pacer, with the methods acquire and pause, not {type(pacer).__name__}")
     if isinstance(pacer, RatePacer):
         return pacer
     return RatePacer(rate_limit) if pacer is None else RatePacer(None, inner=pacer)

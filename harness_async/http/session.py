@@ -14,6 +14,7 @@ from yarl import URL
 from harness_async import events
 from harness_async.config import RetryPolicy, Timeouts
 from harness_async.errors import Attempt, NotFoundError, UnexpectedResponseError
+from harness_async.http.content_encoding import ACCEPT_ENCODING
 from harness_async.http.endpoints import Endpoint, QueryValue, build_query, merge_headers
 from harness_async.http.responses import Headers, check_error_body, is_html
 from harness_async.http.sender import Sender
@@ -58,6 +59,7 @@ class Session:
         self.account_id: str = sender.credentials.account_id
         self.headers: Mapping[str, str] = {
             "Accept": "application/json",
+            "Accept-Encoding": ACCEPT_ENCODING,
             "x-api-key": sender.credentials.api_key,
             "Harness-Account": sender.credentials.account_id,
         }
@@ -161,8 +163,8 @@ class Session:
         json: object = None,
         headers: Mapping[str, str] | None = None,
     ) -> Request:
+        body = self.encode(json)  # first, because it may raise, and the headers hold the key
         merged = merge_headers(self.headers, check_headers(headers)) if headers else self.headers
-        body = self.encode(json)
         if body is not None:
             merged = merge_headers(merged, {"Content-Type": "application/json"})
         url = URL(f"{self.prefix}{path}?{query}" if query else f"{self.prefix}{path}", encoded=True)
