@@ -31,7 +31,7 @@ from harness_async.pagination.dialects import DIALECTS
 from harness_async.pagination.pager import ListEndpoint, ListPager, Pager
 from harness_async.pagination.unpaged import UnpagedPager
 from harness_async.resources.changes import CostChanges, ResourceChange, ResourceChanges
-from harness_async.resources.waiting import wait_until
+from harness_async.resources.wait import wait_until
 from harness_async.serialization.converters import OpenEnum, register_model
 from harness_async.serialization.model import Created
 from harness_async.types import Consistency, ProjectRef, Projects, Time, TimeWindow

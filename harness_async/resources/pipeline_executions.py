@@ -24,7 +24,7 @@ from harness_async.http.endpoints import Endpoint, QueryValue
 from harness_async.http.session import Session
 from harness_async.pagination.dialects import DIALECTS
 from harness_async.pagination.pager import ListEndpoint, ListPager, Pager, scope_params
-from harness_async.resources.waiting import wait_until
+from harness_async.resources.wait import wait_until
 from harness_async.serialization.converters import OpenEnum, register_model
 from harness_async.serialization.model import Model, parse_tags
 from harness_async.types import Consistency, ProjectRef, Projects, Time, TimeWindow
