@@ -20,7 +20,7 @@ from harness_async.config import (
     account_of,
     check_base_url,
     check_max_in_flight,
-    resolve,
+    resolve_settings,
 )
 from harness_async.errors import ConfigurationError
 
@@ -65,7 +65,7 @@ def without(name: str) -> dict[str, str]:
 )
 def test_precedence(arguments: dict[str, Any], environ: dict[str, str], expected: str) -> None:
     """An argument wins over the environment, the environment over the account in the key and over the defaults."""
-    settings = resolve(**{"api_key": None, "account_id": None, "base_url": None, **arguments}, environ=environ)
+    settings = resolve_settings(**{"api_key": None, "account_id": None, "base_url": None, **arguments}, environ=environ)
     values = (settings.credentials.api_key, settings.credentials.account_id, str(settings.base_url))
     assert expected in values
 
@@ -110,7 +110,7 @@ REFUSED_TEXTS: list[tuple[Any, str]] = [
 def test_refused_arguments(argument: str, value: Any, message: str) -> None:
     """An argument that no header or URL can carry is refused, and the error names it."""
     with pytest.raises(ConfigurationError, match=message) as caught:
-        resolve(**{"api_key": KEY, "account_id": "Acc", "base_url": HOST, argument: value}, environ={})
+        resolve_settings(**{"api_key": KEY, "account_id": "Acc", "base_url": HOST, argument: value}, environ={})
     assert f"({argument})" in str(caught.value)
 
 
@@ -119,7 +119,7 @@ def test_refused_arguments(argument: str, value: Any, message: str) -> None:
 def test_refused_variables(variable: str, value: str, message: str) -> None:
     """A variable with an unusable value is refused by name, not skipped."""
     with pytest.raises(ConfigurationError, match=message) as caught:
-        resolve(None if variable.endswith("_KEY") else KEY, None, None, {variable: value})
+        resolve_settings(None if variable.endswith("_KEY") else KEY, None, None, {variable: value})
     assert f"environment variable {variable}" in str(caught.value)
 
 
@@ -134,7 +134,7 @@ def test_refused_variables(variable: str, value: str, message: str) -> None:
 def test_missing_credentials(key: str | None, account: str | None, message: str) -> None:
     """Without a key or an account the error names the argument and the variables."""
     with pytest.raises(ConfigurationError, match=message):
-        resolve(key, account, None, {})
+        resolve_settings(key, account, None, {})
 
 
 @pytest.mark.parametrize(
@@ -167,15 +167,15 @@ def test_missing_credentials(key: str | None, account: str | None, message: str)
 def test_refused_base_urls(value: str, message: str) -> None:
     """A base URL that is not http(s), has more than host and path, or sends the key unencrypted is refused."""
     with pytest.raises(ConfigurationError, match=message):
-        resolve(KEY, None, value, {})
+        resolve_settings(KEY, None, value, {})
     with pytest.raises(ConfigurationError, match=message):
-        resolve(KEY, None, None, {"HARNESS_BASE_URL": value})
+        resolve_settings(KEY, None, None, {"HARNESS_BASE_URL": value})
 
 
 def test_empty_url_object() -> None:
     """An empty `URL` is refused like an empty text and does not select the default host."""
     with pytest.raises(ConfigurationError):
-        resolve(KEY, None, URL(""), {})
+        resolve_settings(KEY, None, URL(""), {})
 
 
 @pytest.mark.parametrize(
@@ -294,8 +294,8 @@ def test_accepted_edges(cls: Callable[..., Any], arguments: dict[str, Any]) -> N
 @pytest.mark.parametrize(
     "create",
     [
-        lambda: resolve(KEY, None, None, {}),
-        lambda: resolve(KEY, None, None, {}).credentials,
+        lambda: resolve_settings(KEY, None, None, {}),
+        lambda: resolve_settings(KEY, None, None, {}).credentials,
         lambda: HarnessClient(KEY),
         lambda: HarnessClient(KEY).with_options(retry=RetryPolicy(max_attempts=1)),
         lambda: HarnessClient(KEY).executions,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import harness_async
-from harness_async.bulk.models import BulkReport, ProjectOutcome, ProjectRef
+from harness_async.bulk.models import BulkReport, ProjectOutcome
 from harness_async.errors import (
     APIStatusError,
     Attempt,
@@ -40,6 +40,7 @@ from harness_async.errors import (
     status_error_class,
 )
 from harness_async.http.responses import Headers
+from harness_async.types import ProjectRef
 
 EXPORTED: list[type[BaseException]] = [
     value

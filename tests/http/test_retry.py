@@ -17,8 +17,8 @@ from harness_async.http.retry import (
     RetryAction,
     RetryDecision,
     RetryState,
-    backoff,
     decide,
+    draw_backoff,
 )
 
 POLICY = RetryPolicy()
@@ -161,7 +161,7 @@ def test_backoff(jitter: float) -> None:
     waits = [state.decide(LOST).wait for _ in range(8)]
     assert waits == pytest.approx([jitter * bound for bound in (0.5, 1, 2, 4, 8, 16, 20, 20)])
     assert state.failures == 8
-    assert backoff(100_000, POLICY, Fixed(jitter)) == jitter * 20.0 < 20.0
+    assert draw_backoff(100_000, POLICY, Fixed(jitter)) == jitter * 20.0 < 20.0
 
 
 @pytest.mark.parametrize("jitter", [0.0, ALMOST_ONE])
