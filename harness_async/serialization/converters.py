@@ -239,7 +239,8 @@ class ModelHook:
             except _MismatchError as error:
                 if member.required or not self._lenient:
                     raise
-                invalid.append(f"{self._cls.__name__}{error.path}: {error}")
+                # Without the keys inside the member, which may be of any length or contain the key that a proxy echoed.
+                invalid.append(f"{self._cls.__name__}{member.path}: {error}")
         return self._cls(**arguments)
 
 
