@@ -73,7 +73,8 @@ def check_error_body(content: Mapping[str, Any]) -> None:
     Raises:
         ErrorBodyError: It does.
     """
-    failed = content.get("status") in {"ERROR", "FAILURE"} and content.get("data") is None
+    status = content.get("status")
+    failed = isinstance(status, str) and status in {"ERROR", "FAILURE"} and content.get("data") is None
     if failed and {"code", "message", "correlationId"} & content.keys():
         raise ErrorBodyError
 
