@@ -110,8 +110,8 @@ def _first_text(content: Mapping[str, Any], *names: str) -> str | None:
 
 def _field_errors(errors: object) -> Iterator[FieldError]:
     for error in errors if isinstance(errors, list) else ():
-        if isinstance(error, Mapping) and isinstance(error.get("message"), str):
-            yield FieldError(str(error.get("field_name") or error.get("fieldId") or ""), error["message"])
+        if isinstance(error, Mapping) and (message := _first_text(error, "message", "error")) is not None:
+            yield FieldError(_first_text(error, "field_name", "fieldId") or "", message)
 
 
 def _quote_body(status: int, headers: Mapping[str, str], body: bytes) -> str:
