@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 import os
 import pickle
 from collections.abc import Awaitable, Callable, Sequence
@@ -29,6 +30,7 @@ from harness_async import (
     TransportError,
     UnexpectedResponseError,
 )
+from harness_async.pagination.dialects import Dialect
 from harness_async.testing import Body, ClipPages, FakeHarness, Reset, SignInPage, Status, TooManyRequests
 from tests.support.connections import connector_of, free_places, http_session
 
@@ -361,6 +363,28 @@ async def test_request_errors(fake: FakeHarness, client: HarnessClient) -> None:
 
 
 @pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.organizations.get("default"),
+        lambda client: client.organizations.create("fresh", "Fresh"),
+        lambda client: client.organizations.delete("default"),
+        lambda client: client.request("GET", "/ng/api/projects"),
+        lambda client: client.paginate("/ng/api/projects").collect(),
+        lambda client: client.executions.list("default", "payments").collect(),
+    ],
+    ids=["get", "create", "delete", "request", "paginate", "list"],
+)
+async def test_errors_with_status_200(
+    fake: FakeHarness, client: HarnessClient, call: Callable[[HarnessClient], Awaitable[object]]
+) -> None:
+    """A body that reports an error is an error of the API in spite of its status 200, and is not retried."""
+    fake.faults.add(Status(200, envelope="legacy", code="INVALID_REQUEST", message="page is too large"))
+    with pytest.raises(APIStatusError, match="200 INVALID_REQUEST: page is too large") as caught:
+        await call(client)
+    assert (caught.value.status, caught.value.ambiguous, len(fake.requests)) == (200, False, 1)
+
+
+@pytest.mark.parametrize(
     ("method", "repeatable", "requests"),
     [
         *[(method, None, 2) for method in ("GET", "PUT", "DELETE", "HEAD", "OPTIONS")],
@@ -393,10 +417,9 @@ async def test_plain_rows(fake: FakeHarness, client: HarnessClient) -> None:
     rows = await client.paginate(EXECUTIONS, params={"status": "success,none"}, limit=1).collect()
     assert ids(rows) == ["run2", "run0"]
     assert rows[0] == fake.executions("default", "payments")[0]
-    assert [request.query_string for request in fake.requests] == [
-        "limit=1&page=1&status=success%2Cnone",
-        "limit=1&page=2&status=success%2Cnone",
-    ]
+    # No total ends a list at a full page.
+    expected = [f"limit=1&page={page}&status=success%2Cnone" for page in (1, 2, 3)]
+    assert [request.query_string for request in fake.requests] == expected
 
 
 async def test_rows_of_a_class(client: HarnessClient) -> None:
@@ -405,29 +428,89 @@ async def test_rows_of_a_class(client: HarnessClient) -> None:
     assert rows == [Row("run2", "none"), Row("run1", "failure"), Row("run0", "success")]
 
 
-@pytest.mark.parametrize(("path", "first_page"), [("/v1/orgs", 0), (EXECUTIONS, 1)])
-async def test_first_page(fake: FakeHarness, client: HarnessClient, path: str, first_page: int) -> None:
-    """Pages are counted from `first_page`."""
-    fake.remove_execution(fake.executions("default", "payments")[0])
-    assert len(await client.paginate(path, first_page=first_page, limit=1).collect()) == 2
-    assert [request.query["page"] for request in fake.requests] == [[str(first_page)], [str(first_page + 1)]]
+SCOPED = "accountIdentifier={account}&orgIdentifier=default&projectIdentifier=payments"
+PROJECT = {"org": "default", "project": "payments"}
+SUMMARY = "/pipeline/api/pipelines/execution/summary"
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("path", "options", "query"),
     [
-        *[{"first_page": value} for value in (2, -1, True, None, "1")],
-        *[{"limit": value} for value in (0, 101, True, None, "5")],
-        {"params": {"page": 7}},
-        {"params": {"limit": 7}},
-        {"params": {"Page": 1, "page": 2}},
+        ("/v1/orgs/default/projects", {}, "limit=2&page={page}"),
+        ("/v1/orgs/default/projects", {"dialect": "v1_large"}, "limit=2&page={page}"),
+        ("/ng/api/projects", {"org": "default"}, f"pageSize=2&pageIndex={{page}}&{SCOPED.rpartition('&')[0]}"),
+        ("/ng/api/servicesV2", {"dialect": "ng_page", **PROJECT}, f"size=2&page={{page}}&{SCOPED}"),
+        (SUMMARY, {"method": "post", **PROJECT}, f"size=2&page={{page}}&{SCOPED}"),
+        (SUMMARY, {"method": "POST", "json": {"filterType": "PipelineExecution", "status": ["Success"]}, **PROJECT},
+         f"size=2&page={{page}}&{SCOPED}"),
+    ],
+    ids=["v1", "v1-large", "ng", "ng-page", "pipeline", "pipeline-body"],
+)  # fmt: skip
+async def test_dialects(
+    fake: FakeHarness, client: HarnessClient, path: str, options: dict[str, Any], query: str
+) -> None:
+    """A list of any dialect is read completely and once, by its own parameters, scope and body."""
+    for number in range(3):
+        fake.add_project("default", f"p{number}")
+        fake.add_service("default", "payments", identifier=f"s{number}")
+    fake.add_pipeline_executions("default", "payments", 5, status="Success")
+    pager = client.paginate(path, limit=2, **options)
+    rows = await pager.collect()
+    assert len({repr(row) for row in rows}) == len(rows) == await pager.count() == (3 if "services" in path else 5)
+    pages = [*range(-(-len(rows) // 2)), 0]
+    sent = [request.query_string for request in fake.requests]
+    assert sent[:-1] == [query.format(page=page, account=fake.account_id) for page in pages[:-1]]
+    assert [request.json if request.body else None for request in fake.requests] == [options.get("json")] * len(pages)
+
+
+async def test_own_dialect(fake: FakeHarness, client: HarnessClient) -> None:
+    """A dialect of the caller says where page, size, rows and totals are."""
+    pages = [{"n": 3, "things": [{"id": 1}, {"id": 2}]}, {"n": 3, "things": [{"id": 3}]}]
+    for number, page in enumerate(pages):
+        body = Body(json.dumps(page).encode())
+        fake.faults.add(body, when=lambda request, wanted=number + 5: request.query["at"] == [str(wanted)])  # type: ignore[misc]
+    dialect = Dialect(page="at", size="per", rows="things", total_items="n", max_limit=2, default_limit=2)
+    pager = client.paginate("/pm/api/v1/things", dialect=dialect, first_page=5, params={"q": "x"})
+    assert [row["id"] for row in await pager.collect()] == [1, 2, 3]
+    assert await pager.count() == 3
+    assert [request.query_string for request in fake.requests] == ["per=2&at=5&q=x", "per=2&at=6&q=x", "per=1&at=5&q=x"]
+
+
+@pytest.mark.parametrize(("path", "first_page"), [("/v1/orgs", 0), (EXECUTIONS, 1)])
+async def test_first_page(fake: FakeHarness, client: HarnessClient, path: str, first_page: int) -> None:
+    """Pages are counted from `first_page`, or from the one that the path implies."""
+    fake.remove_execution(fake.executions("default", "payments")[0])
+    for options in ({}, {"first_page": first_page}):
+        fake.requests.clear()
+        assert len(await client.paginate(path, limit=1, **options).collect()) == 2
+        assert [request.query["page"] for request in fake.requests[:2]] == [[str(first_page)], [str(first_page + 1)]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "name"),
+    [
+        *[({"first_page": value}, ValueError, "first_page") for value in (-1, True, "1")],
+        *[({"limit": value}, ValueError, "limit") for value in (0, 101, True, "5")],
+        ({"limit": 1001, "dialect": "v1_large"}, ValueError, "limit"),
+        *[({"prefetch": value}, ValueError, "prefetch") for value in (-1, None)],
+        *[({"params": {name: 7}}, ValueError, name) for name in ("page", "limit")],
+        ({"params": {"size": 7}, "dialect": "pipeline"}, ValueError, "size"),
+        *[({"method": value}, ValueError, "method") for value in ("PUT", "DELETE", "", None)],
+        ({"json": {}}, ValueError, "^json requires method='POST'"),
+        ({"dialect": "v2"}, ValueError, "dialect"),
+        ({"path": "/v2/orgs"}, ValueError, "dialect"),
+        ({"path": "/v1/orgs?limit=1"}, ValueError, "path"),
+        ({"org": ".."}, ValueError, "org"),
+        ({"project": 5}, TypeError, "project"),
     ],
     ids=str,
 )
-def test_refused_pagination(client: HarnessClient, arguments: dict[str, Any]) -> None:
-    """A first page other than 0 and 1, a page size out of range and parameters of the pager itself are refused."""
-    with pytest.raises(ValueError, match="first_page" if "first_page" in arguments else r"limit|page"):
-        client.paginate("/v1/orgs", **arguments)
+def test_refused_pagination(
+    client: HarnessClient, arguments: dict[str, Any], error: type[Exception], name: str
+) -> None:
+    """An argument out of range, an unknown dialect and parameters of the pager itself are refused by their name."""
+    with pytest.raises(error, match=name):
+        client.paginate(**{"path": "/v1/orgs", **arguments})
 
 
 async def test_key(fake: FakeHarness, client: HarnessClient) -> None:
