@@ -270,7 +270,7 @@ class PageWalk(Walk[T]):
         if spec.created is not None and spec.consistency != "live":
             self._freeze = _Freeze.of(spec.window, spec.source.clock, provisional=True)
         self._may_restart = self._freeze is not None or spec.largest_page is not None
-        self._strategy = create_strategy(spec, self._freeze)
+        self._strategy = create_strategy(self._spec, self._freeze)
         self._tasks: deque[asyncio.Task[Page[T] | None]] = deque()  # in the order of their requests
         self._pages = self._rows = self._received = self._new = self._invalid_members = self._foreign_pages = 0
         self._closed = self._warned = self._delivered = False
