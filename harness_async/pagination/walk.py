@@ -267,7 +267,7 @@ class PageWalk(Walk[T]):
         super().__init__(spec.prefetch)
         self._spec = spec if spec.largest_page is None else evolve(spec, limit=spec.largest_page.limit)
         self._freeze: _Freeze | None = None
-        if spec.created is not None and spec.consistency != "live":
+        if spec.created is not None and spec.consistency != "live" and not spec.stable_order:
             self._freeze = _Freeze.of(spec.window, spec.source.clock, provisional=True)
         self._may_restart = self._freeze is not None or spec.largest_page is not None
         self._strategy = create_strategy(self._spec, self._freeze)
