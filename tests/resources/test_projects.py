@@ -48,7 +48,7 @@ async def test_list_filters(fake: FakeHarness, client: HarnessClient, filters: d
         (None, {}, TypeError),
         ("default", {"project": []}, ValueError),
         ("default", {"order": "sideways"}, ValueError),
-        ("default", {"limit": 101}, ValueError),
+        ("default", {"limit": 1001}, ValueError),
     ],
 )
 def test_refused_filters(client: HarnessClient, org: Any, filters: dict[str, Any], error: type[Exception]) -> None:
@@ -186,6 +186,37 @@ async def test_list_all(fake: FakeHarness, client: HarnessClient) -> None:
     projects = await client.projects.list_all().collect()
     assert [str(project.ref) for project in projects] == ["default/payments", "default/billing", "labs/rockets"]
     assert {request.path for request in fake.requests} == {"/v1/orgs", PROJECTS, "/v1/orgs/labs/projects"}
+
+
+LARGE, SMALL = "limit=1000", "limit=100"
+
+
+@pytest.mark.parametrize(
+    ("count", "over_limit", "pages"),
+    [
+        (150, None, [f"{LARGE}&page=0"]),
+        (1001, None, [f"{LARGE}&page={page}" for page in (0, 1, 0)]),
+        (150, "refuse", [f"{LARGE}&page=0", *[f"{SMALL}&page={page}" for page in (0, 1, 0)]]),
+        (250, "clip", [f"{LARGE}&page=0", *[f"{SMALL}&page={page}" for page in (0, 2, 1, 0)]]),
+        (99, "clip", [f"{LARGE}&page=0"]),
+    ],
+    ids=["one-page", "two-pages", "refused", "clipped", "fits"],
+)
+async def test_list_all_requests_the_largest_pages(
+    fake: FakeHarness, client: HarnessClient, count: int, over_limit: Any, pages: list[str]
+) -> None:
+    """Pages of 1000 are requested until the server refuses or clips one, in a stable order and the first page twice."""
+    if over_limit is not None:
+        fake.v1_max_limit, fake.v1_over_limit = 100, over_limit
+    for number in range(count):
+        fake.add_project("many", f"p{number}", created=1_700_000_000_000 + number)
+    async with client.projects.list_all(orgs=["many"]).walk() as walk:
+        identifiers = [project.identifier async for project in walk]
+    assert sorted(identifiers) == sorted(f"p{number}" for number in range(count))
+    assert [request.query_string for request in fake.requests] == [f"{page}&sort=created&order=ASC" for page in pages]
+    assert walk.report.requests == len(pages)
+    await client.projects.list_all(orgs=["labs"]).collect()
+    assert fake.requests[-1].query["limit"] == [pages[-1].partition("&")[0].removeprefix("limit=")]
 
 
 async def test_list_all_of_named_organizations(fake: FakeHarness, client: HarnessClient) -> None:
