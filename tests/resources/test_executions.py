@@ -27,9 +27,11 @@ from harness_async import (
 )
 from harness_async.testing import (
     Body,
+    ChangeJson,
     CutBody,
     Delay,
     FakeHarness,
+    Nulls,
     RecordedRequest,
     Reset,
     SignInPage,
@@ -108,6 +110,7 @@ def change_status(fake: FakeHarness, *words: str) -> None:
         ),
     ],
 )  # fmt: skip
+@pytest.mark.filterwarnings("ignore:.* is not a known ExecutionStatus:UserWarning")
 async def test_list_filters(fake: FakeHarness, client: HarnessClient, filters: dict[str, Any], query: str) -> None:
     """A list sends its filters under the names of the API: statuses as one value, times as milliseconds."""
     await client.executions.list("default", "payments", **filters).collect()
@@ -163,7 +166,7 @@ async def test_empty_list(fake: FakeHarness, client: HarnessClient) -> None:
     ("body", "path"),
     [
         (b"{}", "$"),
-        (b"[{}]", "$[0].org"),
+        (b"[{}]", "$[0].pipeline_execution_id"),
         (b'[{"org":"o","project":"j","pipeline_execution_id":"e","pipeline_stage_id":"s"},null]', "$[1]"),
     ],
     ids=["object", "identity", "second-row"],
@@ -178,6 +181,25 @@ async def test_responses_that_do_not_fit(fake: FakeHarness, client: HarnessClien
     assert (error.path, error.body, error.method, error.status) == (path, body, "GET", 200)
     assert error.url.endswith(f"{EXECUTIONS}?limit=100&page=1")
     assert len(error.attempts) == len(fake.requests) == 1
+
+
+async def test_unknown_status(fake: FakeHarness, client: HarnessClient) -> None:
+    """A status that is not known is sent as given, with a warning that suggests a known one."""
+    with pytest.warns(UserWarning, match=r"^'sucess' is not a known ExecutionStatus; did you mean 'success'\?"):
+        pager = client.executions.list("default", "payments", status=["none", "sucess"])
+    await pager.collect()
+    assert fake.requests[0].query["status"] == ["none,sucess"]
+
+
+async def test_rows_with_odd_members(fake: FakeHarness, client: HarnessClient) -> None:
+    """A list completes rows from its request; members of a wrong type are empty, and the report counts them."""
+    fake.faults.add(Nulls({"org", "project"}))
+    fake.faults.add(ChangeJson(lambda rows: [{**row, "created": "today", "workspace": 7} for row in rows]))
+    async with client.executions.list("default", "payments").walk() as walk:
+        rows = [row async for row in walk]
+    assert [row.key for row in rows] == [("default", "payments", f"run{number}", "stage") for number in (2, 1, 0)]
+    assert {(row.created, row.workspace, row.pipeline) for row in rows} == {(0, "", "provision_network")}
+    assert walk.report.invalid_members == 6
 
 
 async def test_get(fake: FakeHarness, client: HarnessClient) -> None:
