@@ -298,7 +298,6 @@ ECHOES: dict[str, Callable[[bytes], bytes]] = {
     "list-for-an-object": lambda _: response(f'["{KEY}"]'),
     "unknown-member": lambda _: response(f'{{"{KEY}": "{KEY}"}}'),
     "member-of-the-wrong-type": lambda _: response(f'{{"org": {{"identifier": ["{KEY}"]}}}}'),
-    "tag": lambda _: response(f'{{"org": {{"identifier": "a", "tags": {{"{KEY}": 1}}}}}}'),
     "redirect-elsewhere": lambda _: response(KEY, f"Location: http://elsewhere.example/?{KEY}", status="302 Found"),
     "redirect-here": lambda _: response(KEY, f"Location: /v1/orgs/x?key={KEY}", status="302 Found"),
     "retry-after": lambda _: response("no", f"Retry-After: {KEY}", status="503 Bad"),
@@ -325,7 +324,9 @@ async def test_echoes(watch: Watch, serve: Serve, name: str) -> None:
     watch.check()
 
 
-@pytest.mark.parametrize("name", ["garbled-success", "half-json", "not-utf-8", "tag", "text-body", "bad-header-line"])
+@pytest.mark.parametrize(
+    "name", ["garbled-success", "half-json", "not-utf-8", "list-for-an-object", "text-body", "bad-header-line"]
+)
 async def test_echoes_in_lists(watch: Watch, serve: Serve, name: str) -> None:
     """An echo in a page of a list shows neither in its error nor in the report of a bulk run."""
     async with watch.connect(await serve(ECHOES[name])) as client:
@@ -333,6 +334,14 @@ async def test_echoes_in_lists(watch: Watch, serve: Serve, name: str) -> None:
         async with client.executions.bulk(["default/payments"]) as run:
             assert [row async for row in run] == []
         watch.others += [run.report, [outcome.error for outcome in run.report.outcomes.values()]]
+    watch.check()
+
+
+async def test_echo_in_a_member_of_the_wrong_type(watch: Watch, serve: Serve) -> None:
+    """The warning about a member that counts as missing does not show the key that it contains."""
+    body = response(f'{{"org": {{"identifier": "a", "description": ["{KEY}"], "tags": {{"{KEY}": 1}}}}}}')
+    async with watch.connect(await serve(lambda _: body)) as client:
+        assert (await client.organizations.get("a")).tags == {}
     watch.check()
 
 
