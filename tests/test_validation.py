@@ -82,7 +82,7 @@ def test_accepted_arguments(check: Callable[[Any], object], value: object, expec
         *[(IDENTIFIER, value, ValueError, "^pipeline_stage_id ")
           for value in ("", "x" * 129, ".", "..", "a\ud800", "\udfffa")],
         *[(IDENTIFIER, value, TypeError, "^pipeline_stage_id ") for value in (None, 7, True, b"abc", ["a"])],
-        *[(TEXTS, value, ValueError, "^org ") for value in ([], ())],
+        *[(TEXTS, value, ValueError, "^org ") for value in (list[str](), ())],
         *[(TEXTS, value, TypeError, "^org ") for value in ([1], [None], b"a")],
         *[(partial(check_text, "name"), value, ValueError, "^name ") for value in ("", "\ud800")],
         (partial(check_text, "name"), None, TypeError, "^name "),

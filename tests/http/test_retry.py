@@ -144,12 +144,6 @@ def test_suspect_failures_are_counted_together() -> None:
     assert actions(state, NOT_JSON, LOST, NOT_JSON, NOT_JSON) == f"{RETRY} {RETRY} {RETRY} {FAIL}"
 
 
-def test_post_that_was_not_sent() -> None:
-    """A POST is retried where it certainly had no effect: it was not sent, or it was throttled."""
-    state = create_state(method="POST")
-    assert actions(state, Failure(FailureKind.NOT_SENT), THROTTLED, LOST) == f"{RETRY} {GATE} {AMBIGUOUS}"
-
-
 # -- waits -------------------------------------------------------------------------------------------------------------
 
 
