@@ -155,12 +155,6 @@ def test_refused_base_urls(value: str, message: str) -> None:
         resolve_settings(KEY, None, None, {"HARNESS_BASE_URL": value})
 
 
-def test_empty_url_object() -> None:
-    """An empty `URL` is refused like an empty text and does not select the default host."""
-    with pytest.raises(ConfigurationError):
-        resolve_settings(KEY, None, URL(""), {})
-
-
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
@@ -184,10 +178,11 @@ def test_base_url(value: str, expected: str) -> None:
 
 
 def test_allow_http() -> None:
-    """`allow_http` accepts plain http to any host, and no other scheme."""
+    """`allow_http` accepts plain http to any host, and neither another scheme nor an empty URL."""
     assert str(check_base_url("http://10.0.0.1:8080/x", allow_http=True)) == "http://10.0.0.1:8080/x"
-    with pytest.raises(ConfigurationError):
-        check_base_url("ftp://10.0.0.1", allow_http=True)
+    for refused in ("ftp://10.0.0.1", URL("")):
+        with pytest.raises(ConfigurationError):
+            resolve_settings(KEY, None, refused, {}, allow_http=True)
 
 
 # -- numbers -----------------------------------------------------------------------------------------------------------

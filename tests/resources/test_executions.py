@@ -38,7 +38,6 @@ from harness_async.testing import (
     SlowBody,
     Status,
     TooManyRequests,
-    Totals,
 )
 from tests.support.connections import free_places
 from tests.support.virtual import run_jumping
@@ -141,25 +140,6 @@ async def test_refused_filters(client: HarnessClient, filters: dict[str, Any], e
     """An invalid filter is refused when the list is created."""
     with pytest.raises(error):
         client.executions.list("default", "payments", **filters)
-
-
-@pytest.mark.parametrize("total", ["three", None])
-async def test_unreadable_totals(fake: FakeHarness, client: HarnessClient, total: Any) -> None:
-    """A list without readable totals is read to its end, and its count is unknown."""
-    fake.faults.add(Totals(items=total, pages=total, size=total))
-    pager = client.executions.list("default", "payments", limit=1)
-    assert [row.pipeline_execution_id for row in await pager.collect()] == ["run2", "run1", "run0"]
-    assert await pager.count() is None
-
-
-async def test_empty_list(fake: FakeHarness, client: HarnessClient) -> None:
-    """A list without rows is empty, whether the response is `[]` or `null`."""
-    pager = client.executions.list("default", "billing")
-    assert await pager.collect() == []
-    assert await pager.first() is None
-    assert await pager.count() == 0
-    fake.faults.add(Body(b"null"))
-    assert await pager.collect() == []
 
 
 @pytest.mark.parametrize(

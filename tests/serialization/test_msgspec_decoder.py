@@ -20,17 +20,7 @@ pytest.importorskip("msgspec")
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "list_executions"
 
-ROW: dict[str, Any] = {
-    "account": "Ab1Cd2Ef3Gh4Ij5Kl6Mn7O",
-    "created": 1691150743950,
-    "org": "default",
-    "pipeline": "provision_network",
-    "pipeline_execution_id": "k3Vb7QxRTs-9pLmZ_a1YwA",
-    "pipeline_stage_id": "Zt5nW0cGQ8q2rH4uJ6yXbg",
-    "project": "platform",
-    "status": "success",
-    "workspace": "network_prod",
-}
+ROW: dict[str, Any] = json.loads((FIXTURES / "typical.json").read_bytes())[0]
 
 
 def check_equal(body: bytes) -> bool:
