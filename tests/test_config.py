@@ -85,16 +85,10 @@ def test_account_of_a_key(account: str | None, keys: list[str]) -> None:
 
 
 REFUSED_TEXTS: list[tuple[Any, str]] = [
-    ("", "empty"),
-    (" \n", "empty"),
-    (" abc", "space"),
-    ("abc ", "space"),
-    ("abc\r\n", "line break"),
-    ("ab\rc", "line break"),
-    ("ab\tc", "character"),
-    ("ab\x00c", "character"),
-    ("ab\x7fc", "character"),
-    ("abç", "character"),
+    *[(text, "empty") for text in ("", " \n")],
+    *[(text, "space") for text in (" abc", "abc ")],
+    *[(text, "line break") for text in ("abc\r\n", "ab\rc")],
+    *[(text, "character") for text in ("ab\tc", "ab\x00c", "ab\x7fc", "abç")],
 ]
 
 

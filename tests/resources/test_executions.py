@@ -121,18 +121,12 @@ async def test_list_filters(fake: FakeHarness, client: HarnessClient, filters: d
 @pytest.mark.parametrize(
     ("filters", "error"),
     [
-        ({"status": []}, ValueError),
-        ({"status": ""}, ValueError),
-        ({"status": "a,b"}, ValueError),
+        *[({"status": value}, ValueError) for value in (list[str](), "", "a,b")],
         ({"status": 5}, TypeError),
         ({"start_time": datetime(2024, 1, 1)}, ValueError),  # noqa: DTZ001 - a naive datetime is the point
-        ({"start_time": True}, TypeError),
-        ({"end_time": "2024-01-01"}, TypeError),
-        ({"start_time": 5, "end_time": 4}, ValueError),
-        ({"limit": 101}, ValueError),
-        ({"prefetch": -1}, ValueError),
+        *[(wrong, TypeError) for wrong in ({"start_time": True}, {"end_time": "2024-01-01"}, {"workspace": b"a"})],
+        *[(wrong, ValueError) for wrong in ({"start_time": 5, "end_time": 4}, {"limit": 101}, {"prefetch": -1})],
         ({"consistency": "eventual"}, ValueError),
-        ({"workspace": b"a"}, TypeError),
     ],
     ids=str,
 )
@@ -246,25 +240,14 @@ LOOKUP = "GET /fresh/stage"
 @pytest.mark.parametrize(
     ("fault", "requests"),
     [
-        (Reset("after_effect"), ["POST ", LOOKUP]),
-        (Reset("head"), ["POST ", LOOKUP]),
-        (Reset("after_head"), ["POST ", LOOKUP]),
-        (CutBody(), ["POST ", LOOKUP]),
-        (CutBody(0.0), ["POST ", LOOKUP]),
-        (Reset("before"), ["POST ", LOOKUP, "POST "]),
-        (Status(503), ["POST ", LOOKUP, "POST "]),
-        (Status(500), ["POST ", LOOKUP, "POST "]),
-        (Status(499), ["POST ", LOOKUP, "POST "]),
-        (Status(502, envelope="html"), ["POST ", LOOKUP, "POST "]),
-        (Body(b"", status=200), ["POST ", LOOKUP, "POST "]),
-        (Body(b"{", status=200), ["POST ", LOOKUP, "POST "]),
-        (Body(b"{}", status=200), ["POST ", LOOKUP, "POST "]),
+        *[(fault, ["POST ", LOOKUP])
+          for fault in (Reset("after_effect"), Reset("head"), Reset("after_head"), CutBody(), CutBody(0.0))],
+        *[(fault, ["POST ", LOOKUP, "POST "])
+          for fault in (Reset("before"), *map(Status, (499, 500, 503)), Status(502, envelope="html"))],
+        *[(Body(body, status=200), ["POST ", LOOKUP, "POST "]) for body in (b"", b"{", b"{}")],
         (TooManyRequests(), ["POST ", "POST "]),
     ],
-    ids=[
-        "reset-after-effect", "reset-in-head", "reset-after-head", "cut", "cut-to-nothing", "reset", "503", "500",
-        "499", "502-page", "empty-success", "cut-success", "success-that-does-not-fit", "429",
-    ],
+    ids=str,
 )  # fmt: skip
 async def test_create_after_a_failure(
     fake: FakeHarness, client: HarnessClient, fault: Any, requests: list[str]

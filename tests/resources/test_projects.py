@@ -156,6 +156,7 @@ async def test_list_all(fake: FakeHarness, client: HarnessClient) -> None:
     projects = await client.projects.list_all().collect()
     assert [str(project.ref) for project in projects] == ["default/payments", "default/billing", "labs/rockets"]
     assert {request.path for request in fake.requests} == {"/v1/orgs", PROJECTS, "/v1/orgs/labs/projects"}
+    assert {request.query_string for request in fake.requests} == {"limit=1000&page=0&sort=created&order=ASC"}
 
 
 LARGE, SMALL = "limit=1000", "limit=100"
