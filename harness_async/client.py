@@ -315,6 +315,7 @@ class HarnessClient:
         concurrency: int = 32,
         on_error: OnError = "collect",
         checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_lock: bool = True,
         on_progress: Callable[[Progress], None] | None = None,
         max_requests: int | None = None,
     ) -> BulkRun[T]:
@@ -322,11 +323,12 @@ class HarnessClient:
 
         Args:
             open_list: Returns the list of a project, such as
-                `lambda ref: harness.workspaces.list(ref.org, ref.project)`. It is called once for each project.
+                `lambda ref: harness.workspaces.list(ref.org, ref.project)`: the same one whenever it is called.
             projects: As in `executions.bulk`, like the other arguments.
             concurrency: Projects that are read at a time.
             on_error: `collect` or `raise`.
             checkpoint: A file that stores which projects were read completely.
+            checkpoint_lock: Lock the checkpoint against other processes; False for file systems without locks.
             on_progress: Called with the `Progress` at most ten times a second.
             max_requests: Refuse a run that would need more.
 
@@ -346,6 +348,7 @@ class HarnessClient:
             concurrency=concurrency,
             on_error=on_error,
             checkpoint=checkpoint,
+            checkpoint_lock=checkpoint_lock,
             on_progress=on_progress,
             max_requests=max_requests,
         )

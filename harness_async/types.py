@@ -15,8 +15,9 @@ Consistency: TypeAlias = Literal["live", "checked", "strict"]
 Guarantee: TypeAlias = Literal["live", "exact", "covered", "seek", "best_effort"]
 """What a walk guarantees; `WalkReport.guarantee` says what each means."""
 
-LimitedBy: TypeAlias = Literal["rate limit", "cooldown", "latency", "consumer"]
-"""What a faster run would need: a higher limit, the end of a cooldown, a faster server, a faster consumer."""
+LimitedBy: TypeAlias = Literal["rate limit", "cooldown", "retries", "latency", "consumer"]
+"""What a faster run would need: a higher limit, the end of a cooldown, a server without failures, a faster server, a
+faster consumer."""
 
 OutcomeStatus: TypeAlias = Literal["complete", "failed", "denied", "not_found", "pending"]
 OnError: TypeAlias = Literal["collect", "raise"]
@@ -67,6 +68,33 @@ class ProjectRef:
         if len(parts) != 2:  # noqa: PLR2004
             raise ValueError(f"not a project: {text!r} (write 'org/project')")
         return cls(*parts)
+
+
+def check_ref(ref: ProjectRef) -> None:
+    """Check a reference that the server named.
+
+    Raises:
+        ValueError: A part cannot stand in a path.
+    """
+    check_identifier("org", ref.org)
+    check_identifier("project", ref.project)
+
+
+def ref_to_text(ref: ProjectRef) -> str:
+    """Serialize a reference for a file, whatever the server named the project: "org/project", percent-encoded."""
+    return "/".join(part.replace("%", "%25").replace("/", "%2F") for part in (ref.org, ref.project))
+
+
+def ref_from_text(text: str) -> ProjectRef:
+    """Parse the result of `ref_to_text`.
+
+    Raises:
+        ValueError: The text is another one.
+    """
+    parts = [part.replace("%2F", "/").replace("%25", "%") for part in text.split("/")]
+    if len(parts) != 2:  # noqa: PLR2004
+        raise ValueError(f"not a project: {text!r}")
+    return ProjectRef.unchecked(*parts)
 
 
 @runtime_checkable

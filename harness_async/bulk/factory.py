@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -43,6 +43,7 @@ class BulkFactory:
         concurrency: int = 32,
         on_error: OnError = "collect",
         checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_lock: bool = True,
         on_progress: Callable[[Progress], None] | None = None,
         max_requests: int | None = None,
     ) -> BulkRun[T]:
@@ -57,6 +58,7 @@ class BulkFactory:
             concurrency: Projects that are read at a time.
             on_error: Whether the failure of a project is collected or raised.
             checkpoint: The file of the checkpoint.
+            checkpoint_lock: Whether to lock it.
             on_progress: Receives the progress.
             max_requests: The most requests.
 
@@ -66,9 +68,13 @@ class BulkFactory:
         """
         checkpoint_spec = None
         if checkpoint is not None:
-            checkpoint_spec = self._checkpoint(Path(checkpoint), filters, end, freezes=freezes)
+            freeze = self._freezer(end, freezes=freezes)
+            identity = Identity.of(str(self.session.base_url), self.session.account_id, filters or {"list": "any"})
+            checkpoint_spec = CheckpointSpec(
+                path=Path(checkpoint), identity=identity, freeze=freeze, lock=checkpoint_lock
+            )
         spec = self._spec(open_list, projects, concurrency=concurrency, on_error=on_error, on_progress=on_progress)
-        spec.checkpoint = checkpoint_spec
+        spec.checkpoint, spec.stores_lists = checkpoint_spec, filters is None
         spec.max_requests = None if max_requests is None else check_int("max_requests", max_requests, 0)
         return BulkRun(spec)
 
@@ -130,9 +136,7 @@ class BulkFactory:
             unlisted=unlisted,
         )
 
-    def _checkpoint(
-        self, path: Path, filters: Mapping[str, object] | None, end: int | None, *, freezes: bool
-    ) -> CheckpointSpec:
+    def _freezer(self, end: int | None, *, freezes: bool) -> Callable[[], Awaitable[int | None]]:
         session, clock = self.session, self.session.sender.transport.clock
 
         async def freeze() -> int | None:
@@ -142,7 +146,6 @@ class BulkFactory:
                 # One request returns the server's time; whatever its status, the run itself will meet it again.
                 with contextlib.suppress(HarnessError):
                     await session.request("GET", "/v1/orgs", params={"limit": 1, "page": 0})
-            return clock.latest() if clock.is_known else None
+            return clock.certain()
 
-        identity = Identity.of(str(session.base_url), session.account_id, filters or {})
-        return CheckpointSpec(path=path, identity=identity, freeze=freeze)
+        return freeze

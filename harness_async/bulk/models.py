@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Mapping
-from typing import get_args
+from collections.abc import Mapping, Sequence
+from typing import Generic, TypeVar, get_args
 
 from attrs import field, frozen
 
 from harness_async.errors import APIStatusError, BulkError, HarnessError
 from harness_async.types import Guarantee, LimitedBy, OutcomeStatus, ProjectRef, TimeWindow
+
+T = TypeVar("T")
 
 _SHOWN_FAILURES = 10
 
@@ -40,6 +42,16 @@ class ProjectOutcome:
 
 
 @frozen(kw_only=True)
+class Batch(Generic[T]):
+    """Rows of one project that arrived together."""
+
+    project: ProjectRef
+    """The project as it was requested; rows may spell it in another way."""
+
+    items: Sequence[T]
+
+
+@frozen(kw_only=True)
 class BulkReport:
     """What a run did so far; its `str` is a table for people."""
 
@@ -54,6 +66,16 @@ class BulkReport:
     elapsed: float
     """Seconds since the run began."""
 
+    invalid_members: int = 0
+    """Members of rows that had an unexpected type and count as missing."""
+
+    listed: bool = True
+    """Whether all projects are known: False until they were listed to the end."""
+
+    discovery: Guarantee | None = None
+    """What the list of projects guarantees, as in `WalkReport`; None where the caller named the projects, and until
+    all are known."""
+
     unlisted: Mapping[str, HarnessError] = field(factory=dict[str, HarnessError])
     """Organizations whose projects could not be listed, and why."""
 
@@ -67,14 +89,25 @@ class BulkReport:
         """Number of projects that were read to the end."""
         return sum(outcome.status == "complete" for outcome in self.outcomes.values())
 
+    @property
+    def pending(self) -> int:
+        """Number of projects that were not read, or not to the end."""
+        return sum(outcome.status == "pending" for outcome in self.outcomes.values())
+
     def raise_for_failures(self) -> None:
-        """Raise `BulkError` with the errors of all failed projects, if there are any."""
+        """Raise `BulkError` with the errors of all failed projects, and for all that was not read."""
         errors = [outcome.error for outcome in self.outcomes.values() if outcome.error is not None]
         errors.extend(self.unlisted.values())
+        message = f"{self.failed} of {len(self.outcomes)} projects failed"
+        if self.unlisted:
+            message += f", {len(self.unlisted)} organizations could not be listed"
+        if self.pending or not self.listed:
+            missing = f"{self.pending} projects were not read to the end"
+            if not self.listed:
+                missing += "; not all projects are known"
+            errors.append(HarnessError(f"The run ended early: {missing}"))
+            message += f", {missing}"
         if errors:
-            message = f"{self.failed} of {len(self.outcomes)} projects failed"
-            if self.unlisted:
-                message += f", {len(self.unlisted)} organizations could not be listed"
             group = BulkError(message, errors)
             group.report = self
             raise group
@@ -90,6 +123,12 @@ class BulkReport:
             f"requests    {self.requests}",
             f"time        {self.elapsed:.1f} s",
         ]
+        if self.invalid_members:
+            lines.append(f"members     {self.invalid_members} of unexpected types, taken as missing")
+        if self.discovery == "best_effort":
+            lines.append("the list of projects changed while it was read: projects may be missing")
+        if not self.listed:
+            lines.append("not all projects are known: the run ended before they were listed")
         failures = [
             f"  {outcome.project}  {outcome.status.replace('_', ' ')}: {summarize_error(outcome.error)}"
             for outcome in self.outcomes.values()
@@ -124,7 +163,8 @@ class Progress:
     """Projects whose first page was requested by a plan."""
 
     limited_by: LimitedBy
-    """What a faster run would need: a higher limit, the end of a cooldown, a faster server, a faster consumer."""
+    """What a faster run would need: a higher limit, the end of a cooldown, a server without failures, a faster server,
+    a faster consumer."""
 
 
 @frozen(kw_only=True)

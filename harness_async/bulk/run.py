@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from harness_async.bulk.checkpoint import Checkpoint
-from harness_async.bulk.models import BulkReport, Plan, Progress, ProjectOutcome
-from harness_async.bulk.workers import Batch, BulkSpec, WorkerPool, pending_outcome
+from harness_async.bulk.models import Batch, BulkReport, Plan, Progress, ProjectOutcome
+from harness_async.bulk.workers import BulkSpec, WorkerBatch, WorkerPool, pending_outcome
 from harness_async.errors import HarnessError
 from harness_async.pagination.walk import Walk
 from harness_async.types import ProjectRef
@@ -31,9 +31,9 @@ _PROGRESS_INTERVAL = 0.1
 class BulkRun(Generic[T]):
     """The rows of many projects as they arrive, and a report.
 
-    Use it with `async with` and iterate it once, in one task. Rows of one project arrive in the order of its list; rows
-    of different projects are mixed. Nothing is requested before the first row, or the plan. Leaving the block ends the
-    run.
+    Use it with `async with` and iterate it once, in one task: over its rows, or over `batches`, which say to which
+    project rows belong. Rows of one project arrive in the order of its list; rows of different projects are mixed.
+    Nothing is requested before the first row, or the plan. Leaving the block ends the run.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class BulkRun(Generic[T]):
         self._task: asyncio.Task[None] | None = None
         self._entered = self._over = False
         self._fatal: BaseException | None = None
-        self._batch: Batch[T] | None = None  # the one that the consumer has
+        self._batch: WorkerBatch[T] | None = None  # the one that the consumer has
         self._rest: Iterator[T] = iter(())
         self._began: float | None = None
         self._ended = self._reported_at = 0.0
@@ -68,7 +68,7 @@ class BulkRun(Generic[T]):
         self._recording: asyncio.Future[None] | None = None
         self._outcomes: dict[ProjectRef, ProjectOutcome] = {}
         self._failures: list[ProjectOutcome] = []
-        self._taken = self._duplicates = self._finished_requests = 0
+        self._taken = self._duplicates = self._invalid_members = self._finished_requests = 0
         self._resumed = 0  # projects that an earlier run finished
 
     # -- what users see ------------------------------------------------------------------------------------------
@@ -88,6 +88,9 @@ class BulkRun(Generic[T]):
             requests=self._requests(),
             duplicates=self._duplicates + sum(walk.report.duplicates for walk in active.values()),
             elapsed=self._elapsed(),
+            invalid_members=self._invalid_members + sum(walk.report.invalid_members for walk in active.values()),
+            listed=self._pool.discovery_done,
+            discovery=self._pool.discovery,
             unlisted=dict(self.spec.unlisted),
         )
 
@@ -139,8 +142,8 @@ class BulkRun(Generic[T]):
         if self._entered:
             raise RuntimeError("A bulk run can be used once; call bulk() again for another")
         self._entered = True
-        await self._open_checkpoint()
         self._begin()
+        await self._open_checkpoint()
         return self
 
     async def __aexit__(
@@ -177,6 +180,18 @@ class BulkRun(Generic[T]):
             if not await self._advance():
                 raise StopAsyncIteration
 
+    async def batches(self) -> AsyncGenerator[Batch[T], None]:
+        """Iterate over the rows in batches as they arrive: an alternative to iterating over rows, with the same errors.
+
+        The project of a batch is the one that was requested. Rows may spell it in another way, or not name it at all.
+        """
+        while True:
+            items = tuple(self._rest)  # a batch, or what a loop over rows has left of it
+            if items and self._batch is not None:
+                yield Batch(project=self._batch.project, items=items)
+            if not await self._advance():
+                return
+
     # -- beginning and ending ------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
@@ -188,13 +203,14 @@ class BulkRun(Generic[T]):
         spec = self.spec.checkpoint
         if spec is None or self._checkpoint is not None:
             return
-        end = None if spec.path.exists() and spec.path.stat().st_size else await spec.freeze()
-        checkpoint = await asyncio.to_thread(Checkpoint.open, spec.path, spec.identity, end, self._started_at)
+        checkpoint = await asyncio.to_thread(Checkpoint.open, spec.path, spec.identity, lock=spec.lock)
         self._checkpoint = checkpoint
+        if checkpoint.is_new:
+            checkpoint.end = self._pool.end if self._plan is not None else await spec.freeze()
         self._outcomes.update(checkpoint.finished)
         self._resumed = len(checkpoint.finished)
         if self._plan is None:  # the pool of a plan holds the first pages
-            self._pool = WorkerPool(self.spec, end=checkpoint.end, finished=checkpoint.finished)
+            self._pool = WorkerPool(self.spec, end=checkpoint.end, finished=checkpoint.lists)
 
     async def _make_plan(self) -> Plan:
         """Make the plan. A run whose plan failed cannot go on."""
@@ -217,9 +233,12 @@ class BulkRun(Generic[T]):
     async def _work(self) -> None:
         try:
             await self._pool.run()
-        except Exception as error:  # noqa: BLE001 - raised to the consumer, after the rows that arrived before
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised to the consumer, after the rows that arrived before
             self._fatal = error
-        self._pool.batches.put_nowait(None)
+        finally:
+            self._pool.batches.put_nowait(None)
 
     def _finish(self) -> None:
         if not self._over:
@@ -241,6 +260,8 @@ class BulkRun(Generic[T]):
         if self._task is None:
             if self.spec.max_requests is not None:
                 await self.plan()
+            if self._checkpoint is not None:
+                await asyncio.to_thread(self._checkpoint.begin, self._started_at)
             self._task = asyncio.create_task(self._work())
         if self._batch is not None:
             await self._acknowledge(self._batch)
@@ -256,7 +277,7 @@ class BulkRun(Generic[T]):
         self._report_progress()
         return True
 
-    async def _acknowledge(self, batch: Batch[T]) -> None:
+    async def _acknowledge(self, batch: WorkerBatch[T]) -> None:
         """Let the worker go on: the rows of its batch were taken."""
         if batch.outcome is not None:
             await self._close_project(batch, batch.outcome)
@@ -264,24 +285,27 @@ class BulkRun(Generic[T]):
         if not batch.acknowledged.done():
             batch.acknowledged.set_result(None)
 
-    async def _close_project(self, batch: Batch[T], outcome: ProjectOutcome) -> None:
+    async def _close_project(self, batch: WorkerBatch[T], outcome: ProjectOutcome) -> None:
         """Record the outcome of a project whose rows were all taken."""
         if outcome.status == "complete" and (self._checkpoint is not None or self._on_project_complete is not None):
             # In a thread, once, and to its end even if the consumer is cancelled meanwhile.
-            self._recording = self._recording or asyncio.ensure_future(asyncio.to_thread(self._record, outcome))
+            if self._recording is None:
+                work = asyncio.to_thread(self._record, outcome, batch.fingerprint)
+                self._recording = asyncio.ensure_future(work)
             await asyncio.shield(self._recording)
             self._recording = None
         self._outcomes[outcome.project] = outcome
         self._duplicates += batch.report.duplicates
+        self._invalid_members += batch.report.invalid_members
         self._finished_requests += outcome.requests
         if outcome.error is not None:
             self._failures.append(outcome)
 
-    def _record(self, outcome: ProjectOutcome) -> None:
+    def _record(self, outcome: ProjectOutcome, fingerprint: str | None) -> None:
         """Write a complete project to disk: first its rows, then the line of the checkpoint."""
         extra = {} if self._on_project_complete is None else self._on_project_complete(outcome)
         if self._checkpoint is not None:
-            self._checkpoint.record(outcome, extra)
+            self._checkpoint.record(outcome, extra, fingerprint)
 
     # -- progress ------------------------------------------------------------------------------------------------
 

@@ -1,36 +1,57 @@
-"""Incremental sync: the rows of many projects that are new since the last time, and those that were unfinished then.
+"""Incremental sync: the rows of many projects that are new since the last time, and those whose status has changed.
 
-For each project the state keeps the time up to which it was read (`through`) and the rows without an outcome. The next
-window begins at `through` minus an overlap, for rows that appear late. Unfinished rows from before that are refreshed
-one by one, or by a window that begins with the oldest of them, whichever takes fewer requests. Rows are upserts: new
-ones, and known ones whose status may have changed.
+For each project the state keeps the time up to which it was read (`through`) and the unfinished rows with their last
+status. The next window begins at `through` minus an overlap, for rows that appear late. Unfinished rows from before
+that are refreshed, or read by a window that begins with the oldest of them, whichever takes fewer requests. Rows are
+upserts: new ones, and known ones whose status has changed.
 
-The state of a project moves only when its window was read to the end and the consumer has taken its rows. A sync that
-is repeated from an older state delivers the same rows again and loses none.
+The state of a project moves only when its window was read to the end and the consumer has taken its rows, and never
+beyond a time that has passed for certain by the server's clock. A sync that is repeated from an older state delivers
+the same rows again and loses none.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from harness_async.bulk.models import ProjectOutcome
 from harness_async.bulk.run import BulkRun
-from harness_async.bulk.workers import Batch, BulkSpec
-from harness_async.errors import NotFoundError
+from harness_async.bulk.workers import BulkSpec, WorkerBatch
 from harness_async.pagination.pager import Pager
 from harness_async.pagination.walk import ListEstimate, Page, Walk, WalkReport
-from harness_async.types import ProjectRef
+from harness_async.types import ProjectRef, ref_from_text, ref_to_text
 
 T = TypeVar("T")
 
-RowIds: TypeAlias = tuple[str, str]
+logger: logging.Logger = logging.getLogger("harness_async")
+
+RowIds: TypeAlias = tuple[str, ...]
 """The ids of a row within its project."""
 
-_VERSION = 1
+_VERSION = 2
+_OLDEST_VERSION = 1
+
+MAX_CHECKS = 20
+"""Syncs that check a row whose status is an unknown word, which may be final, before it counts as finished."""
+
+
+@frozen(kw_only=True)
+class UnfinishedRow:
+    """A row that may still change."""
+
+    created: int
+    """When it was created, in milliseconds since 1970."""
+
+    status: str = ""
+    """Its status when it was last read."""
+
+    checks: int = 0
+    """How often it was found unchanged."""
 
 
 @frozen(kw_only=True)
@@ -40,11 +61,14 @@ class ProjectState:
     through: int
     """End of the last complete window, in milliseconds since 1970."""
 
-    unfinished: Mapping[RowIds, int] = field(factory=dict[RowIds, int])
-    """Rows that had no outcome, and when they were created."""
+    unfinished: Mapping[RowIds, UnfinishedRow] = field(factory=dict[RowIds, UnfinishedRow])
+    """Rows that may still change."""
 
     newer: int = 0
     """Rows that are not older than the oldest unfinished one: the cost of a window that begins there."""
+
+    newest: int | None = None
+    """When the newest row that was read was created."""
 
 
 @frozen(kw_only=True)
@@ -59,10 +83,11 @@ class SyncState:
     def to_json(self) -> str:
         """Serialize the state as JSON. It does not contain the key."""
         projects = {
-            str(ref): {
+            ref_to_text(ref): {
                 "through": state.through,
-                "unfinished": [[*ids, created] for ids, created in state.unfinished.items()],
+                "unfinished": [[*ids, row.created, row.status, row.checks] for ids, row in state.unfinished.items()],
                 "newer": state.newer,
+                "newest": state.newest,
             }
             for ref, state in self.projects.items()
         }
@@ -70,34 +95,52 @@ class SyncState:
 
     @classmethod
     def from_json(cls, text: str) -> SyncState:
-        """Parse a state.
+        """Parse a state, of this version or the one before.
 
         Raises:
             ValueError: The text is not a state, or one of a newer version.
         """
         try:
             data = json.loads(text)
-            version = data["version"]
-            projects = {
-                ProjectRef.parse(name): ProjectState(
-                    through=_check_int(state["through"]),
-                    unfinished={(str(one), str(two)): _check_int(created) for one, two, created in state["unfinished"]},
-                    newer=_check_int(state["newer"]),
-                )
-                for name, state in data["projects"].items()
-            }
-            owner = data["owner"]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            version, owner = data["version"], data["owner"]
+            if version not in {_OLDEST_VERSION, _VERSION} or not isinstance(owner, str):
+                raise ValueError(f"version {version!r}; this library reads version {_VERSION}")  # noqa: TRY301
+            projects = {ref_from_text(name): _parse_state(state, version) for name, state in data["projects"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"not the state of a sync: {error}") from error
-        if version != _VERSION or not isinstance(owner, str):
-            raise ValueError(f"a state of version {version!r}; this library reads version {_VERSION}")
         return cls(owner=owner, projects=projects)
+
+
+def _parse_state(state: Mapping[str, Any], version: int) -> ProjectState:
+    unfinished: dict[RowIds, UnfinishedRow] = {}
+    for row in state["unfinished"]:
+        if version == _OLDEST_VERSION:
+            *ids, created = row
+            unfinished[_check_ids(ids)] = UnfinishedRow(created=_check_int(created))
+        else:
+            *ids, created, status, checks = row
+            unfinished[_check_ids(ids)] = UnfinishedRow(
+                created=_check_int(created), status=_check_ids([status])[0], checks=_check_int(checks)
+            )
+    newest = state.get("newest")
+    return ProjectState(
+        through=_check_int(state["through"]),
+        unfinished=unfinished,
+        newer=_check_int(state["newer"]),
+        newest=None if newest is None else _check_int(newest),
+    )
 
 
 def _check_int(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{value!r} is not an integer")
     return value
+
+
+def _check_ids(values: Sequence[object]) -> RowIds:
+    if not values or not all(isinstance(value, str) for value in values):
+        raise TypeError(f"{values!r} are not ids")
+    return tuple(map(str, values))
 
 
 @frozen(kw_only=True, eq=False)
@@ -107,27 +150,53 @@ class SyncSpec(Generic[T]):
     open_list: Callable[[ProjectRef, int | None], Pager[T]]
     """Opens the list of a project from a time on, up to the server's present time."""
 
-    refresh: Callable[[ProjectRef, RowIds], Awaitable[T]]
-    """Fetches one row."""
+    refresh: Callable[[ProjectRef, Sequence[RowIds]], Awaitable[tuple[Sequence[T], int]]]
+    """Fetches some of these rows, the first ones, and returns those that still exist, and the number of requests."""
+
+    refresh_size: int = 1
+    """Rows that `refresh` fetches at a time."""
+
+    latest: Callable[[], int]
+    """Returns the latest time that the server may have, in milliseconds since 1970."""
 
     ids: Callable[[T], RowIds]
     created: Callable[[T], int]
+    status: Callable[[T], str]
     is_finished: Callable[[T], bool]
+    """Whether a row will not change any more, as far as is known."""
+
+    is_known: Callable[[T], bool] = lambda _row: True
+    """Whether the status is a known word; a row with another one is checked `MAX_CHECKS` times at most."""
+
     overlap: int
     """Milliseconds by which windows overlap, for rows that appear late."""
 
     limit: int = 100
 
 
-def choose_start(before: ProjectState, overlap: int, limit: int) -> int:
+def choose_start(before: ProjectState, overlap: int, limit: int, refresh_size: int = 1) -> int:
     """Choose the start of a window: the last end minus the overlap, or the oldest unfinished row.
 
-    The latter where it takes no more additional pages than the single requests it saves.
+    The latter where it takes no more additional pages than the requests for single rows that it saves.
     """
     start = before.through - overlap
-    early = [created for created in before.unfinished.values() if created < start]
+    early = [row.created for row in before.unfinished.values() if row.created < start]
     additional_pages = max(0, -(-before.newer // limit) - 1)
-    return min(early) if early and additional_pages < len(early) else start
+    return min(early) if early and additional_pages < -(-len(early) // refresh_size) else start
+
+
+def pull_back(before: ProjectState | None, latest: int) -> ProjectState | None:
+    """Correct a state that lies in the future, because a clock was wrong when it was written.
+
+    It is pulled back to the newest row that was read, which the server's own clock has stamped. Where that is not
+    known, or lies in the future too, the project is read from the beginning.
+    """
+    if before is None or before.through <= latest:
+        return before
+    logger.warning("the state of a sync lies %.0f s in the future; reading again", (before.through - latest) / 1000)
+    if before.newest is None or before.newest > latest:
+        return None
+    return evolve(before, through=before.newest)
 
 
 @define(eq=False)
@@ -154,12 +223,15 @@ class SyncWalk(Walk[T]):
 
     def __init__(self, reader: SyncReader[T]) -> None:
         super().__init__()
-        self._spec, self._ref, self._before = reader.spec, reader.ref, reader.before
-        before, spec = self._before, self._spec
-        self._start = reader.start if before is None else choose_start(before, spec.overlap, spec.limit)
+        spec = self._spec = reader.spec
+        self._ref = reader.ref
+        self._before = before = pull_back(reader.before, spec.latest())
+        self._start = reader.start
+        if before is not None:
+            self._start = choose_start(before, spec.overlap, spec.limit, spec.refresh_size)
         self._window = spec.open_list(self._ref, self._start).walk()
-        self._to_refresh: dict[RowIds, int] = {} if before is None else dict(before.unfinished)
-        self._unfinished: dict[RowIds, int] = {}
+        self._to_refresh: dict[RowIds, UnfinishedRow] = {} if reader.before is None else dict(reader.before.unfinished)
+        self._unfinished: dict[RowIds, UnfinishedRow] = {}
         self._times: list[int] = []
         self._window_done = False
         self._refreshed: int = 0
@@ -168,14 +240,7 @@ class SyncWalk(Walk[T]):
     def report(self) -> WalkReport:
         """What the window guarantees, and the cost of window and refreshes."""
         window = self._window.report
-        return WalkReport(
-            guarantee=window.guarantee,
-            requests=self.requests + window.requests,
-            pages=window.pages,
-            rows=window.rows + self._refreshed,
-            duplicates=window.duplicates,
-            window=window.window,
-        )
+        return evolve(window, requests=self.requests + window.requests, rows=window.rows + self._refreshed)
 
     @property
     def is_done(self) -> bool:
@@ -183,14 +248,14 @@ class SyncWalk(Walk[T]):
         return self._window_done and not self._to_refresh
 
     async def fetch_first_page(self) -> ListEstimate:
-        """Request the first page of the window and keep it. Each row to refresh takes one more request."""
+        """Request the first page of the window and keep it. Rows to refresh take further requests."""
         estimate = await self._window.fetch_first_page()
-        old = sum(self._start is not None and created < self._start for created in self._to_refresh.values())
-        self.expected_requests = estimate.requests + old
+        old = sum(self._start is not None and row.created < self._start for row in self._to_refresh.values())
+        self.expected_requests = estimate.requests + -(-old // self._spec.refresh_size)
         return ListEstimate(rows=estimate.rows, requests=self.expected_requests)
 
     async def next_page(self) -> Page[T] | None:
-        """Return the next page of the window, then the unfinished rows one by one."""
+        """Return the next page of the window, then the unfinished rows from before it."""
         while not self._window_done:
             self._window.prefetch = self.prefetch
             page = await self._window.next_page()
@@ -198,57 +263,68 @@ class SyncWalk(Walk[T]):
             if page is None:
                 break
             items = [row for row in page.items if self._is_news(row)]
-            self.expected_requests = self._window.expected_requests + len(self._to_refresh)
+            self.expected_requests = self._window.expected_requests + -(
+                -len(self._to_refresh) // self._spec.refresh_size
+            )
             if items:
                 return Page(items=items, number=page.number, size=page.size, total_items=page.total_items)
         while self._to_refresh:
-            row = await self._refresh()
-            if row is not None:
-                return Page(items=[row], number=0, size=1)
+            rows = await self._refresh()
+            if rows:
+                self._refreshed += len(rows)
+                return Page(items=rows, number=0, size=len(rows))
         return None
 
     def _is_news(self, row: T) -> bool:
-        """Record a row of the window; return whether it is new, may be late, or was unfinished until now."""
+        """Record a row of the window; return whether it is new, may be late, or has changed."""
         spec, before = self._spec, self._before
         ids, created = spec.ids(row), spec.created(row)
-        was_unfinished = self._to_refresh.pop(ids, None) is not None
         self._times.append(created)
-        if not spec.is_finished(row):
-            self._unfinished[ids] = created
-            if was_unfinished:
-                return False
-        return before is None or was_unfinished or created >= before.through - spec.overlap
+        last = self._to_refresh.pop(ids, None)
+        if last is not None:
+            return self._has_changed(ids, row, last)
+        self._keep_if_unfinished(ids, row, 0)
+        return before is None or created >= before.through - spec.overlap
 
-    async def _refresh(self) -> T | None:
-        """Fetch one row that was unfinished; return it if it has an outcome now."""
-        ids, created = next(iter(self._to_refresh.items()))
-        try:
-            row = await self._spec.refresh(self._ref, ids)
-        except NotFoundError as error:
-            del self._to_refresh[ids]
-            self.count_requests(len(error.attempts))
-            return None
-        del self._to_refresh[ids]
-        self.count_requests(1)
-        if not self._spec.is_finished(row):
-            self._unfinished[ids] = created
-            return None
-        self._refreshed += 1
-        return row
+    def _has_changed(self, ids: RowIds, row: T, last: UnfinishedRow) -> bool:
+        # A state of an older version does not hold the status, only that there was no outcome.
+        changed = self._spec.status(row) != last.status if last.status else self._spec.is_finished(row)
+        self._keep_if_unfinished(ids, row, 0 if changed else last.checks + 1)
+        return changed
+
+    def _keep_if_unfinished(self, ids: RowIds, row: T, checks: int) -> None:
+        spec = self._spec
+        if not spec.is_finished(row) and (spec.is_known(row) or checks < MAX_CHECKS):
+            self._unfinished[ids] = UnfinishedRow(created=spec.created(row), status=spec.status(row), checks=checks)
+
+    async def _refresh(self) -> Sequence[T]:
+        """Fetch some rows that were unfinished; return those that have changed."""
+        wanted = [*self._to_refresh][: self._spec.refresh_size]
+        rows, requests = await self._spec.refresh(self._ref, wanted)
+        self.count_requests(requests)
+        lasts = {ids: self._to_refresh.pop(ids) for ids in wanted}
+        return [
+            row for row in rows if (ids := self._spec.ids(row)) in lasts and self._has_changed(ids, row, lasts[ids])
+        ]
 
     @property
     def after(self) -> ProjectState | None:
         """The state of the project for the next sync; None until it was read to the end."""
         window = self._window.report.window
-        if not self.is_done or window is None or window.end is None:
+        before = self._before
+        newest = max(self._times, default=None if before is None else before.newest)
+        # Without a trustworthy clock, what was read proves how far the list was read.
+        end = newest if window is None or window.end is None else window.end
+        if not self.is_done or (end is None and before is None):
             return None
+        through = max(each for each in (end, None if before is None else before.through) if each is not None)
         newer = 0
         if self._unfinished:
-            oldest = min(self._unfinished.values())
+            oldest = min(row.created for row in self._unfinished.values())
             newer = sum(time >= oldest for time in self._times)
-            if self._before is not None and self._start is not None and oldest < self._start:
-                newer += self._before.newer
-        return ProjectState(through=window.end, unfinished=self._unfinished, newer=newer)
+            if before is not None and self._start is not None and oldest < self._start:
+                newer += before.newer
+        return ProjectState(through=through, unfinished=self._unfinished, newer=newer, newest=newest)
 
     async def aclose(self) -> None:
         """End the walk and wait until none of its requests is in flight. May be called twice."""
@@ -275,7 +351,7 @@ class SyncRun(BulkRun[T]):
         self._all_projects = all_projects
         self._after: dict[ProjectRef, ProjectState] = dict(before.projects)
 
-    async def _close_project(self, batch: Batch[T], outcome: ProjectOutcome) -> None:
+    async def _close_project(self, batch: WorkerBatch[T], outcome: ProjectOutcome) -> None:
         await super()._close_project(batch, outcome)
         walk: Any = batch.walk
         if outcome.status == "complete" and walk.after is not None:
@@ -288,10 +364,15 @@ class SyncRun(BulkRun[T]):
 
     @property
     def vanished(self) -> tuple[ProjectRef, ...]:
-        """Projects of the last state that the key does not see any more; () until all projects are listed."""
-        if not (self._all_projects and self._pool.discovery_done) or self.spec.unlisted:
+        """Projects of the last state that the key does not see any more.
+
+        () until all projects are listed, and where the list of projects is not proved to be complete.
+        """
+        pool = self._pool
+        is_certain = self._all_projects and pool.discovery_done and pool.discovery != "best_effort"
+        if not is_certain or self.spec.unlisted:
             return ()
-        return tuple(ref for ref in self._before.projects if ref not in self._pool.discovered)
+        return tuple(ref for ref in self._before.projects if ref not in pool.discovered)
 
     @property
     def state(self) -> SyncState:

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Container, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 from attrs import define, evolve, field, frozen
@@ -27,13 +28,17 @@ from harness_async.errors import (
     APIStatusError,
     AuthenticationError,
     BudgetError,
+    CheckpointError,
     HarnessError,
     NotFoundError,
     PermissionDeniedError,
+    RequestTimeoutError,
+    TransportError,
+    UnexpectedResponseError,
 )
 from harness_async.pagination.pager import Pager
-from harness_async.pagination.walk import ListEstimate, Walk, WalkReport
-from harness_async.types import LimitedBy, OnError, OutcomeStatus, ProjectRef, Projects, as_ref
+from harness_async.pagination.walk import FailedWalk, IdentifierError, ListEstimate, Walk, WalkReport
+from harness_async.types import Guarantee, LimitedBy, OnError, OutcomeStatus, ProjectRef, Projects, as_ref, check_ref
 
 T = TypeVar("T")
 
@@ -69,12 +74,15 @@ class BulkSpec(Generic[T]):
     on_error: OnError = "collect"
     on_progress: Callable[[Progress], None] | None = None
     checkpoint: CheckpointSpec | None = None
+    stores_lists: bool = False
+    """Whether the checkpoint stores how each list was read, because `open_list` is the caller's."""
+
     unlisted: dict[str, HarnessError]
     """Organizations that could not be listed; filled while the projects are listed."""
 
 
 @define(eq=False)
-class Batch(Generic[T]):
+class WorkerBatch(Generic[T]):
     """Rows of a project, its outcome, or both. The worker waits until it is acknowledged."""
 
     project: ProjectRef
@@ -84,6 +92,7 @@ class Batch(Generic[T]):
 
     report: WalkReport
     walk: Walk[T] = field(repr=False)
+    fingerprint: str | None = field(repr=False)
     acknowledged: asyncio.Future[None] = field(repr=False)
 
 
@@ -113,22 +122,32 @@ class _EarlyFailures:
         if self._kinds is None:
             return False
         self._kinds[type(error), getattr(error, "code", None)] += 1
-        is_client_error = isinstance(error, APIStatusError) and error.status < _SERVER_ERROR
-        return is_client_error and len(self._kinds) == 1 and self._kinds.total() >= MAX_IDENTICAL_FAILURES
+        # Server errors and timeouts may pass; a response that cannot be parsed, or is not the API's, will not.
+        is_permanent = isinstance(error, UnexpectedResponseError | TransportError) or (
+            isinstance(error, APIStatusError) and error.status < _SERVER_ERROR
+        )
+        is_permanent = is_permanent and not isinstance(error, RequestTimeoutError)
+        return is_permanent and len(self._kinds) == 1 and self._kinds.total() >= MAX_IDENTICAL_FAILURES
 
 
 class WorkerPool(Generic[T]):
     """The feeder and the workers. One task runs `estimate_all`, if at all, then `run`."""
 
-    def __init__(self, spec: BulkSpec[T], *, end: int | None = None, finished: Container[ProjectRef] = ()) -> None:
+    def __init__(
+        self,
+        spec: BulkSpec[T],
+        *,
+        end: int | None = None,
+        finished: Mapping[ProjectRef, str | None] = MappingProxyType({}),
+    ) -> None:
         """Create a pool.
 
         Args:
             spec: What to read.
             end: The frozen end of the windows of the whole run.
-            finished: Projects that are not read again.
+            finished: Projects that are not read again, with the fingerprints of their lists.
         """
-        self.batches: asyncio.Queue[Batch[T] | None] = asyncio.Queue()
+        self.batches: asyncio.Queue[WorkerBatch[T] | None] = asyncio.Queue()
         """At most one batch of each worker, and None at the end."""
 
         self.walks: dict[ProjectRef, Walk[T]] = {}
@@ -146,8 +165,10 @@ class WorkerPool(Generic[T]):
         self.estimated: int = 0
         """Projects whose first page was requested by `estimate_all`."""
 
+        self.end: int | None = end
+        """The frozen end of the windows of the whole run."""
+
         self._spec = spec
-        self._end = end
         self._finished = finished
         self._started = 0  # projects that a worker took
         self._discovery: Walk[Any] | None = None
@@ -156,6 +177,11 @@ class WorkerPool(Generic[T]):
         self._has_estimates = False
 
     # -- what is known -------------------------------------------------------------------------------------------
+
+    @property
+    def discovery(self) -> Guarantee | None:
+        """What the list of projects guarantees; None where the caller named them, and until all are known."""
+        return self._discovery.report.guarantee if self._discovery is not None and self.discovery_done else None
 
     @property
     def discovery_requests(self) -> int:
@@ -239,7 +265,7 @@ class WorkerPool(Generic[T]):
 
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(feed())
+                group.create_task(_raise_cancelled(feed()))
                 for _ in range(self._spec.concurrency):
                     group.create_task(work())
         except BaseExceptionGroup as errors:
@@ -248,9 +274,19 @@ class WorkerPool(Generic[T]):
     async def _discover_projects(self) -> AsyncIterator[ProjectRef]:
         """Yield the projects, each once, as they become known."""
         async for ref in self._iterate_projects():
-            if ref not in self.discovered and ref not in self._finished:
+            if ref in self._finished:
+                self._check_finished(ref)
+            elif ref not in self.discovered:
                 self.discovered[ref] = None
                 yield ref
+
+    def _check_finished(self, ref: ProjectRef) -> None:
+        """Refuse to skip a finished project whose list would be read in another way now."""
+        if self._spec.stores_lists and self._finished[ref] != self._spec.open_list(ref, self.end).fingerprint:
+            raise CheckpointError(
+                f"The checkpoint belongs to a run that read another list of {ref}, or with other filters; "
+                "open the same list, or choose another path"
+            )
 
     async def _iterate_projects(self) -> AsyncIterator[ProjectRef]:
         projects = self._spec.projects
@@ -268,7 +304,7 @@ class WorkerPool(Generic[T]):
                 yield as_ref(project)
 
     async def _estimate_project(self, ref: ProjectRef) -> _Estimated[T]:
-        walk = self._spec.open_list(ref, self._end).walk()
+        walk = self._open_walk(ref)
         try:
             result: ListEstimate | HarnessError = await walk.fetch_first_page()
             self._early_failures.record_success()
@@ -277,11 +313,19 @@ class WorkerPool(Generic[T]):
             result = error
         return _Estimated(walk, result)
 
+    def _open_walk(self, ref: ProjectRef) -> Walk[T]:
+        """Open the list of a project, or one that fails if the server gave the project an impossible name."""
+        try:
+            check_ref(ref)
+        except ValueError as error:
+            return FailedWalk(IdentifierError(f"The project {str(ref)!r} cannot be requested: {error}"))
+        return self._spec.open_list(ref, self.end).walk()
+
     async def _process_project(self, ref: ProjectRef) -> None:
         """Read one project and put its batches on the queue; its failure becomes its outcome."""
         self._started += 1
         estimated = self._estimates.pop(ref, None)
-        walk = self._spec.open_list(ref, self._end).walk() if estimated is None else estimated.walk
+        walk = self._open_walk(ref) if estimated is None else estimated.walk
         self.walks[ref] = walk
         try:
             if estimated is not None and isinstance(estimated.result, HarnessError):
@@ -290,14 +334,18 @@ class WorkerPool(Generic[T]):
             self.active += 1
             self._rebalance_prefetch()
             try:
-                await self._read_project(ref, walk)
+                if not await self._read_project(ref, walk):
+                    self.walks[ref] = again = self._open_walk(ref)
+                    again.requests = walk.report.requests
+                    await self._read_project(ref, again, is_retry=True)
             finally:
                 self.active -= 1
                 self._rebalance_prefetch()
         finally:
             del self.walks[ref]
 
-    async def _read_project(self, ref: ProjectRef, walk: Walk[T]) -> None:
+    async def _read_project(self, ref: ProjectRef, walk: Walk[T], *, is_retry: bool = False) -> bool:
+        """Read a project. Return False where it is worth a second try: it was just listed, and is not found."""
         try:
             async with walk:
                 outcome: ProjectOutcome | None = None
@@ -310,13 +358,21 @@ class WorkerPool(Generic[T]):
                         await self._put(ref, walk, items, outcome)
                     del page, items  # not alive while the next page is fetched
         except HarnessError as error:
+            is_listed = isinstance(self._spec.projects, Pager)
+            if isinstance(error, NotFoundError) and is_listed and not is_retry and not walk.report.rows:
+                return False
             self._raise_if_fatal(error)
             await self._put(ref, walk, (), _failed(ref, walk, error))
+        return True
 
     async def _put(self, ref: ProjectRef, walk: Walk[T], items: Sequence[T], outcome: ProjectOutcome | None) -> None:
         """Put a batch on the queue and wait until the consumer has acknowledged it."""
         acknowledged = asyncio.get_running_loop().create_future()
-        self.batches.put_nowait(Batch(ref, items, outcome, walk.report, walk, acknowledged))
+        fingerprint = None
+        if outcome is not None and self._spec.stores_lists and outcome.status == "complete":
+            fingerprint = self._spec.open_list(ref, self.end).fingerprint
+        batch = WorkerBatch(ref, items, outcome, walk.report, walk, fingerprint, acknowledged)
+        self.batches.put_nowait(batch)
         await acknowledged
 
     def _complete(self, ref: ProjectRef, walk: Walk[T]) -> ProjectOutcome:
@@ -347,6 +403,17 @@ class WorkerPool(Generic[T]):
         for number, walk in enumerate(self.walks.values()):
             pages = min(MAX_PREFETCH, share + (number < rest))  # the remainder goes to the oldest walks
             walk.prefetch = pages if pages > 1 else 0
+
+
+async def _raise_cancelled(work: Coroutine[Any, Any, None]) -> None:
+    """Raise a cancellation that nobody requested as an error: a task group would ignore it, and wait for ever."""
+    task = asyncio.current_task()
+    try:
+        await work
+    except asyncio.CancelledError as error:
+        if task is not None and not task.cancelling():
+            raise HarnessError("The iterator of projects ended with CancelledError") from error
+        raise
 
 
 async def _iterate(refs: Iterable[ProjectRef]) -> AsyncIterator[ProjectRef]:

@@ -117,6 +117,9 @@ class ServerClock:
     skew: float | None = field(default=None, init=False)
     """Seconds by which the last disbelieved `Date` differed from the local clock; None where none did."""
 
+    has_responses: bool = field(default=False, init=False)
+    """Whether any response arrived, with a `Date` or without one."""
+
     _low: float = field(default=-math.inf, init=False)  # bounds of the offset
     _high: float = field(default=math.inf, init=False)
     _text: str | None = field(default=None, init=False)
@@ -154,6 +157,7 @@ class ServerClock:
 
     def observe(self, headers: Mapping[str, str], sent: float) -> None:
         """Record the `Date` of a response, and the monotonic time at which its request was sent."""
+        self.has_responses = True
         text = headers.get("Date")
         if text is None or text == self._text:
             return  # the same second again adds next to nothing, and parsing costs time

@@ -6,9 +6,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from harness_async.errors import HarnessError
+from attrs import evolve
+
+from harness_async.errors import HarnessError, NotFoundError
 from harness_async.pagination.pager import Pager
-from harness_async.pagination.walk import Page, Walk, WalkReport
+from harness_async.pagination.walk import FailedWalk, IdentifierError, Page, Walk, WalkReport
+from harness_async.types import Guarantee
 
 Outer = TypeVar("Outer")
 T = TypeVar("T")
@@ -16,6 +19,10 @@ T = TypeVar("T")
 _CONCURRENT_LISTS = 4
 """Inner lists that are read at once: enough to hide the latency behind the default rate limit (400 a minute, half a
 second for a response), few enough to leave most places to other calls."""
+
+
+_WEAKEST: tuple[Guarantee, ...] = ("exact", "covered", "seek", "live", "best_effort")
+"""Guarantees from the strongest to the weakest, which is that of the chain."""
 
 
 class ChainedWalk(Walk[T], Generic[Outer, T]):
@@ -27,8 +34,8 @@ class ChainedWalk(Walk[T], Generic[Outer, T]):
         self._outer = chain.outer.walk() if isinstance(chain.outer, Pager) else None
         self._waiting: deque[Outer] = deque(() if isinstance(chain.outer, Pager) else chain.outer)
         self._walks: deque[tuple[Outer, Walk[T]]] = deque()
-        self._ended = WalkReport()
-        self._done = False
+        self._ended = WalkReport(guarantee="exact")
+        self._done = self._has_gaps = False
 
     @property
     def report(self) -> WalkReport:
@@ -36,7 +43,7 @@ class ChainedWalk(Walk[T], Generic[Outer, T]):
         total = self._ended if self._outer is None else _add(self._outer.report, self._ended)
         for _, walk in self._walks:
             total = _add(total, walk.report)
-        return total
+        return evolve(total, guarantee="best_effort") if self._has_gaps else total
 
     @property
     def is_done(self) -> bool:
@@ -66,7 +73,10 @@ class ChainedWalk(Walk[T], Generic[Outer, T]):
     def _start_walks(self) -> None:
         while self._waiting and len(self._walks) < _CONCURRENT_LISTS:
             item = self._waiting.popleft()
-            walk = self._chain.inner(item).walk()
+            try:
+                walk = self._chain.inner(item).walk()
+            except ValueError as error:  # an identifier of the server's that cannot stand in a path
+                walk = FailedWalk(IdentifierError(f"A list cannot be requested: {error}"))
             walk.start()
             self._walks.append((item, walk))
 
@@ -85,6 +95,8 @@ class ChainedWalk(Walk[T], Generic[Outer, T]):
             if not self._chain.skip(item, error):
                 raise
             page = None
+            if not isinstance(error, NotFoundError):
+                self._has_gaps = True
         if page is None:
             await self._end_first()
         return page
@@ -97,6 +109,7 @@ class ChainedWalk(Walk[T], Generic[Outer, T]):
 
 def _add(one: WalkReport, other: WalkReport) -> WalkReport:
     return WalkReport(
+        guarantee=max(one.guarantee, other.guarantee, key=_WEAKEST.index),
         requests=one.requests + other.requests,
         pages=one.pages + other.pages,
         rows=one.rows + other.rows,

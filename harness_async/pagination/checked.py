@@ -75,7 +75,9 @@ class StableOrder:
             return
         right, self._right = self._right, result
         known = set(() if right is None else right.keys or ())
-        # Rows that have moved here from the page to the right are on both.
+        # Rows that have moved here from the page to the right are on both: only because other rows were deleted.
+        if right is not None and not known.isdisjoint(result.keys):
+            self.holds = self.holds and (result.totals.items or 0) < (right.totals.items or 0)
         times = [time for key, time in zip(result.keys, result.times, strict=True) if key not in known]
         next_times = () if right is None else (right.times or ())[:1]
         order = detect_order([*times, *next_times])
@@ -107,8 +109,11 @@ class CheckedStrategy:
     _in_flight: int = field(default=0, init=False)
     _totals: TotalsRange = field(factory=TotalsRange, init=False)  # of this pass
     _highest_allowed: int = field(default=0, init=False)  # the highest total that this pass may report
+    _last: int = field(default=0, init=False)  # the first page of the reverse pass
     _stable: StableOrder = field(factory=StableOrder, init=False)
+    _pass_keys: set[int] = field(factory=set, init=False, repr=False)  # rows of the reverse pass
     _guarantee: Guarantee = field(default="exact", init=False)
+    _unordered: bool = field(default=False, init=False)  # whether a page is not sorted by time
     _total_overstated: bool = field(default=False, init=False)  # whether a total promised rows that do not exist
     _delegate: WalkStrategy | None = field(default=None, init=False)
 
@@ -183,7 +188,12 @@ class CheckedStrategy:
         self._totals.add(None if is_contradicted else total)
         if self._phase == "reverse":
             self._stable.update(result)
-        elif not result.count:
+            self._pass_keys.update(result.keys or ())
+            if self.window is None and request.index == self._last and positions and self._extent.is_full(1, result):
+                self._start_reverse(request.index + 1, total or 0)  # the list is longer than its total said
+        elif result.count:
+            self._unordered = self._unordered or detect_order(result.times or ()) == "none"
+        else:
             self._pending = range(0)  # past the end, whatever the total says
             # A total that promises rows that do not exist does not tell how many pages to read again.
             self._total_overstated = self._total_overstated or (total or 0) > start
@@ -193,6 +203,7 @@ class CheckedStrategy:
     def _start(self, result: PageResult) -> Sequence[int]:
         """Process the first page and plan the others."""
         self._extent.update(result)
+        self._unordered = detect_order(result.times or ()) == "none"
         total, size = result.totals.items, self._extent.page_size
         is_short = not self._extent.is_full(0, result)
         if total == result.count and is_short and (result.totals.pages or 0) <= 1:
@@ -204,7 +215,7 @@ class CheckedStrategy:
         self._highest_allowed = total
         last = total // size  # after a full last page, one more has to be empty
         if self.window is None:
-            self._phase, self._pending = "reverse", range(last + 1)[::-1]
+            self._start_reverse(last, total)
         elif self.frozen:
             self._phase, self._pending = "forward", range(1, last + 1)
         else:
@@ -221,7 +232,8 @@ class CheckedStrategy:
         if self._pending or self._in_flight:
             return
         if self._phase == "reverse":
-            if totals.complete and self._stable.holds and (may_rise or totals.highest <= self._highest_allowed):
+            is_complete = totals.complete and len(self._pass_keys) >= min(totals.lowest, self._highest_allowed)
+            if is_complete and self._stable.holds and (may_rise or totals.highest <= self._highest_allowed):
                 self._end("covered")
             else:
                 self._fall_back()
@@ -232,11 +244,16 @@ class CheckedStrategy:
             or totals.lowest == totals.highest
             or self._total_overstated
             or not totals.complete
+            or self._unordered  # a reverse pass would prove nothing
         ):
             self._fall_back()
         else:
-            self._phase, self._highest_allowed, self._totals = "reverse", totals.lowest, TotalsRange()
-            self._pending = range(max(1, -(-totals.lowest // self._extent.page_size)))[::-1]
+            self._start_reverse(max(1, -(-totals.lowest // self._extent.page_size)) - 1, totals.lowest)
+
+    def _start_reverse(self, last: int, total: int) -> None:
+        self._phase, self._last, self._pending = "reverse", last, range(last + 1)[::-1]
+        self._highest_allowed = total
+        self._totals, self._stable, self._pass_keys = TotalsRange(), StableOrder(), set()
 
     def _end(self, guarantee: Guarantee) -> None:
         self._phase, self._guarantee = "done", guarantee

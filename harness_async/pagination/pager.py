@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from operator import attrgetter
@@ -31,6 +32,11 @@ class Pager(ABC, Generic[T]):
     @abstractmethod
     def walk(self) -> Walk[T]:
         """Create a walk, an async context manager that is closed for certain and has a report."""
+
+    @property
+    def fingerprint(self) -> str | None:
+        """A hash of what is requested, and how; None where that is not known."""
+        return None
 
     async def first(self) -> T | None:
         """Fetch the first item, or None where there is none, with as few requests as that takes."""
@@ -75,6 +81,13 @@ class ListPager(Pager[T]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._spec.source!r}>"
+
+    @property
+    def fingerprint(self) -> str | None:
+        """A hash of what is requested, and how."""
+        spec = self._spec
+        text = repr((spec.source.identity, spec.window, spec.consistency))
+        return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
     def walk(self) -> PageWalk[T]:
         """Create a walk, an async context manager that is closed for certain and has a report."""

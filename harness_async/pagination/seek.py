@@ -2,18 +2,21 @@
 
 Every request is for the first page of a window. If rows are sorted newest first, the end of the window then moves to
 the oldest row; if they are sorted oldest first, its start moves to the newest. Insertions and deletions elsewhere shift
-nothing, because nothing is counted: every row that stays is read, and no total is needed. The price is one row read
-twice on each page of a hundred, and requests that follow one another.
+nothing, because nothing is counted: every row that stays is read. The price is one row read twice on each page of a
+hundred, and requests that follow one another.
 
 - *Bounds* are not documented to be inclusive or exclusive. A window therefore overlaps the one before by a millisecond
   on each side, and the keys of those milliseconds are kept to recognize duplicates. That is all the memory needed.
-- *More rows of one millisecond than a page holds*: while the bound cannot move, the following pages of the same window
-  are requested. If their total changes, or is missing, the guarantee is `best_effort`.
-- *Order and totals*: the order of one page does not prove that of the list. The total of each window has to be that of
-  the window before it, less the rows between the two. Where it is not, rows may have been skipped (or have changed):
-  the part between is read again by bisection. Without totals everything is read by bisection.
-- *Bisection*: the window is divided at the median time, again and again, until it fits a short page, which is one
-  atomic read. The keys of all rows are kept then.
+- *Order*: the order of one page does not prove that of the list. The total of each window has to be that of the window
+  before it, less the rows between the two. Where it is not, rows may have been skipped, or have changed: the gap is
+  requested too, and read by bisection unless its own total says that nothing was skipped.
+- *Bisection*: the window is divided at the median time, again and again, until its rows fit on a short page, which is
+  one atomic read. This needs neither an order nor totals, and is the way where totals are missing or contradict the
+  rows. It takes some 2.4 requests a page, and the keys of all rows are kept.
+- *A page below the limit* is the end of its window where the total agrees. Otherwise the next page is requested, and
+  shows whether the server clips pages, or overstates totals.
+- *More rows of one millisecond than a page holds* are read by counting pages. That is proof where all totals are equal
+  to the number of different rows; else the guarantee is `best_effort`.
 - *Rows outside the window* show that the filter does not apply to `created`. The caller decides what to do.
 """
 
@@ -58,10 +61,17 @@ MIN_DISTINCT_TIMES = 10
 """Different times that a page must have to prove that the list is sorted: ten rows in no order are sorted once in two
 million pages. Lists with smaller pages are bisected, which needs no order."""
 
-
 MAX_REPEATS = 3
 """How often a page may repeat before the server is said to ignore the page number: insertions can push a page of one
 millisecond back once or twice."""
+
+MAX_DISAGREEMENTS = 5
+"""Totals that disagree although no row was skipped, after which totals are ignored."""
+
+MAX_REQUESTS_PER_PAGE = 20
+"""Requests for each page of rows, beyond which a walk is said not to end."""
+
+_SPARE_REQUESTS = 100
 
 
 @define(eq=False)
@@ -89,12 +99,6 @@ class BoundaryKeys:
         }
 
 
-MAX_REQUESTS_PER_PAGE = 20
-"""Requests for each page of rows, beyond which a walk is said not to end. Bisection takes 2.4 in a random order."""
-
-_SPARE_REQUESTS = 100
-
-
 @define(eq=False)
 class _Part:
     """A window to read."""
@@ -107,7 +111,22 @@ class _Part:
     """The lowest and highest total that agree with the window before it, for either meaning of the bounds."""
 
     gap: TimeWindow | None = None
-    """What to read again if the total does not agree. If it agrees, rows outside the window may be forgotten."""
+    """The window between this one and the one before it; verified if the total disagrees."""
+
+    gap_rows: int = 0
+    """Rows that were received from the gap."""
+
+    known_rows: int | None = None
+    """Of a gap: rows that were received from it. A total that is not higher shows that none was skipped."""
+
+    first: PageResult | None = None
+    """The first page, once it was received."""
+
+    keys: set[int] = field(factory=set)
+    """The rows of its pages, where it has several."""
+
+    totals: set[int | None] = field(factory=set)
+    """The totals of its pages."""
 
 
 @define(eq=False)
@@ -124,17 +143,23 @@ class SeekStrategy:
     done: bool = field(default=False, init=False)
     _extent: ListExtent = field(init=False)
     _parts: list[_Part] = field(init=False)  # still to read; the last one is next
-    _depth: int = field(default=0, init=False)  # page within a window, for rows of one millisecond beyond one page
+    _depth: int = field(default=0, init=False)  # page within a window
     _order: Order | None = field(default=None, init=False)
     _requested: bool = field(default=False, init=False)
     _previous: PageResult | None = field(default=None, init=False)
     _repeats: int = field(default=0, init=False)
-    _total: int | None = field(default=None, init=False)  # of the window at its first page
     _requests: int = field(default=0, init=False)
     _received: int = field(default=0, init=False)  # new rows
+    _known: int = field(default=0, init=False)  # rows of an earlier strategy
+    _total: int | None = field(default=None, init=False)  # of the whole window, at the first request
+    _trusts_totals: bool = field(default=True, init=False)
+    _overstates: bool = field(default=False, init=False)  # whether a total promised rows that do not exist
+    _clips: bool = field(default=False, init=False)  # whether a page below the limit was followed by another one
+    _disagreements: int = field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._extent = ListExtent(self.limit)
+        self._known = len(self.seen) if isinstance(self.seen, SeenKeys) else 0
         self._parts = [_Part(self.window)]
 
     @property
@@ -154,7 +179,7 @@ class SeekStrategy:
         self._requested = False
         if request.index == 0:
             return False
-        self._close_part()
+        self._close_part(self._parts[-1])
         return True
 
     def receive(self, request: PageRequest, result: PageResult) -> Sequence[int]:
@@ -169,18 +194,15 @@ class SeekStrategy:
             raise OutsideWindowError
         self._check_progress(request, result)
         self._extent.update(result)
-        gap = self._check_total(request, result)
         positions = self.seen.add_new(result)
         self._received += len(positions)
-        if self._is_complete(request, result):
-            self._close_part()
+        part = self._parts[-1]
+        total = self._total_of(request, result)
+        part.totals.add(total)
+        if request.index == 0:
+            self._receive_first(part, result, total, has_new=bool(positions))
         else:
-            self._check_order(request, result)
-            self._choose_next(request, result)
-        if gap is not None:
-            self._parts.append(_Part(gap, bisect=True))
-            self._depth = 0
-            self.done = False
+            self._receive_next(part, request.index, result, total)
         self._previous = result
         return positions
 
@@ -195,104 +217,161 @@ class SeekStrategy:
                 "The server repeats a page of rows of one millisecond: it seems to ignore the page number"
             )
         self._requests += 1
-        pages = self._received // max(1, self._extent.page_size) + 1
+        pages = max(self._received, self._known) // max(1, self._extent.page_size) + 1
         if self._requests > _SPARE_REQUESTS + MAX_REQUESTS_PER_PAGE * pages:
             raise PaginationError(
                 f"The list cannot be read: {self._requests} requests returned {self._received} rows; the server seems "
                 "to ignore the time filter"
             )
 
-    def _check_total(self, request: PageRequest, result: PageResult) -> TimeWindow | None:
-        """Compare a total with what is known, and return the window to read again if it does not agree.
-
-        Pages after the first of a window are counted: they require a constant and fitting total. Without any total,
-        only a first page below the limit followed by an empty page counts as complete.
-        """
-        total, part, last = result.totals.items, self._parts[-1], self._previous
-        if request.index == 0 or last is None:
+    def _total_of(self, request: PageRequest, result: PageResult) -> int | None:
+        """Return the total of a window, unless totals are contradicted by the rows."""
+        total = result.totals.items
+        if self._requests == 1:
             self._total = total
-            if total is None or total < result.count:
-                part.bisect = True  # the order alone proves nothing
-            if part.gap is None:
-                return None
-            if not self._agrees(part.expected, total):
-                return part.gap
+        end = request.index * self._extent.page_size + result.count
+        if total is not None and (end > total > 0 or (total == 0 and result.count)):
+            self._trusts_totals = False
+        if self._total is not None and self._received > self._total:
+            self._trusts_totals = False
+        return total if self._trusts_totals else None
+
+    # -- the first page of a window --------------------------------------------------------------------------------
+
+    def _receive_first(self, part: _Part, result: PageResult, total: int | None, *, has_new: bool) -> None:
+        gap = None
+        if part.gap is not None:
+            gap, part.gap = self._verify_gap(part, part.gap, total), None
+        if part.known_rows is not None and not has_new and total is not None and total <= part.known_rows:
+            self._disagreements += 1
+            self._trusts_totals = self._trusts_totals and self._disagreements < MAX_DISAGREEMENTS
+            self._close_part(part)
+        elif not result.count or self._is_whole(result, total):
+            if total and not result.count:
+                self.guarantee = "best_effort"
+            self._close_part(part)
+        elif self._is_full(result):
+            self._check_order(result)
+            self._divide(part, result, total)
+        else:
+            self._read_next_page(part, result)
+        if gap is not None:
+            self._parts.append(gap)
+            self._depth = 0
+            self.done = False
+
+    def _verify_gap(self, part: _Part, gap: TimeWindow, total: int | None) -> _Part | None:
+        """Return the gap before a window, if the total does not show that no row was skipped."""
+        expected = part.expected
+        if expected is not None and total is not None and expected[0] <= total <= expected[1]:
             if isinstance(self.seen, BoundaryKeys):
                 self.seen.move(part.window)
             return None
-        if total is None and self._total is None and not self._extent.server_clips and not result.count:
-            if request != PageRequest(1, self.window) or last.count >= self.limit:
-                self.guarantee = "best_effort"
-            return None
-        end = request.index * self._extent.page_size + result.count
-        short = result.count < self._extent.page_size
-        if total is None or total != self._total or (short and end != total):
-            self.guarantee = "best_effort"
-        return None
+        return _Part(gap, bisect=True, known_rows=part.gap_rows if total is not None else None)
 
-    @staticmethod
-    def _agrees(expected: tuple[int, int] | None, total: int | None) -> bool:
-        return expected is not None and total is not None and expected[0] <= total <= expected[1]
+    def _is_full(self, result: PageResult) -> bool:
+        clips = self._clips or self._extent.server_clips
+        return result.count >= self.limit or (clips and result.count >= self._extent.page_size)
 
-    def _is_complete(self, request: PageRequest, result: PageResult) -> bool:
-        """Return whether a window is complete with this result: no page follows one that is not full.
+    def _is_whole(self, result: PageResult, total: int | None) -> bool:
+        """Return whether a first page is its whole window: a short one, and the total does not disagree.
 
         A full page may be followed by another one whatever the total says, which may be older than the rows.
         """
-        if not result.count:
-            return True
-        if result.count >= self.limit or (self._extent.server_clips and result.count >= self._extent.page_size):
+        if self._is_full(result):
             return False
-        total = result.totals.items
-        if total is not None:
-            # Below the total, the page was clipped.
-            return request.index * self._extent.page_size + result.count >= total
-        # A first page below the limit may be clipped: only another page shows what a full one is.
-        known = self._extent.server_clips or self._extent.page_size == self.limit or self._previous is not None
-        return known and result.count < self._extent.page_size
+        size = self._extent.page_size
+        is_short = result.count < size or size == self.limit or self._extent.server_clips
+        if total is None:
+            return is_short
+        return total == result.count or (is_short and self._overstates)
 
-    def _check_order(self, request: PageRequest, result: PageResult) -> None:
+    def _check_order(self, result: PageResult) -> None:
         """Detect how the list is sorted, and whether each page agrees."""
         times = result.times or ()
-        if request.index and self._previous is not None and self._previous.times:
-            times = (self._previous.times[-1], *times)
         order = detect_order(times)
         if self._order is None and len(set(times)) < MIN_DISTINCT_TIMES:
             self._order = "none" if len(set(times)) > 1 else None
         elif order is not None and order != self._order:
             self._order = order if self._order is None else "none"
 
-    def _choose_next(self, request: PageRequest, result: PageResult) -> None:
-        """Choose the next request: a smaller window, two of them, or the next page of this one."""
-        part, times, total = self._parts[-1], result.times or (), result.totals.items
-        order = "none" if part.bisect and self._order is not None else self._order
-        if part.bisect and self._order is None and len(set(times)) > 1:
-            order = "none"
-        parts: list[_Part] = []
-        passed: list[int] = []
-        match order:
-            case "newest":
-                last = times[-1]
-                passed = [sum(time > last for time in times), sum(time > last + 1 for time in times)]
-                parts = [_Part(_clip(part.window, None, last + 1), gap=_clip(part.window, last, None))]
-            case "oldest":
-                last = times[-1]
-                passed = [sum(time < last for time in times), sum(time < last - 1 for time in times)]
-                parts = [_Part(_clip(part.window, last - 1, None), gap=_clip(part.window, None, last))]
-            case "none":
-                parts = [_Part(half, bisect=True) for half in _bisect(part.window, times)]
-        if not parts or any(each.window == part.window for each in parts):
-            self._depth = request.index + 1
+    def _divide(self, part: _Part, result: PageResult, total: int | None) -> None:
+        """Continue with a smaller window, two of them, or by counting pages, if it cannot be divided."""
+        times, window = result.times or (), part.window
+        order = "none" if part.bisect or len(set(times)) == 1 else self._order
+        if order == "none" or order is None:
+            parts = [_Part(half, bisect=True) for half in _bisect(window, times)]
+        else:
+            parts = self._move_bound(window, times, total, forward=order == "oldest")
+        if not parts or any(each.window == window for each in parts):
+            self._read_next_page(part, result)
             return
-        if passed and total is not None and not request.index:
-            parts[0].expected = (total - passed[0], total - passed[1])
         self._parts[-1:] = parts
         self._depth = 0
 
-    def _close_part(self) -> None:
+    @staticmethod
+    def _move_bound(window: TimeWindow, times: Sequence[int], total: int | None, *, forward: bool) -> list[_Part]:
+        """Divide a window at its last row: what is still to be read, and without a total the gap to verify."""
+        last, step = times[-1], 1 if forward else -1
+        if total is None:
+            # The gap has at least one row less than the page, so that it fits on a short one.
+            rest, gap = last - 2 * step, last - step
+        else:
+            rest, gap = last - step, last
+        if forward:
+            part = _Part(_clip(window, rest, None), gap=_clip(window, None, gap), gap_rows=len(times))
+        else:
+            part = _Part(_clip(window, None, rest), gap=_clip(window, gap, None), gap_rows=len(times))
+        if total is not None:
+            passed = [sum(step * time < step * bound for time in times) for bound in (last, last - step)]
+            part.expected = (total - passed[0], total - passed[1])
+        return [part]
+
+    # -- the following pages of a window ---------------------------------------------------------------------------
+
+    def _read_next_page(self, part: _Part, first: PageResult) -> None:
+        part.first = first
+        part.keys = set(first.keys or ())
+        self._depth = 1
+
+    def _receive_next(self, part: _Part, index: int, result: PageResult, total: int | None) -> None:
+        first, size = part.first, self._extent.page_size
+        part.keys.update(result.keys or ())
+        if first is not None and result.count and index == 1 and first.count < self.limit:
+            self._clips = True
+            # The first page was clipped. Divide by its rows, because pages that are counted prove nothing.
+            before = len(self._parts), part.window
+            self._check_order(first)
+            self._divide(part, first, total)
+            if before != (len(self._parts), self._parts[-1].window):
+                return
+            part.keys.update(result.keys or ())
+        if result.count and result.count >= size:
+            self._depth = index + 1
+            return
+        self._close_part(part)
+
+    def _close_part(self, part: _Part) -> None:
+        if part.first is not None:
+            self._judge_pages(part, part.first)
         self._parts.pop()
         self._depth = 0
         self.done = not self._parts
+
+    def _judge_pages(self, part: _Part, first: PageResult) -> None:
+        """Judge a window that was read by several pages."""
+        totals = part.totals
+        if totals == {None}:
+            # A short page and nothing behind it is the whole window.
+            is_proved = first.count < self.limit and len(part.keys) == first.count
+        else:
+            # A short first page is one atomic read, if its rows were counted at either request.
+            is_whole = first.count < self.limit and first.count == len(part.keys) in totals
+            is_proved = totals == {len(part.keys)} or is_whole
+            highest = max((total for total in totals if total is not None), default=0)
+            self._overstates = self._overstates or (highest > len(part.keys) and not is_proved)
+        if not is_proved:
+            self.guarantee = "best_effort"
 
 
 def _clip(window: TimeWindow, start: int | None, end: int | None) -> TimeWindow:

@@ -61,6 +61,11 @@ class PageSource(Protocol[T]):
     clock: ServerClock
     """The server's clock."""
 
+    @property
+    def identity(self) -> object:
+        """What is requested, as a value whose `repr` is the same for the same list."""
+        ...
+
     def fetch(self, number: int, limit: int, window: TimeWindow | None = None) -> Awaitable[FetchedPage[T]]:
         """Fetch one page; `window` replaces the caller's time filters."""
         ...
@@ -72,8 +77,10 @@ class PageSource(Protocol[T]):
 
 @define(eq=False)
 class LargestPage:
-    """The page size of lists that request the largest page, until the server refuses or clips it. For all lists of a
-    kind that one client reads."""
+    """The page size of lists that request the largest page, until the server refuses or clips it.
+
+    One for all lists of a kind that a client reads.
+    """
 
     limit: int = 1000
     fallback: int = 100
@@ -163,6 +170,11 @@ class EndpointSource(Generic[T]):
         self.first_page = self.dialect.first_page
         self.clock = self._session.sender.transport.clock
         self._prepared = self._prepare(None)
+
+    @property
+    def identity(self) -> object:
+        """What is requested, as a value whose `repr` is the same for the same list."""
+        return (self.method, self.path, self.dialect, *self._prepare(None)[1:])
 
     async def fetch(self, number: int, limit: int, window: TimeWindow | None = None) -> FetchedPage[T]:
         """Fetch one page; `window` replaces the caller's time filters.

@@ -199,8 +199,11 @@ def shifted_by_inserts(previous: PageResult, result: PageResult) -> bool:
     return before is not None and after is not None and after - before >= result.count
 
 
-MAX_REPEATS = 3
-"""Pages in a row without a new row, from which on the server is said to ignore the page number."""
+MAX_REPEATED_ROWS = 10
+"""Rows on repetitions of one page, from which on the server is said to ignore the page number."""
+
+MAX_PAGES_WITHOUT_NEWS = 10
+"""The same for pages that differ and bring no new row: rows of one time may be shuffled by the server."""
 
 
 @define(eq=False)
@@ -238,7 +241,8 @@ class LiveStrategy:
     _verifying: bool = field(default=False, init=False)  # whether the way back checks that the list still exists
     _boundary: tuple[int, int | None] = field(default=(0, None), init=False)  # pages to its left, and the total then
     _rereads_left: int = field(default=0, init=False)
-    _repeats: int = field(default=0, init=False)  # pages in a row without a new row
+    _repeated_rows: int = field(default=0, init=False)
+    _without_news: int = field(default=0, init=False)  # pages in a row without a new row
     _lowest_total: int | None = field(default=None, init=False)  # true or not
     _walked: SeenKeys = field(init=False)  # keys of this walk, without those of an earlier strategy
 
@@ -280,13 +284,15 @@ class LiveStrategy:
     def handle_missing_page(self, request: PageRequest) -> bool:
         """Process a missing page as the end, unless the list itself is gone.
 
-        Where the total promised the page, the page before it is requested again: if that is missing too, the list is
-        gone.
+        Where the total promised the page, the page before it is requested again, then the first one: if that is missing
+        too, the list is gone.
         """
         self._requested = False
-        if self._previous is None or self._verifying:
+        if self._previous is None or (self._verifying and not request.index):
             return False
-        if self._back is None and self._extent.promises(request.index, self._previous):
+        if self._verifying:
+            self._back = 0
+        elif self._back is None and self._extent.promises(request.index, self._previous):
             self._back, self._verifying = request.index - 1, True
         elif self._back:  # the list shrank below the pages to read again
             self._back = request.index - 1
@@ -311,9 +317,9 @@ class LiveStrategy:
         positions = self.seen.add_new(result)
         walked = positions if self._walked is self.seen else self._walked.add_new(result)
         if walked and not repeats:
-            self._repeats = 0
+            self._repeated_rows = self._without_news = 0
         elif result.count and not shifted:
-            self._count_repeat(index, is_exact=repeats and result.keys is not None)
+            self._count_repeat(index, result, is_repeat=repeats)
         self._more = self._extent.has_more(index, result)
         self._index = index + 1
         # As many as true totals can require; totals that change at random must not repeat the list for ever.
@@ -325,12 +331,13 @@ class LiveStrategy:
         self._previous = result
         return positions
 
-    def _count_repeat(self, index: int, *, is_exact: bool) -> None:
-        """Count a page that brings nothing new. One that is exactly the page before it is proof enough."""
-        self._repeats += 1
-        if is_exact or self._repeats >= MAX_REPEATS:
+    def _count_repeat(self, index: int, result: PageResult, *, is_repeat: bool) -> None:
+        """Count a page that brings nothing new."""
+        self._repeated_rows = self._repeated_rows + result.count if is_repeat else 0
+        self._without_news += 1
+        if self._repeated_rows >= MAX_REPEATED_ROWS or self._without_news >= MAX_PAGES_WITHOUT_NEWS:
             raise PaginationError(
-                f"Page {index + 1} of the list repeats the page before it: the server seems to ignore the page number"
+                f"Page {index + 1} of the list repeats pages before it: the server seems to ignore the page number"
             )
 
     def _look_back(self, index: int, result: PageResult) -> None:

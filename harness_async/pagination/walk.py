@@ -20,7 +20,14 @@ from typing import Any, Generic, Self, TypeVar
 
 from attrs import evolve, frozen
 
-from harness_async.errors import BadRequestError, NotFoundError, PaginationError, RequestError
+from harness_async.errors import (
+    BadRequestError,
+    HarnessError,
+    NotFoundError,
+    PaginationError,
+    RequestError,
+    UnexpectedResponseError,
+)
 from harness_async.http.transport import ServerClock
 from harness_async.pagination.checked import CheckedStrategy
 from harness_async.pagination.seek import OutsideWindowError, SeekStrategy
@@ -217,18 +224,49 @@ class _Freeze:
         return self.window.end is not None and self.window.end == self.certain_end
 
     @classmethod
-    def of(cls, window: TimeWindow, clock: ServerClock, *, provisional: bool) -> _Freeze:
-        """Freeze a window at the server's present time.
-
-        Before the first response (`provisional`), an unknown clock is taken for the local one.
-        """
+    def of(cls, window: TimeWindow, clock: ServerClock) -> _Freeze:
+        """Freeze a window at the server's present time. Before the first response, that is taken for the local one."""
         start, end = window
         certain, latest = clock.certain(), clock.latest()
-        if certain is not None or provisional:
+        if certain is not None or not clock.has_responses:
             end = latest if end is None else min(end, latest)
             # A start in the future makes an empty window, not one that ends before it begins.
             end = max(end, start or 0)
         return cls(TimeWindow(start, end), None if certain is None or end is None else min(end, certain))
+
+
+class IdentifierError(UnexpectedResponseError):
+    """The server names something by an identifier that cannot stand in a path, so that it cannot be requested."""
+
+
+class FailedWalk(Walk[Any]):
+    """The walk over a list that cannot be requested."""
+
+    def __init__(self, error: HarnessError) -> None:
+        super().__init__()
+        self.expected_requests = 0
+        self._error = error
+
+    @property
+    def is_done(self) -> bool:
+        """Whether everything was read: never."""
+        return False
+
+    @property
+    def report(self) -> WalkReport:
+        """A report of nothing."""
+        return WalkReport(requests=self.requests)
+
+    async def fetch_first_page(self) -> ListEstimate:
+        """Raise the error."""
+        raise self._error
+
+    async def next_page(self) -> Page[Any] | None:
+        """Raise the error."""
+        raise self._error
+
+    async def aclose(self) -> None:
+        """Do nothing."""
 
 
 def create_strategy(spec: ListSpec[Any], freeze: _Freeze | None) -> WalkStrategy:
@@ -268,7 +306,7 @@ class PageWalk(Walk[T]):
         self._spec = spec if spec.largest_page is None else evolve(spec, limit=spec.largest_page.limit)
         self._freeze: _Freeze | None = None
         if spec.created is not None and spec.consistency != "live" and not spec.stable_order:
-            self._freeze = _Freeze.of(spec.window, spec.source.clock, provisional=True)
+            self._freeze = _Freeze.of(spec.window, spec.source.clock)
         self._may_restart = self._freeze is not None or spec.largest_page is not None
         self._strategy = create_strategy(self._spec, self._freeze)
         self._tasks: deque[asyncio.Task[Page[T] | None]] = deque()  # in the order of their requests
@@ -444,7 +482,7 @@ class PageWalk(Walk[T]):
         """After the first response, restart if it shows that the window was frozen at a wrong time."""
         if self._strategy.frozen_window is None or before.is_frozen:
             return False
-        now = _Freeze.of(self._spec.window, self._spec.source.clock, provisional=False)
+        now = _Freeze.of(self._spec.window, self._spec.source.clock)
         ends = before.window.end, now.window.end
         if None not in ends and abs(ends[0] - ends[1]) < _CLOCK_TOLERANCE:  # type: ignore[operator]
             certain = now.certain_end

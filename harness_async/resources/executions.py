@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from operator import attrgetter
 from typing import Any, TypeAlias, get_args
@@ -263,7 +263,7 @@ class ExecutionsAPI:
         """Record an execution. Advanced: Harness's own runners do this; runs are started from workspaces.
 
         If the response is lost, the execution is fetched by its ids first: found as sent, it is returned; not found, it
-        is sent again, at most twice.
+        is sent again, at most twice and within `RetryPolicy.max_attempts`.
 
         Raises:
             ConflictError: The ids belong to another execution.
@@ -277,7 +277,8 @@ class ExecutionsAPI:
         key = (org, project, pipeline_execution_id, pipeline_stage_id)
         deadline = self._session.sender.deadline()
         attempts: tuple[Attempt, ...] = ()
-        for attempt in range(1, _MAX_CREATE_ATTEMPTS + 1):
+        most = min(_MAX_CREATE_ATTEMPTS, self._session.sender.retry.max_attempts or _MAX_CREATE_ATTEMPTS)
+        for attempt in range(1, most + 1):
             try:
                 return await self._session.fetch(
                     _CREATE, Execution, json=body, deadline=deadline, org=org, project=project
@@ -290,7 +291,7 @@ class ExecutionsAPI:
                 try:
                     found = await self._get(key, deadline)
                 except NotFoundError:
-                    if attempt == _MAX_CREATE_ATTEMPTS:
+                    if attempt == most:
                         raise error from None
                     continue
                 except HarnessError:
@@ -351,6 +352,7 @@ class ExecutionsAPI:
         consistency: Consistency = "checked",
         on_error: OnError = "collect",
         checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_lock: bool = True,
         on_progress: Callable[[Progress], None] | None = None,
         max_requests: int | None = None,
     ) -> BulkRun[Execution]:
@@ -373,6 +375,7 @@ class ExecutionsAPI:
             checkpoint: A file that stores what the run has finished. A run with the same path and arguments continues
                 where the last one stopped, up to the same time: a project whose rows were all taken is neither
                 requested nor delivered again. The file is written in a thread.
+            checkpoint_lock: Lock the checkpoint against other processes; False for file systems without locks.
             on_progress: Called with the `Progress` at most ten times a second, in the loop of the client.
             max_requests: Refuse a run that would need more, with `BudgetError`: the run is planned first
                 (`BulkRun.plan`), and no more pages are requested than prove it. Retries, and rows that change
@@ -408,6 +411,7 @@ class ExecutionsAPI:
             concurrency=concurrency,
             on_error=on_error,
             checkpoint=checkpoint,
+            checkpoint_lock=checkpoint_lock,
             on_progress=on_progress,
             max_requests=max_requests,
         )
@@ -426,7 +430,10 @@ class ExecutionsAPI:
         on_error: OnError = "collect",
         on_progress: Callable[[Progress], None] | None = None,
     ) -> SyncRun[Execution]:
-        """Fetch the executions that are new since a state, and those without an outcome then, as upserts.
+        """Fetch the executions that are new since a state, and those whose status has changed since, as upserts.
+
+        Executions without an outcome are checked at each sync until they have one; those with an unknown status, which
+        may be an outcome, 20 times.
 
         Args:
             state: `SyncRun.state` of the last sync; None for the first one.
@@ -453,12 +460,22 @@ class ExecutionsAPI:
         def open_list(ref: ProjectRef, start: int | None) -> ListPager[Execution]:
             return self._open_list(ref.org, ref.project, evolve(filters, start_time=start), consistency=consistency)
 
+        async def refresh(ref: ProjectRef, ids: Sequence[tuple[str, ...]]) -> tuple[Sequence[Execution], int]:
+            (execution, stage), *_ = ids
+            try:
+                return [await self._get((ref.org, ref.project, execution, stage))], 1
+            except NotFoundError as error:
+                return [], len(error.attempts)
+
         rows = SyncSpec(
             open_list=open_list,
-            refresh=lambda ref, ids: self._get((ref.org, ref.project, *ids)),
+            refresh=refresh,
+            latest=session.sender.transport.clock.latest,
             ids=attrgetter(*_IDS),
             created=attrgetter("created"),
+            status=lambda row: str(row.status),
             is_finished=lambda row: row.status in FINISHED,
+            is_known=lambda row: row.status.is_known,
             overlap=int(overlap * 1000),
         )
         return self._runs.sync(

@@ -14,6 +14,7 @@ from harness_async.pagination.chained import ChainedPager
 from harness_async.pagination.dialects import DIALECTS
 from harness_async.pagination.pager import ListEndpoint, Pager
 from harness_async.pagination.source import LargestPage
+from harness_async.pagination.walk import IdentifierError
 from harness_async.resources.organizations import STABLE_ORDER, OrganizationsAPI, build_body
 from harness_async.serialization.converters import register_model
 from harness_async.types import ProjectRef
@@ -130,10 +131,18 @@ class ProjectsAPI:
     def list_all(self, *, orgs: Sequence[str] | None = None) -> Pager[Project]:
         """List the projects of every organization, or of these, one organization after the other.
 
-        A few organizations are read at a time. One that disappears meanwhile is skipped; any other failure is raised.
+        The v1 API takes one request for each thousand projects of an organization, and a few organizations are read at
+        a time. The order is by creation, in which a walk can prove that it read all of them: `walk().report.guarantee`.
         `first` and `count` of this pager take one request for each organization they need.
+
+        An organization that disappears meanwhile is skipped, and so is one whose identifier cannot stand in a path;
+        any other failure is raised.
         """
-        return self.walk_all(orgs, lambda _org, error: isinstance(error, NotFoundError) and orgs is None)
+
+        def skip(_org: str, error: HarnessError) -> bool:
+            return orgs is None and isinstance(error, NotFoundError | IdentifierError)
+
+        return self.walk_all(orgs, skip)
 
     def walk_all(self, orgs: Sequence[str] | None, skip: Callable[[str, HarnessError], bool]) -> Pager[Project]:
         """List the projects of every organization, except those whose failure `skip` accepts."""
