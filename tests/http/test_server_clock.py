@@ -70,8 +70,9 @@ def test_offset(local: Local, date: float, took: float, offset: float) -> None:
 )
 def test_unknown_time(local: Local, headers: dict[str, str]) -> None:
     """Without a `Date`, or with a malformed one or one from a cache, nothing is certain, and local time is used."""
+    assert not local.clock.has_responses
     local.clock.observe(headers, 50.0)
-    assert not local.clock.is_known
+    assert (local.clock.has_responses, local.clock.is_known) == (True, False)
     assert local.seen() == (None, 0.0)
 
 

@@ -260,13 +260,17 @@ async def test_create_after_a_failure(
     assert len(stored(fake)) == 1
 
 
-async def test_create_that_keeps_failing(fake: FakeHarness, client: HarnessClient) -> None:
-    """After three requests without effect the failure is raised with all attempts."""
+@pytest.mark.parametrize(("max_attempts", "attempts"), [(None, 3), (2, 2), (1, 1)])
+async def test_create_that_keeps_failing(
+    fake: FakeHarness, connect: Connect, max_attempts: int | None, attempts: int
+) -> None:
+    """After three requests without effect, or as many as the policy allows, the failure is raised with all attempts."""
+    client = connect(retry=RetryPolicy(max_attempts=max_attempts))
     fake.faults.add(Status(503), method="POST")
     with pytest.raises(ServerError) as caught:
         await client.executions.create("default", "payments", **NEW)
-    assert sent(fake) == ["POST ", LOOKUP] * 3
-    assert [attempt.status for attempt in caught.value.attempts] == [503] * 3
+    assert sent(fake) == ["POST ", LOOKUP] * attempts
+    assert [attempt.status for attempt in caught.value.attempts] == [503] * attempts
     assert caught.value.ambiguous
 
 
