@@ -6,13 +6,12 @@ import os
 import ssl
 from collections.abc import Callable, Hashable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, Unpack, overload
 
 from attrs import evolve
 from yarl import URL
 
-from harness_async.bulk.factory import BulkFactory
-from harness_async.bulk.models import Progress
+from harness_async.bulk.factory import BulkFactory, BulkOptions
 from harness_async.bulk.run import BulkRun
 from harness_async.config import RateLimit, RetryPolicy, Timeouts, check_max_in_flight, resolve_settings
 from harness_async.errors import ConfigurationError
@@ -25,11 +24,19 @@ from harness_async.http.transport import Transport
 from harness_async.pagination.dialects import Dialect, DialectName, resolve_dialect
 from harness_async.pagination.pager import ListPager, Pager, scope_params
 from harness_async.pagination.source import EndpointSource, ListSpec, hash_by
+from harness_async.resources.activities import ActivitiesAPI
+from harness_async.resources.approvals import ApprovalsAPI
+from harness_async.resources.audits import AuditsAPI
+from harness_async.resources.environments import EnvironmentsAPI
 from harness_async.resources.executions import ExecutionsAPI
 from harness_async.resources.organizations import OrganizationsAPI
+from harness_async.resources.pipeline_executions import PipelineExecutionsAPI
+from harness_async.resources.pipelines import PipelinesAPI
 from harness_async.resources.projects import ProjectsAPI
-from harness_async.types import OnError, ProjectRef, Projects
-from harness_async.validation import check_identifier, check_method, check_path
+from harness_async.resources.services import ServicesAPI
+from harness_async.resources.workspaces import WorkspacesAPI
+from harness_async.types import ProjectRef, Projects
+from harness_async.validation import check_callable, check_identifier, check_method, check_path, check_type
 
 if TYPE_CHECKING:
     import aiohttp
@@ -66,6 +73,7 @@ class HarnessClient:
 
     Raises:
         ConfigurationError: A setting is missing, malformed or unsafe; the message names it and the fix.
+        TypeError: An argument has the wrong type.
     """
 
     organizations: OrganizationsAPI
@@ -76,6 +84,30 @@ class HarnessClient:
 
     executions: ExecutionsAPI
     """The IaCM executions of the account."""
+
+    workspaces: WorkspacesAPI
+    """The IaCM workspaces of the account."""
+
+    activities: ActivitiesAPI
+    """The IaCM activities of the account."""
+
+    approvals: ApprovalsAPI
+    """The IaCM approvals of the account."""
+
+    pipelines: PipelinesAPI
+    """The pipelines of the account."""
+
+    pipeline_executions: PipelineExecutionsAPI
+    """The executions of pipelines."""
+
+    services: ServicesAPI
+    """The services of the account's projects."""
+
+    environments: EnvironmentsAPI
+    """The environments of the account's projects."""
+
+    audits: AuditsAPI
+    """The audit trail of the account."""
 
     def __init__(
         self,
@@ -95,6 +127,20 @@ class HarnessClient:
         on_event: Callable[[Event], None] | None = None,
         allow_http: bool = False,
     ) -> None:
+        for name, value, kinds in (
+            ("api_key", api_key, str),
+            ("account_id", account_id, str),
+            ("base_url", base_url, (str, URL)),
+            ("rate_limit", rate_limit, RateLimit),
+            ("proxy", proxy, (str, URL)),
+            ("ssl_context", ssl_context, ssl.SSLContext),
+        ):
+            check_type(name, value, kinds, optional=True)
+        check_type("timeouts", timeouts, Timeouts)
+        check_type("retry", retry, RetryPolicy)
+        check_type("trust_env", trust_env, bool)
+        check_type("allow_http", allow_http, bool)
+        check_callable("on_event", on_event)
         if http_session is not None and (proxy is not None or ssl_context is not None):
             raise ConfigurationError("proxy and ssl_context cannot be combined with http_session; set them there")
         settings = resolve_settings(
@@ -125,6 +171,14 @@ class HarnessClient:
         self.projects = ProjectsAPI(session, self.organizations)
         self._runs = runs = BulkFactory(session, self.projects.discover)
         self.executions = ExecutionsAPI(session, runs)
+        self.workspaces = WorkspacesAPI(session, runs)
+        self.activities = ActivitiesAPI(session, runs)
+        self.approvals = ApprovalsAPI(session, runs)
+        self.pipelines = PipelinesAPI(session, runs)
+        self.pipeline_executions = PipelineExecutionsAPI(session, runs)
+        self.services = ServicesAPI(session, runs)
+        self.environments = EnvironmentsAPI(session, runs)
+        self.audits = AuditsAPI(session)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._session.base_url} account={self._session.account_id!r}>"
@@ -161,6 +215,9 @@ class HarnessClient:
 
         It works as long as this one is open, and does not need to be closed.
         """
+        check_type("timeouts", timeouts, Timeouts, optional=True)
+        check_type("retry", retry, RetryPolicy, optional=True)
+        check_callable("on_event", on_event)
         other = object.__new__(type(self))
         other._owns_transport = False
         other._set_session(self._session.with_options(timeouts, retry, on_event))
@@ -179,6 +236,8 @@ class HarnessClient:
         params: Mapping[str, QueryValue] | None = None,
         json: Any = None,
         headers: Mapping[str, str] | None = None,
+        content: bytes | str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the deadline of the call
         repeatable: bool | None = None,
     ) -> Response:
         """Call any endpoint of the platform, with authentication, pacing, retries and typed errors.
@@ -189,6 +248,8 @@ class HarnessClient:
             params: The query: None is left out, a sequence repeats its key.
             json: The body, if any.
             headers: Additional headers; those of authentication are set by the client.
+            content: A raw body in place of `json`, such as YAML; `headers` names its `Content-Type`.
+            timeout: Seconds for this call alone, in place of `Timeouts.deadline`.
             repeatable: Whether sending the request twice has the same effect as sending it once. Default: all methods
                 except POST and PATCH.
 
@@ -198,7 +259,14 @@ class HarnessClient:
             ValueError: An argument cannot be used; nothing was sent.
         """
         return await self._session.request(
-            method, path, params=params, json=json, headers=headers, repeatable=repeatable
+            method,
+            path,
+            params=params,
+            json=json,
+            headers=headers,
+            content=content,
+            timeout=timeout,
+            repeatable=repeatable,
         )
 
     @overload
@@ -303,6 +371,7 @@ class HarnessClient:
                 hash_keys=None if key is None else hash_by(key),
                 limit=found.default_limit if limit is None else limit,
                 max_limit=found.max_limit,
+                ceiling=found.ceiling,
                 prefetch=prefetch,
             )
         )
@@ -311,26 +380,15 @@ class HarnessClient:
         self,
         open_list: Callable[[ProjectRef], Pager[T]],
         projects: Projects | None = None,
-        *,
-        concurrency: int = 32,
-        on_error: OnError = "collect",
-        checkpoint: str | os.PathLike[str] | None = None,
-        checkpoint_lock: bool = True,
-        on_progress: Callable[[Progress], None] | None = None,
-        max_requests: int | None = None,
+        **options: Unpack[BulkOptions],
     ) -> BulkRun[T]:
         """Fetch any list of many projects concurrently.
 
         Args:
             open_list: Returns the list of a project, such as
                 `lambda ref: harness.workspaces.list(ref.org, ref.project)`: the same one whenever it is called.
-            projects: As in `executions.bulk`, like the other arguments.
-            concurrency: Projects that are read at a time.
-            on_error: `collect` or `raise`.
-            checkpoint: A file that stores which projects were read completely.
-            checkpoint_lock: Lock the checkpoint against other processes; False for file systems without locks.
-            on_progress: Called with the `Progress` at most ten times a second.
-            max_requests: Refuse a run that would need more.
+            projects: As in `executions.bulk`.
+            **options: `concurrency`, `on_error`, `checkpoint`, `on_progress` and others; see `BulkOptions`.
 
         Returns:
             A `BulkRun`. Rows do not have to name their project: `BulkRun.batches` does.
@@ -341,20 +399,14 @@ class HarnessClient:
         """
         if not callable(open_list):
             raise TypeError(f"open_list must be a function of a ProjectRef, not {type(open_list).__name__}")
-        return self._runs.bulk(
-            lambda ref, _end: open_list(ref),
-            projects,
-            filters=None,
-            concurrency=concurrency,
-            on_error=on_error,
-            checkpoint=checkpoint,
-            checkpoint_lock=checkpoint_lock,
-            on_progress=on_progress,
-            max_requests=max_requests,
-        )
+        return self._runs.bulk(lambda ref, _end: open_list(ref), projects, filters=None, **options)
 
 
 def _create_pacer(rate_limit: RateLimit | None, pacer: Pacer | None) -> RatePacer:
+    if pacer is not None and not (
+        callable(getattr(pacer, "acquire", None)) and callable(getattr(pacer, "pause", None))
+    ):
+        raise TypeError(f"pacer must be a Pacer, with the methods acquire and pause, not {type(pacer).__name__}")
     if isinstance(pacer, RatePacer):
         return pacer
     return RatePacer(rate_limit) if pacer is None else RatePacer(None, inner=pacer)

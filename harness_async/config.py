@@ -224,7 +224,7 @@ def _first_set(
     if value is not None:
         return _check_line(what, argument, value)
     for name in variables:
-        if name in environ:
+        if environ.get(name, "").strip():
             return _check_line(what, f"environment variable {name}", environ[name])
     return None
 
@@ -266,6 +266,8 @@ def check_base_url(value: str | URL, *, allow_http: bool) -> URL:
     try:
         url = URL(value)
         host, _ = url.host, url.port
+        if url.raw_host is not None:
+            _check_host(url.raw_host)
     except ValueError as error:
         raise ConfigurationError(f"base_url is not a URL: {error}") from error
     if url.user is not None or url.password is not None:
@@ -279,6 +281,13 @@ def check_base_url(value: str | URL, *, allow_http: bool) -> URL:
             f"base_url {str(url)!r} would send the key unencrypted; use https, or pass allow_http=True"
         )
     return url.with_path(url.raw_path.rstrip("/"), encoded=True)
+
+
+def _check_host(host: str) -> None:
+    """Refuse a name that DNS cannot carry, which the resolver would report as a bare UnicodeError."""
+    labels = host.removesuffix(".").split(".")
+    if ":" not in host and not all(0 < len(label) < 64 for label in labels):  # noqa: PLR2004
+        raise ValueError(f"the host {host!r} has an empty label, or one of more than 63 characters")
 
 
 def _is_loopback(host: str) -> bool:
@@ -322,7 +331,8 @@ def _parse_proxy(where: str, text: str) -> Proxy:
     # The value stays out of the messages: it may contain a password.
     try:
         url = URL(text if "://" in text else f"http://{text}")
-        if url.scheme in {"http", "https"} and url.host:
+        if url.scheme in {"http", "https"} and url.host and url.raw_host:
+            _check_host(url.raw_host)
             credentials = f"{url.user or ''}:{url.password or ''}"
             authorization = f"Basic {b64encode(credentials.encode()).decode()}" if credentials != ":" else None
             return Proxy(URL.build(scheme=url.scheme, host=url.host, port=url.port), authorization)

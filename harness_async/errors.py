@@ -108,7 +108,13 @@ class RequestTimeoutError(TransportError, TimeoutError):
 
 
 class DeadlineExceededError(RequestError, TimeoutError):
-    """The deadline of the call passed, or a necessary wait does not fit before it."""
+    """The deadline of the call passed, or a necessary wait does not fit before it.
+
+    Where the API had responded with errors, the message begins with the last one, which is also the `__cause__`.
+    """
+
+    last_status: int | None = None
+    """The status of the last response; None where none arrived."""
 
 
 class UnexpectedResponseError(RequestError):
@@ -287,7 +293,27 @@ STATUS_ERRORS: Mapping[int, type[APIStatusError]] = MappingProxyType(
 )
 """The class of each status that has one; see `status_error_class`."""
 
+CODE_ERRORS: Mapping[str, type[APIStatusError]] = MappingProxyType(
+    {
+        **dict.fromkeys(("RESOURCE_NOT_FOUND_EXCEPTION", "RESOURCE_NOT_FOUND", "ENTITY_NOT_FOUND"), NotFoundError),
+        **dict.fromkeys(("DUPLICATE_FIELD", "OPTIMISTIC_LOCKING_EXCEPTION"), ConflictError),
+        **dict.fromkeys(("INVALID_TOKEN", "EXPIRED_TOKEN", "REVOKED_TOKEN"), AuthenticationError),
+        **dict.fromkeys(("ACCESS_DENIED", "NG_ACCESS_DENIED"), PermissionDeniedError),
+        "TOO_MANY_REQUESTS": RateLimitError,
+    }
+)
+"""The class of each code that has one, whatever the status: Harness returns several conditions with 400."""
 
-def status_error_class(status: int) -> type[APIStatusError]:
-    """Return the error class of a status: its own, else `ServerError` for 5xx, else `APIStatusError`."""
+_METHOD_NOT_ALLOWED, _NOT_FOUND = 405, 404
+
+NO_AVAILABLE_DELEGATES = "NO_AVAILABLE_DELEGATES"
+"""A code that comes with 404 although nothing is missing."""
+
+
+def status_error_class(status: int, code: str | None = None) -> type[APIStatusError]:
+    """Return the error class of a code, else of a status, else `ServerError` for 5xx, else `APIStatusError`."""
+    if code is not None and code in CODE_ERRORS and status != _METHOD_NOT_ALLOWED:
+        return CODE_ERRORS[code]
+    if code == NO_AVAILABLE_DELEGATES and status == _NOT_FOUND:
+        return APIStatusError
     return STATUS_ERRORS.get(status) or (ServerError if status >= 500 else APIStatusError)  # noqa: PLR2004

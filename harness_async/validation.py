@@ -28,6 +28,29 @@ _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]*")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
+def check_type(name: str, value: object, kind: type | tuple[type, ...], *, optional: bool = False) -> None:
+    """Refuse an argument of another type.
+
+    Raises:
+        TypeError: It has another type; the message names the expected one.
+    """
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    if (value is None and optional) or isinstance(value, kinds):
+        return
+    expected = " or ".join(each.__name__ for each in kinds)
+    raise TypeError(f"{name} must be a {expected}{' or None' if optional else ''}, not {type(value).__name__}")
+
+
+def check_callable(name: str, value: object) -> None:
+    """Refuse an argument that is neither a function nor None.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} must be a function or None, not {type(value).__name__}")
+
+
 def check_text(name: str, value: object) -> str:
     """Return a text that is not empty.
 

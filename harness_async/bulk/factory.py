@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypedDict, TypeVar, Unpack, get_args
 
 from attrs import frozen
 
@@ -18,10 +18,48 @@ from harness_async.bulk.workers import BulkSpec
 from harness_async.errors import HarnessError
 from harness_async.http.session import Session
 from harness_async.pagination.pager import Pager
-from harness_async.types import Consistency, OnError, ProjectRef, Projects, check_projects
+from harness_async.types import Consistency, OnError, ProjectRef, Projects, TimeWindow, check_projects
 from harness_async.validation import check_choice, check_int
 
 T = TypeVar("T")
+
+
+class BulkOptions(TypedDict, total=False):
+    """The options that the `bulk` methods of all resources share."""
+
+    concurrency: int
+    """Projects that are read at a time (default 32). Requests are paced and limited by the client."""
+
+    on_error: OnError
+    """`collect` (default) makes a failure the outcome of its project; `raise` ends the run at the first failure."""
+
+    checkpoint: str | os.PathLike[str] | None
+    """A file that stores what the run has finished. A run with the same path and arguments continues where the last one
+    stopped, up to the same time: a project whose rows were all taken is neither requested nor delivered again. The file
+    is written in a thread."""
+
+    checkpoint_lock: bool
+    """Lock the checkpoint against other processes (default); False for file systems without locks."""
+
+    on_progress: Callable[[Progress], None] | None
+    """Called with the `Progress` at most ten times a second, in the loop of the client."""
+
+    max_requests: int | None
+    """Refuse a run that would need more, with `BudgetError`: the run is planned first (`BulkRun.plan`), and no more
+    pages are requested than prove it. Retries, and rows that change meanwhile, may still add a few."""
+
+
+class SyncOptions(TypedDict, total=False):
+    """The options that the `sync` methods of all resources share."""
+
+    concurrency: int
+    """Projects that are read at a time (default 32). Requests are paced and limited by the client."""
+
+    on_error: OnError
+    """`collect` (default) makes a failure the outcome of its project; `raise` ends the run at the first failure."""
+
+    on_progress: Callable[[Progress], None] | None
+    """Called with the `Progress` at most ten times a second, in the loop of the client."""
 
 
 @frozen(eq=False)
@@ -55,8 +93,8 @@ class BulkFactory:
             filters: What a checkpoint has to have in common with the run; None: nothing but the account.
             end: The end of the time window, where the caller gave one.
             freezes: Whether all windows of a run with a checkpoint end at the time at which it began.
-            concurrency: Projects that are read at a time.
-            on_error: Whether the failure of a project is collected or raised.
+            concurrency: As in `BulkOptions`, like the other arguments.
+            on_error: `collect` or `raise`.
             checkpoint: The file of the checkpoint.
             checkpoint_lock: Whether to lock it.
             on_progress: Receives the progress.
@@ -78,6 +116,27 @@ class BulkFactory:
         spec.max_requests = None if max_requests is None else check_int("max_requests", max_requests, 0)
         return BulkRun(spec)
 
+    def bulk_window(
+        self,
+        open_list: Callable[[ProjectRef, TimeWindow], Pager[T]],
+        projects: Projects | None,
+        window: TimeWindow,
+        *,
+        consistency: Consistency,
+        filters: Mapping[str, object],
+        **options: Unpack[BulkOptions],
+    ) -> BulkRun[T]:
+        """Create a run over lists with a time window, whose end a checkpoint freezes for all of them."""
+        check_choice("consistency", consistency, get_args(Consistency))
+        return self.bulk(
+            lambda ref, end: open_list(ref, window if end is None else TimeWindow(window.start, end)),
+            projects,
+            filters={**filters, "start_time": window.start, "end_time": window.end, "consistency": consistency},
+            end=window.end,
+            freezes=consistency != "live",
+            **options,
+        )
+
     def sync(
         self,
         rows: SyncSpec[T],
@@ -86,10 +145,10 @@ class BulkFactory:
         *,
         owner: str,
         start: int | None,
-        concurrency: int,
         consistency: Consistency,
-        on_error: OnError,
-        on_progress: Callable[[Progress], None] | None,
+        concurrency: int = 32,
+        on_error: OnError = "collect",
+        on_progress: Callable[[Progress], None] | None = None,
     ) -> SyncRun[T]:
         """Create a sync; `ExecutionsAPI.sync` describes the arguments.
 

@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
-from attrs import define, field
+from attrs import define, evolve, field
 
+from harness_async.config import Credentials, account_of
 from harness_async.errors import (
     APIStatusError,
     Attempt,
+    AuthenticationError,
     DeadlineExceededError,
     DecodeError,
+    ErrorDetails,
+    FieldError,
+    RateLimitError,
     RequestError,
     RequestTimeoutError,
     TransportError,
     UnexpectedResponseError,
     status_error_class,
 )
+from harness_async.http.redaction import redact_bytes, redact_text
 from harness_async.http.responses import Headers, parse_error, parse_retry_after
 from harness_async.http.retry import Failure, FailureKind
 from harness_async.http.transport import RawResponse, Request, TransportFailure
 
 _KEPT_BODY = 64 * 1024
 """Bytes of a bad response kept on its error: enough to recognize it."""
+
+_LONGEST_ESCAPE = 12
+"""Bytes of an escaped character at most."""
+
+_TOO_MANY_REQUESTS = 429
 
 
 @define(eq=False)
@@ -32,8 +45,11 @@ class Call:
 
     request: Request
     deadline: float | None
-    api_key: str = field(repr=False)
-    """Redacted in every error."""
+    credentials: Credentials = field(repr=False)
+    """The key is redacted in every error."""
+
+    server_now: Callable[[], float | None] = field(repr=False)
+    """Returns the server's time in seconds since 1970; None where it is not known."""
 
     attempts: list[Attempt] = field(factory=list)
     """Attempts whose request was sent and that are over."""
@@ -50,7 +66,16 @@ class Call:
     backoff: float = 0.0
     """Seconds waited before the current attempt."""
 
+    began: float = 0.0
+    """Loop time at which the call began."""
+
+    last_error: RequestError | None = None
+    """The error of the last attempt that is over."""
+
     redirects: int = 0
+    is_retry: bool = False
+    """Whether the next attempt repeats a failed one."""
+
     ambiguous: bool = False
     """Whether a failed attempt may have taken effect."""
 
@@ -88,16 +113,19 @@ class Call:
         else:
             error = (RequestTimeoutError if failure.timed_out else TransportError)(message, **self._context())
         error.__cause__ = failure.__cause__
-        return error, Failure(failure.kind)
+        self.last_error = error
+        return error, Failure(failure.kind, detail=text)
 
     def status_error(self, response: RawResponse, now: float) -> tuple[APIStatusError, Failure]:
         """Build the error of a response with an error status."""
         body = self.redact(response.body)
         headers = Headers(response.headers, self.redact_text)
-        details = parse_error(response.status, headers, body)
+        details = self._redact_details(parse_error(response.status, headers, body))
+        if status_error_class(response.status, details.code) is AuthenticationError:
+            details = evolve(details, message=details.message + self._key_hint())
         self.record_attempt(now, status=response.status, error=details.message)
-        retry_after = parse_retry_after(response.headers, time.time())
-        error = status_error_class(response.status)(
+        retry_after = parse_retry_after(response.headers, self.server_now() or time.time())
+        error = status_error_class(response.status, details.code)(
             details,
             status=response.status,
             headers=headers,
@@ -105,8 +133,28 @@ class Call:
             retry_after=retry_after,
             **self._context(),
         )
+        self.last_error = error
         temporary = details.temporary or details.timeout
-        return error, Failure(FailureKind.STATUS, response.status, temporary, retry_after)
+        status = _TOO_MANY_REQUESTS if isinstance(error, RateLimitError) else response.status
+        return error, Failure(FailureKind.STATUS, status, temporary, retry_after)
+
+    def _redact_details(self, details: ErrorDetails) -> ErrorDetails:
+        fields = (
+            FieldError(self.redact_text(each.field), self.redact_text(each.message)) for each in details.field_errors
+        )
+        return evolve(
+            details,
+            message=self.redact_text(details.message),
+            code=None if details.code is None else self.redact_text(details.code),
+            field_errors=tuple(fields),
+        )
+
+    def _key_hint(self) -> str:
+        """Return advice for a refused key: it may belong to another account, which its own text names."""
+        account, own = self.credentials.account_id, account_of(self.credentials.api_key)
+        if own is not None and own != account:
+            return f" (the key belongs to account {own!r}, and the client uses account {account!r})"
+        return f" (the key may have expired, or belong to another account than {account!r})"
 
     def decode_error(self, response: RawResponse, error: DecodeError, now: float) -> DecodeError:
         """Build the error of JSON that does not fit."""
@@ -124,28 +172,50 @@ class Call:
         """Build the error of a response that did not come from the API."""
         text = self.redact_text(what)
         self.record_attempt(now, status=response.status, error=text)
-        return UnexpectedResponseError(
+        self.last_error = error = UnexpectedResponseError(
             f"The response is {text} ({self.request.method} {self.display_url}, status {response.status})",
             status=response.status,
             body=self.redact(response.body),
             **self._context(),
         )
+        return error
 
-    def deadline_error(self, what: str) -> DeadlineExceededError:
-        """Build the error of a call that ran out of time."""
-        last = f"; last attempt: {self.attempts[-1].error}" if self.attempts else "; nothing was sent"
-        return DeadlineExceededError(
-            f"{what} ({self.request.method} {self.display_url}, {len(self.attempts)} attempts{last})",
-            **self._context(),
-        )
+    def deadline_error(self, what: str, now: float) -> DeadlineExceededError:
+        """Build the error of a call that ran out of time. It begins with the last response, which is the reason."""
+        count = f"{len(self.attempts)} attempt{'' if len(self.attempts) == 1 else 's'}"
+        request = f"{self.request.method} {self.display_url}"
+        statuses = [attempt.status for attempt in self.attempts if attempt.status is not None]
+        last = self.last_error
+        if last is None:
+            text = f"{what} ({request}, {count if self.attempts else 'nothing was sent'})"
+        else:
+            reason = self.attempts[-1].error if not isinstance(last, APIStatusError) else last.message
+            if isinstance(last, APIStatusError):
+                reason = f"{last.status} {_phrase(last.status)}".rstrip() + f" after {count}: {reason}"
+            else:
+                reason = f"{count}, the last one: {reason}"
+            text = f"{reason}; {what[0].lower()}{what[1:]} ({request}, {now - self.began:.1f} s)"
+        error = DeadlineExceededError(text, **self._context())
+        error.last_status = statuses[-1] if statuses else None
+        error.__cause__ = last
+        return error
 
     def _context(self) -> dict[str, Any]:
         return {"method": self.request.method, "url": self.display_url, "attempts": self.attempts}
 
     def redact(self, body: bytes) -> bytes:
         """Return the beginning of a bad response, without the key that a debugging proxy may have echoed."""
-        return body.replace(self.api_key.encode(), b"***")[:_KEPT_BODY]
+        key = self.credentials.api_key
+        # A key that is cut off by the end would not be recognized.
+        return redact_bytes(body[: _KEPT_BODY + _LONGEST_ESCAPE * len(key)], key)[:_KEPT_BODY]
 
     def redact_text(self, text: str) -> str:
         """Return a text without the key."""
-        return text.replace(self.api_key, "***")
+        return redact_text(text, self.credentials.api_key)
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""

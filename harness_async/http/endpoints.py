@@ -50,6 +50,7 @@ def build_query(params: Mapping[str, QueryValue]) -> str:
 
     Raises:
         TypeError: A value has a type that no parameter has.
+        ValueError: A text has a lone surrogate, which no encoding can carry.
     """
     pairs: list[tuple[str, str]] = []
     for name, value in params.items():
@@ -62,7 +63,10 @@ def build_query(params: Mapping[str, QueryValue]) -> str:
             pairs.append((name, _as_text(name, value)))
         else:
             pairs.extend((name, _as_text(name, item)) for item in value)
-    return urlencode(pairs, quote_via=quote, safe="")
+    try:
+        return urlencode(pairs, quote_via=quote, safe="")
+    except UnicodeEncodeError:
+        raise ValueError(f"the parameters {[name for name, _ in pairs]} have a lone surrogate") from None
 
 
 def _as_text(name: str, value: object) -> str:

@@ -11,7 +11,13 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from harness_async.errors import ErrorDetails, FieldError
-from harness_async.http.transport import parse_date
+from harness_async.http.transport import RawResponse, parse_date
+
+_TOO_MANY_REQUESTS = 429
+_BAD_REQUEST = 400
+_THROTTLED_CODE = b"TOO_MANY_REQUESTS"
+_SEARCHED = 4096
+"""Bytes of an error body in which a code is searched before it is parsed."""
 
 _QUOTED_CHARACTERS = 500
 """Characters of an unstructured body quoted in a message: enough to recognize a proxy."""
@@ -44,7 +50,8 @@ class Headers(Mapping[str, str]):
 def parse_retry_after(headers: Mapping[str, str], now: float) -> float | None:
     """Parse `Retry-After`, a number of seconds or a date, to seconds from `now` (seconds since 1970).
 
-    A date is compared with the server's own `Date` where there is one. None where the header is missing or malformed.
+    A date is compared with the server's own `Date` where there is one. None where the header is missing or malformed,
+    and where the date has passed by another clock, which may be wrong.
     """
     text = headers.get("Retry-After", "").strip()
     if not text:
@@ -55,7 +62,9 @@ def parse_retry_after(headers: Mapping[str, str], now: float) -> float | None:
     if moment is None:
         return None
     server_now = parse_date(headers.get("Date"))
-    return max(0.0, moment - (now if server_now is None else server_now))
+    if server_now is not None:
+        return max(0.0, moment - server_now)
+    return moment - now if moment > now else None
 
 
 def is_html(headers: Mapping[str, str], body: bytes) -> bool:
@@ -79,39 +88,82 @@ def check_error_body(content: Mapping[str, Any]) -> None:
         raise ErrorBodyError
 
 
+def is_throttled(response: RawResponse) -> bool:
+    """Return whether the server refused a request by rate, which Harness may say with another status than 429."""
+    if response.status == _TOO_MANY_REQUESTS:
+        return True
+    if response.status < _BAD_REQUEST or _THROTTLED_CODE not in response.body[:_SEARCHED]:
+        return False
+    return parse_error(response.status, response.headers, response.body).code == _THROTTLED_CODE.decode()
+
+
 def parse_error(status: int, headers: Mapping[str, str], body: bytes) -> ErrorDetails:
     """Parse an error response by the shape of its body, because gateways respond on behalf of services.
 
-    The shapes: goa (`name`, `id`, `message`, three booleans), v1 (`code`, `message`, `errors`), legacy (`status`,
-    `code`, `message`, `correlationId`), and anything a gateway sends.
+    The shapes: goa (`name`, `id`, `message`, three booleans), v1 (`code`, `message`, `errors`), NextGen (`status`,
+    `code`, `message`, `correlationId`, `responseMessages` or `errors`), and anything a gateway sends. The message holds
+    every text of the body.
     """
     correlation = headers.get("X-Request-Id") or headers.get("x-harness-correlation-id")
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):
         content = None
-    if not isinstance(content, Mapping) or not {"message", "code", "name", "error"} & content.keys():
+    known = {"message", "code", "name", "error", "errors", "responseMessages"}
+    if not isinstance(content, Mapping) or not known & content.keys():
         return ErrorDetails(message=_quote_body(status, headers, body), correlation_id=correlation, structured=False)
+    error = content.get("error")
+    nested: Mapping[str, Any] = error if isinstance(error, Mapping) else {}
     goa = "name" in content
-    code = content.get("name") if goa else content.get("code", content.get("error"))
+    codes = (content.get("name") if goa else None, content.get("code"), nested.get("code"), nested.get("type"), error)
+    code = next((str(each) for each in codes if isinstance(each, str | int) and str(each)), None)
+    fields = tuple(_field_errors(content.get("errors"))) + tuple(_field_errors(nested.get("errors")))
+    ids = (content.get("id") if goa else None, content.get("correlationId"), content.get("requestId"))
     return ErrorDetails(
-        message=_first_text(content, "message", "error", "detailedMessage") or f"no message, status {status}",
-        code=None if code is None else str(code),
-        field_errors=tuple(_field_errors(content.get("errors"))),
-        correlation_id=_first_text(content, *(("id",) if goa else ()), "correlationId") or correlation,
+        message="; ".join(_texts(content)) or (f"no message, status {status}" if not fields else "invalid fields"),
+        code=code,
+        field_errors=fields,
+        correlation_id=next((each for each in ids if isinstance(each, str) and each), correlation),
         temporary=content.get("temporary") is True,
         timeout=content.get("timeout") is True,
     )
 
 
-def _first_text(content: Mapping[str, Any], *names: str) -> str | None:
-    return next((value for name in names if isinstance(value := content.get(name), str) and value), None)
+def _texts(content: Mapping[str, Any]) -> list[str]:
+    """Return the different texts of an error body, without those of single fields."""
+    error, messages, errors = content.get("error"), content.get("responseMessages"), content.get("errors")
+    found: list[object] = [content.get("message"), content.get("detailedMessage"), content.get("detail")]
+    if isinstance(error, Mapping):
+        found.extend(_texts(error))
+    elif not found[0]:
+        found.append(error)
+    if isinstance(messages, list):
+        found += [each.get("message") if isinstance(each, Mapping) else each for each in messages]
+    if isinstance(errors, list):
+        found += errors
+    texts: list[str] = []
+    for text in (each.strip() for each in found if isinstance(each, str)):
+        if text and not any(text in other for other in texts):
+            texts.append(text)
+    return texts
 
 
 def _field_errors(errors: object) -> Iterator[FieldError]:
+    """Yield the errors of fields: a list of objects under several names, or a mapping of fields to texts."""
+    if isinstance(errors, Mapping):
+        for name, value in errors.items():
+            for text in value if isinstance(value, list) else [value]:
+                if isinstance(text, str) and text:
+                    yield FieldError(str(name), text)
     for error in errors if isinstance(errors, list) else ():
-        if isinstance(error, Mapping) and (message := _first_text(error, "message", "error")) is not None:
-            yield FieldError(_first_text(error, "field_name", "fieldId") or "", message)
+        if isinstance(error, Mapping):
+            text = _first_text(error, "message", "error", "reason", "detail")
+            if text is not None:
+                yield FieldError(_first_text(error, "field_name", "fieldId", "field", "name", "path") or "", text)
+
+
+def _first_text(content: Mapping[str, Any], *names: str) -> str | None:
+    return next((value for name in names if isinstance(value := content.get(name), str) and value), None)
 
 
 def _quote_body(status: int, headers: Mapping[str, str], body: bytes) -> str:

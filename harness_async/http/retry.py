@@ -8,17 +8,21 @@ not.
 | nothing was sent: refused, DNS, connect timeout  | retry     | retry       | retry     |
 | TLS or certificate refused, bad address          | fail      | fail        | fail      |
 | connection lost, no response in time             | retry     | retry       | ambiguous |
-| response cut off or garbled                      | retry     | retry       | ambiguous |
+| response cut off                                 | retry     | retry       | ambiguous |
+| response that cannot be parsed or decoded        | retry, 1x | retry, 1x   | ambiguous |
 | success that is not JSON                         | retry, 2x | fail        | ambiguous |
 | success that is an HTML page                     | fail      | fail        | fail      |
 | response larger than the size limit              | fail      | fail        | fail      |
 | 429                                              | gate      | gate        | gate      |
 | 408, 499, 5xx except 501 and 505                 | retry     | retry       | ambiguous |
 | another status, the body says temporary          | retry, 2x | retry, 2x   | fail      |
+| 401 after the key was accepted                   | retry, 1x | retry, 1x   | retry, 1x |
 | another status                                   | fail      | fail        | fail      |
 
 A 429 comes from in front of the service and proves that nothing happened, so even a POST may be sent again. What is
-retried 2x is probably not a passing fault, so it is retried twice at most.
+retried 2x is probably not a passing fault, so it is retried twice at most; a response that cannot be parsed is
+permanent when it comes in the same way again. Harness responds with 401 when its token service fails, so a key that was
+accepted before is tried once more.
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ MAX_SUSPECT_RETRIES = 2
 """Retries of a failure that is probably permanent: a success that is not JSON, an error that claims to be temporary."""
 
 _TOO_MANY_REQUESTS = 429
+_UNAUTHORIZED = 401
 
 
 class FailureKind(enum.Enum):
@@ -43,7 +48,8 @@ class FailureKind(enum.Enum):
     UNUSABLE = "TLS refused or bad address"
     LOST = "connection lost"
     READ_TIMEOUT = "no response in time"
-    CUT = "response cut off or garbled"
+    CUT = "response cut off"
+    GARBLED = "response that cannot be parsed or decoded"
     NOT_JSON = "success that is not JSON"
     HTML = "success that is an HTML page"
     OVERSIZED = "response larger than the size limit"
@@ -78,6 +84,9 @@ class Failure:
     retry_after: float | None = None
     """Seconds that the server requested to wait."""
 
+    detail: str = ""
+    """What could not be parsed."""
+
 
 class Random(Protocol):
     """A source of jitter, such as `random.Random`."""
@@ -108,13 +117,13 @@ def decide(
             return RetryAction.RETRY
         case FailureKind.UNUSABLE | FailureKind.HTML | FailureKind.OVERSIZED:
             return RetryAction.FAIL
-        case FailureKind.LOST | FailureKind.READ_TIMEOUT | FailureKind.CUT:
+        case FailureKind.LOST | FailureKind.READ_TIMEOUT | FailureKind.CUT | FailureKind.GARBLED:
             return RetryAction.RETRY if repeatable else RetryAction.AMBIGUOUS
-        case FailureKind.NOT_JSON if not repeatable:
-            return RetryAction.AMBIGUOUS
-        case FailureKind.NOT_JSON:
+        case FailureKind.NOT_JSON if repeatable:
             may_retry = method == "GET" and suspect_failures < MAX_SUSPECT_RETRIES
             return RetryAction.RETRY if may_retry else RetryAction.FAIL
+        case FailureKind.NOT_JSON:
+            return RetryAction.AMBIGUOUS
     return _decide_status(failure, policy, repeatable=repeatable, suspect_failures=suspect_failures)
 
 
@@ -132,7 +141,7 @@ def is_suspect(failure: Failure, policy: RetryPolicy) -> bool:
     """Return whether the retries of a failure are limited by `MAX_SUSPECT_RETRIES`."""
     if failure.kind is FailureKind.STATUS:
         return failure.status != _TOO_MANY_REQUESTS and failure.status not in policy.retry_statuses
-    return failure.kind is FailureKind.NOT_JSON
+    return failure.kind in {FailureKind.NOT_JSON, FailureKind.GARBLED}
 
 
 def may_have_taken_effect(failure: Failure) -> bool:
@@ -164,8 +173,10 @@ class RetryState:
     """Failures so far that count as attempts; a 429 does not."""
 
     suspect_failures: int = 0
+    last: Failure | None = None
+    """The failure before this one."""
 
-    def decide(self, failure: Failure) -> RetryDecision:
+    def decide(self, failure: Failure, *, key_was_accepted: bool = False) -> RetryDecision:
         """Count a failure and return what to do about it.
 
         The wait is never shorter than the server's `Retry-After`. One beyond `max_retry_after` fails the call, so that
@@ -178,7 +189,13 @@ class RetryState:
             repeatable=self.repeatable,
             suspect_failures=self.suspect_failures,
         )
+        if failure.status == _UNAUTHORIZED and key_was_accepted and self.last != failure:
+            action = RetryAction.RETRY
+        is_permanent = failure == self.last or self.suspect_failures >= MAX_SUSPECT_RETRIES
+        if failure.kind is FailureKind.GARBLED and self.repeatable and is_permanent:
+            action = RetryAction.FAIL
         self.suspect_failures += is_suspect(failure, self.policy)
+        self.last = failure
         if action not in {RetryAction.RETRY, RetryAction.GATE}:
             return RetryDecision(action)
         requested = failure.retry_after or 0.0

@@ -26,7 +26,8 @@ from harness_async.errors import Attempt, DecodeError, RequestError, UnexpectedR
 from harness_async.http.call import Call
 from harness_async.http.pacer import RatePacer
 from harness_async.http.rate_limit import Permit
-from harness_async.http.responses import ErrorBodyError, is_html, parse_retry_after
+from harness_async.http.redaction import drop_tracebacks
+from harness_async.http.responses import ErrorBodyError, is_html, is_throttled, parse_retry_after
 from harness_async.http.retry import Failure, FailureKind, RetryAction, RetryDecision, RetryState, may_have_taken_effect
 from harness_async.http.transport import RawResponse, Request, Transport, TransportFailure
 from harness_async.types import LimitedBy
@@ -40,10 +41,11 @@ _SUCCESS = range(200, 300)
 _REDIRECT = range(300, 400)
 _NOT_MODIFIED = 304
 _METHOD_KEEPING_REDIRECTS = (307, 308)
-_TOO_MANY_REQUESTS = 429
 _SERVER_ERROR = 500
 
-_SERVER_FAILURES = frozenset({FailureKind.NOT_SENT, FailureKind.LOST, FailureKind.READ_TIMEOUT, FailureKind.CUT})
+_SERVER_FAILURES = frozenset(
+    {FailureKind.NOT_SENT, FailureKind.LOST, FailureKind.READ_TIMEOUT, FailureKind.CUT, FailureKind.GARBLED}
+)
 """Failures that count towards an outage: the service, or the network to it, is the cause."""
 
 Decode: TypeAlias = Callable[[RawResponse], T]
@@ -83,6 +85,9 @@ class Sender:
     in_flight: asyncio.Semaphore = field(init=False, repr=False)
     """The only place where requests queue before they are paced (first in, first out)."""
 
+    backing_off: set[Call] = field(factory=set, init=False, repr=False)
+    """Calls that wait before a retry."""
+
     counters: events.Counters = field(factory=events.Counters, init=False, repr=False)
     _rng: random.Random = field(factory=random.Random, init=False, repr=False)
 
@@ -102,7 +107,7 @@ class Sender:
             retry=retry or self.retry,
             on_event=on_event or self.on_event,
         )
-        other.in_flight, other.counters = self.in_flight, self.counters
+        other.in_flight, other.counters, other.backing_off = self.in_flight, self.counters, self.backing_off
         return other
 
     def deadline(self) -> float | None:
@@ -115,7 +120,9 @@ class Sender:
         limiter = self.pacer.limiter
         if not limiter.is_open or limiter.open_at > asyncio.get_running_loop().time():
             return "cooldown"
-        return "rate limit" if self.pacer.waiting else "latency"
+        if self.pacer.waiting:
+            return "rate limit"
+        return "retries" if self.backing_off else "latency"
 
     def rate(self) -> float | None:
         """Return the requests per second that may be sent at this moment; None without a known limit."""
@@ -135,7 +142,13 @@ class Sender:
             RuntimeError: The client is closed, or belongs to another loop or process.
         """
         self.transport.open()
-        call = Call(request, self.deadline() if deadline is None else deadline, self.credentials.api_key)
+        call = Call(
+            request,
+            self.deadline() if deadline is None else deadline,
+            self.credentials,
+            self.transport.clock.now,
+            began=asyncio.get_running_loop().time(),
+        )
         state: RetryState | None = None  # most calls do not fail
         timeout = asyncio.timeout_at(call.deadline)
         try:
@@ -148,6 +161,7 @@ class Sender:
                     elif outcome.status in _SUCCESS:
                         result = self._decode(call, outcome, decode, now)
                         if isinstance(result, Result):
+                            self.transport.key_was_accepted = True
                             return result
                         error, failure = result
                     elif outcome.status in _REDIRECT:
@@ -158,7 +172,7 @@ class Sender:
                         error, failure = call.status_error(outcome, now)
                     if state is None:
                         state = RetryState(self.retry, request.method, request.repeatable, self._rng)
-                    decision = state.decide(failure)
+                    decision = state.decide(failure, key_was_accepted=self.transport.key_was_accepted)
                     if decision.action not in {RetryAction.RETRY, RetryAction.GATE}:
                         raise _final(error, call, failure, decision)
                     call.ambiguous = call.ambiguous or may_have_taken_effect(failure)
@@ -168,7 +182,7 @@ class Sender:
                 raise
         call.ambiguous = call.ambiguous or call.sent_at is not None
         call.record_attempt(asyncio.get_running_loop().time(), error="cut short by the deadline")
-        expired = call.deadline_error("The deadline of the call passed")
+        expired = call.deadline_error("The deadline of the call passed", asyncio.get_running_loop().time())
         expired.ambiguous = call.ambiguous and not call.is_read
         raise expired
 
@@ -179,16 +193,21 @@ class Sender:
         async with self.in_flight:
             acquired = time()
             permit = self.pacer.try_acquire() or await self._acquire(call)
+            if not call.request.repeatable:
+                await _process_closed_connections()
             call.sent_at, call.started = time(), wall_time()
             self.counters.queued += acquired - call.queued_at
             self.counters.paced += call.sent_at - acquired
             self.counters.requests += 1
+            self.counters.retries += call.is_retry
+            call.is_retry = False
             if self.on_event is not None:
                 self._emit_request(call)
             try:
                 outcome: RawResponse | TransportFailure = await self.transport.send(call.request, self.timeouts)
             except TransportFailure as failure:
-                outcome = failure.with_traceback(None)  # its frames would keep it alive
+                drop_tracebacks(failure)  # whose frames hold the headers with the key
+                outcome = failure
             except BaseException:
                 self.pacer.release(permit)
                 raise
@@ -206,7 +225,8 @@ class Sender:
         wait = self.pacer.expected_wait()
         if wait and _is_late(call, wait):
             raise call.deadline_error(
-                f"The rate limit, or a pause that the server requested, takes {wait:.1f} s, beyond the deadline"
+                f"The rate limit, or a pause that the server requested, takes {wait:.1f} s, beyond the deadline",
+                asyncio.get_running_loop().time(),
             )
         return await self.pacer.acquire()
 
@@ -214,11 +234,11 @@ class Sender:
         """Wait before a retry, unless the wait does not fit before the deadline."""
         if _is_late(call, decision.wait):
             late = call.deadline_error(
-                f"The wait before the next attempt takes {decision.wait:.1f} s, beyond the deadline"
+                f"The wait before the next attempt takes {decision.wait:.1f} s, beyond the deadline",
+                asyncio.get_running_loop().time(),
             )
             late.ambiguous = call.ambiguous and not call.is_read
-            raise late from error
-        self.counters.retries += 1
+            raise late
         logger.debug("%s %s: retry in %.2f s: %s", call.request.method, call.display_url, decision.wait, error)
         self._emit(
             events.RetryPlanned(
@@ -229,9 +249,13 @@ class Sender:
                 wait=decision.wait,
             )
         )
-        call.backoff = decision.wait
+        call.backoff, call.is_retry = decision.wait, True
         if decision.wait:
-            await asyncio.sleep(decision.wait)
+            self.backing_off.add(call)
+            try:
+                await asyncio.sleep(decision.wait)
+            finally:
+                self.backing_off.discard(call)
             self.counters.backoff += decision.wait
 
     def _decode(
@@ -270,10 +294,13 @@ class Sender:
                 self.pacer.record_failure(permit)
             else:
                 self.pacer.release(permit)
-        elif outcome.status == _TOO_MANY_REQUESTS:
+        elif is_throttled(outcome):
             throttled = True
             self.counters.throttled += 1
-            self.pacer.record_throttled(permit, parse_retry_after(outcome.headers, wall_time()))
+            requested = parse_retry_after(outcome.headers, self.transport.clock.now() or wall_time())
+            # A number of the server's must not close the gate for longer than any call would wait.
+            is_credible = requested is not None and requested <= self.retry.max_retry_after
+            self.pacer.record_throttled(permit, requested if is_credible else None)
         elif outcome.status >= _SERVER_ERROR:
             self.pacer.record_failure(permit)
         else:
@@ -336,6 +363,16 @@ class Sender:
             self.on_event(event)
         except Exception:
             logger.exception("on_event raised an exception; the call continues")
+
+
+async def _process_closed_connections() -> None:
+    """Let the loop notice the connections that the server has closed, perhaps while the loop was blocked.
+
+    A request on such a connection fails as if it could have taken effect. The loop polls its sockets in one turn, reads
+    the end of the stream in the next, and closes the transport in the third.
+    """
+    for _ in range(3):
+        await asyncio.sleep(0)
 
 
 def _is_late(call: Call, wait: float) -> bool:

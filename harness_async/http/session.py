@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json as jsonlib
 import re
 from collections.abc import Callable, Mapping
@@ -14,12 +15,20 @@ from yarl import URL
 from harness_async import events
 from harness_async.config import RetryPolicy, Timeouts
 from harness_async.errors import Attempt, NotFoundError, UnexpectedResponseError
+from harness_async.http.content_encoding import ACCEPT_ENCODING
 from harness_async.http.endpoints import Endpoint, QueryValue, build_query, merge_headers
 from harness_async.http.responses import Headers, check_error_body, is_html
 from harness_async.http.sender import Sender
 from harness_async.http.transport import RawResponse, Request
-from harness_async.serialization.converters import parse_json, structure
-from harness_async.validation import REPEATABLE_METHODS, check_headers, check_method, check_path
+from harness_async.serialization.converters import get_path, parse_json, structure
+from harness_async.validation import (
+    REPEATABLE_METHODS,
+    check_headers,
+    check_method,
+    check_path,
+    check_seconds,
+    check_type,
+)
 
 T = TypeVar("T")
 
@@ -58,6 +67,7 @@ class Session:
         self.account_id: str = sender.credentials.account_id
         self.headers: Mapping[str, str] = {
             "Accept": "application/json",
+            "Accept-Encoding": ACCEPT_ENCODING,
             "x-api-key": sender.credentials.api_key,
             "Harness-Account": sender.credentials.account_id,
         }
@@ -95,18 +105,22 @@ class Session:
         params: Mapping[str, QueryValue] | None = None,
         json: object = None,
         context: Mapping[str, object] | None = None,
+        root: str = "",
         deadline: float | None = None,
         **identifiers: str,
     ) -> T:
         """Call an endpoint that returns one object, and structure it as a model.
 
-        `context` completes fields that are missing in the response.
+        `context` completes fields that are missing in the response; `root` is the dotted path of the object in it.
         """
         query = build_query(params or {})
-        request = self._build_request(endpoint, endpoint.path_for(**identifiers), query=query, json=json)
+        body = self.encode(json)  # before the request exists, whose headers hold the key: it may raise
+        request = self._build_request(endpoint, endpoint.path_for(**identifiers), body, query=query)
+        if body is not None:
+            request.headers = self.json_headers
 
         def decode(response: RawResponse) -> T:
-            return structure(_parse_object(response), cls, context)
+            return structure(get_path(_parse_object(response), root), cls, context)
 
         return (await self.sender.send(request, decode, deadline=deadline)).value
 
@@ -137,14 +151,25 @@ class Session:
         params: Mapping[str, QueryValue] | None = None,
         json: object = None,
         headers: Mapping[str, str] | None = None,
+        content: bytes | str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the deadline of the call, which the sender applies
         repeatable: bool | None = None,
     ) -> Response:
         """Call any endpoint; see `HarnessClient.request`."""
         method = check_method(method)
+        if content is not None:
+            check_type("content", content, (bytes, str))
+            if json is not None:
+                raise ValueError("pass json or content, not both")
+        check_seconds("timeout", timeout, optional=True)
+        deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
         endpoint = Endpoint(method, "", repeatable=method in REPEATABLE_METHODS if repeatable is None else repeatable)
         query = build_query(params or {})
-        request = self._build_request(endpoint, check_path(path), query=query, json=json, headers=headers)
-        result = await self.sender.send(request, _read_body)
+        body = self.encode(json) if content is None else content.encode() if isinstance(content, str) else content
+        request = self._build_request(endpoint, check_path(path), body, query=query, headers=headers)
+        if json is not None and not any(name.lower() == "content-type" for name in headers or ()):
+            request.headers = merge_headers(request.headers, {"Content-Type": "application/json"})
+        result = await self.sender.send(request, _read_body, deadline=deadline)
         return Response(
             status=result.response.status,
             headers=Headers(result.response.headers),
@@ -156,15 +181,12 @@ class Session:
         self,
         endpoint: Endpoint,
         path: str,
+        body: bytes | None = None,
         *,
         query: str = "",
-        json: object = None,
         headers: Mapping[str, str] | None = None,
     ) -> Request:
         merged = merge_headers(self.headers, check_headers(headers)) if headers else self.headers
-        body = self.encode(json)
-        if body is not None:
-            merged = merge_headers(merged, {"Content-Type": "application/json"})
         url = URL(f"{self.prefix}{path}?{query}" if query else f"{self.prefix}{path}", encoded=True)
         return Request(endpoint.method, url, merged, body, endpoint.repeatable)
 

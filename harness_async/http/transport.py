@@ -10,6 +10,7 @@ them aiohttp's single resend of GET, HEAD, OPTIONS, PUT and DELETE.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import logging
 import math
@@ -17,6 +18,8 @@ import os
 import socket
 import ssl
 import time
+import warnings
+import weakref
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from datetime import UTC
@@ -29,6 +32,7 @@ from yarl import URL
 
 from harness_async._version import __version__
 from harness_async.config import Proxy, Timeouts
+from harness_async.http.content_encoding import EncodingError, create_decompressor
 from harness_async.http.retry import FailureKind
 
 logger: logging.Logger = logging.getLogger("harness_async")
@@ -155,6 +159,11 @@ class ServerClock:
         offset = self.offset if self.is_known else doubt
         return math.floor(1000 * (self._anchor + self.monotonic() + offset))
 
+    def now(self) -> float | None:
+        """Return the time that has passed on the server for certain, in seconds since 1970; None if not known."""
+        certain = self.certain()
+        return None if certain is None else certain / 1000
+
     def observe(self, headers: Mapping[str, str], sent: float) -> None:
         """Record the `Date` of a response, and the monotonic time at which its request was sent."""
         self.has_responses = True
@@ -188,10 +197,15 @@ class Transport:
         proxy: Proxy | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
+        if borrowed is not None and not isinstance(borrowed, aiohttp.ClientSession):
+            raise TypeError(f"http_session must be an aiohttp.ClientSession or None, not {type(borrowed).__name__}")
         self.closed: bool = False
         """Whether `close` was called."""
 
         self.clock: ServerClock = ServerClock()
+        self.key_was_accepted: bool = False
+        """Whether any request succeeded."""
+
         self._borrowed = borrowed
         self._proxy = proxy
         self._proxy_headers: dict[str, str] | None = None
@@ -201,6 +215,7 @@ class Transport:
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = 0
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
     def open(self) -> None:
         """Create the HTTP session on first use.
@@ -242,7 +257,7 @@ class Transport:
                     allow_redirects=False,
                     raise_for_status=False,
                     proxy_headers=self._proxy_headers,
-                    auto_decompress=True,
+                    auto_decompress=False,
                     max_line_size=MAX_HEADER_FIELD,
                     max_field_size=MAX_HEADER_FIELD,
                     # `connect` covers DNS and TLS, `sock_read` the time between two pieces of the response.
@@ -268,7 +283,11 @@ class Transport:
         """Create an HTTP session without cookies and without aiohttp's own resends."""
         return aiohttp.ClientSession(
             # The number of requests in flight is limited by the caller, so that waiting counts as queueing.
-            connector=aiohttp.TCPConnector(limit=0, ssl=True if self._ssl_context is None else self._ssl_context),
+            connector=aiohttp.TCPConnector(
+                limit=0,
+                ssl=True if self._ssl_context is None else self._ssl_context,
+                socket_factory=self._create_socket,
+            ),
             # A sign-in page's cookies must not change later responses.
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": USER_AGENT},
@@ -280,8 +299,29 @@ class Transport:
         """Close the HTTP session unless it is borrowed. May be called twice, and in any loop."""
         self.closed = True
         session, self._session = self._session, None
-        if session is not None and session is not self._borrowed and self._pid == os.getpid():
+        if session is None or session is self._borrowed or self._pid != os.getpid():
+            return
+        loop = self._loop
+        if loop is None or loop is asyncio.get_running_loop():
             await session.close()
+        elif loop.is_running():  # in another thread
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(session.close(), loop))
+        elif not loop.is_closed():
+            await asyncio.to_thread(loop.run_until_complete, session.close())
+        else:
+            with contextlib.suppress(RuntimeError), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # a closed loop can close nothing; the sockets are shut down below
+                await session.close()
+        for each in tuple(self._sockets):
+            # A transport with unsent data stays open, with the data, until its peer reads them.
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def _create_socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
+        family, kind, protocol, _, _ = address
+        created = socket.socket(family=family, type=kind, proto=protocol)
+        self._sockets.add(created)
+        return created
 
 
 class _ConnectionLostError(aiohttp.ClientError):
@@ -299,17 +339,31 @@ async def _prevent_resend(request: aiohttp.ClientRequest, handler: aiohttp.Clien
 
 
 async def _read_body(response: aiohttp.ClientResponse) -> bytes:
+    """Read and decompress a body of limited size.
+
+    Raises:
+        TransportFailure: It is too large, ends too early, or cannot be decompressed.
+    """
+    encoding = response.headers.get("Content-Encoding")
     chunks: list[bytes] = []
-    size = 0
+    left = MAX_BODY
     try:
+        decompressor = None if encoding is None else create_decompressor(encoding)
         while not response.content.at_eof():
             chunk = await response.content.readany()
-            size += len(chunk)
-            if size > MAX_BODY:
+            if decompressor is not None:
+                chunk = decompressor.feed(chunk, left)
+            left -= len(chunk)
+            if left < 0:
                 raise TransportFailure(  # noqa: TRY301
                     FailureKind.OVERSIZED, f"the response body exceeds {MAX_BODY // 2**20} MiB"
                 )
             chunks.append(chunk)
+        if decompressor is not None and not decompressor.is_complete:
+            raise TransportFailure(FailureKind.CUT, "the compressed response body ends too early")  # noqa: TRY301
+    except EncodingError as error:
+        response.close()
+        raise TransportFailure(FailureKind.GARBLED, f"the response cannot be decoded: {error}") from None
     except BaseException:
         response.close()
         raise
@@ -346,8 +400,10 @@ def translate(error: Exception, proxy: Proxy | None = None) -> TransportFailure:
             return TransportFailure(FailureKind.NOT_SENT, text + through)
         case TimeoutError():
             return TransportFailure(FailureKind.READ_TIMEOUT, f"no response in time{through}", timed_out=True)
+        case aiohttp.ClientPayloadError() if "Not enough data" in text or "not completed" in text:
+            return TransportFailure(FailureKind.CUT, f"the response was cut off: {text}{through}")
         case aiohttp.ClientPayloadError() | aiohttp.ClientResponseError() | HttpProcessingError():
-            return TransportFailure(FailureKind.CUT, f"the response was cut off or garbled: {text}{through}")
+            return TransportFailure(FailureKind.GARBLED, f"the response cannot be parsed: {text}{through}")
         case _:
             return TransportFailure(FailureKind.LOST, f"the connection was lost: {text}{through}")
 

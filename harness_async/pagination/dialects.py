@@ -95,6 +95,7 @@ DIALECTS: Mapping[DialectName, Dialect] = {
         rows="data.content",
         total_items="data.totalElements",
         total_pages="data.totalPages",
+        ceiling=10_000,
     ),
 }
 """The dialects by name."""

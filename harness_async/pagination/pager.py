@@ -195,6 +195,7 @@ class ListEndpoint(Generic[T]):
                 stable_order=stable_order,
                 limit=dialect.default_limit if limit is None else limit,
                 max_limit=dialect.max_limit,
+                ceiling=dialect.ceiling,
                 largest_page=largest_page,
                 prefetch=prefetch,
                 consistency="checked" if stable_order else consistency,

@@ -116,6 +116,9 @@ class ListSpec(Generic[T]):
     largest_page: LargestPage | None = None
     """Replaces `limit`, and falls back to a smaller one where the server does not accept it."""
 
+    ceiling: int | None = None
+    """Position behind which the server refuses rows. A longer list is read by time windows."""
+
     prefetch: int = 0
     consistency: Consistency = "live"
 

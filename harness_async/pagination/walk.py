@@ -307,7 +307,8 @@ class PageWalk(Walk[T]):
         self._freeze: _Freeze | None = None
         if spec.created is not None and spec.consistency != "live" and not spec.stable_order:
             self._freeze = _Freeze.of(spec.window, spec.source.clock)
-        self._may_restart = self._freeze is not None or spec.largest_page is not None
+        self._may_restart = self._freeze is not None or spec.largest_page is not None or spec.ceiling is not None
+        self._uses_times = spec.created is not None and spec.consistency != "live"
         self._strategy = create_strategy(self._spec, self._freeze)
         self._tasks: deque[asyncio.Task[Page[T] | None]] = deque()  # in the order of their requests
         self._pages = self._rows = self._received = self._new = self._invalid_members = self._foreign_pages = 0
@@ -440,8 +441,22 @@ class PageWalk(Walk[T]):
             return None
         return self._deliver(request, fetched)
 
+    def _seek(self) -> bool:
+        """Restart by time windows, which never count as far as the ceiling of the server."""
+        if self._spec.created is None or isinstance(self._strategy, SeekStrategy):
+            return False
+        self._freeze = self._freeze or _Freeze(self._spec.window, None)
+        self._strategy = SeekStrategy(self._spec.limit, self._freeze.window)
+        self._uses_times = True
+        return True
+
     async def _request_page(self, request: PageRequest) -> FetchedPage[T]:
         spec = self._spec
+        if spec.ceiling is not None and (request.index + 1) * spec.limit > spec.ceiling:
+            raise PaginationError(
+                f"{spec.source!r} has more than {spec.ceiling:,} rows that cannot be divided by time, and the server "
+                "refuses rows behind that position; narrow the filters"
+            )
         try:
             fetched = await spec.source.fetch(spec.source.first_page + request.index, spec.limit, request.window)
         except RequestError as error:
@@ -476,6 +491,8 @@ class PageWalk(Walk[T]):
         is_clipped = 0 < count < limit and (count < (totals.items or 0) or (totals.size or limit) < limit)
         if is_clipped and self._use_smaller_pages():
             return True
+        if self._spec.ceiling is not None and (totals.items or 0) >= self._spec.ceiling:
+            return self._seek()
         return self._freeze is not None and self._restart_if_clock_moved(self._freeze)
 
     def _restart_if_clock_moved(self, before: _Freeze) -> bool:
@@ -502,7 +519,7 @@ class PageWalk(Walk[T]):
             rows if spec.hash_keys is None else (),
             keys=None if spec.hash_keys is None else spec.hash_keys(rows),
             totals=fetched.totals,
-            times=None if spec.created is None or spec.consistency == "live" else [*map(spec.created, rows)],
+            times=[*map(spec.created, rows)] if self._uses_times and spec.created is not None else None,
         )
         try:
             positions = self._strategy.receive(request, result)

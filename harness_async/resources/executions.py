@@ -6,18 +6,14 @@ Facts: apidocs.harness.io, "Executions". The list has no sort parameter and its 
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
-from typing import Any, TypeAlias, get_args
+from typing import Any, TypeAlias, Unpack
 
 from attrs import asdict, evolve, field, frozen
 
-from harness_async.bulk.factory import BulkFactory
-from harness_async.bulk.models import Progress
+from harness_async.bulk.factory import BulkFactory, BulkOptions, SyncOptions
 from harness_async.bulk.run import BulkRun
 from harness_async.bulk.sync import SyncRun, SyncSpec, SyncState
 from harness_async.errors import (
@@ -33,20 +29,26 @@ from harness_async.http.endpoints import Endpoint, QueryValue
 from harness_async.http.session import Session
 from harness_async.pagination.dialects import DIALECTS
 from harness_async.pagination.pager import ListEndpoint, ListPager, Pager
+from harness_async.pagination.unpaged import UnpagedPager
+from harness_async.resources.changes import CostChanges, ResourceChange, ResourceChanges
+from harness_async.resources.waiting import wait_until
 from harness_async.serialization.converters import OpenEnum, register_model
-from harness_async.types import Consistency, OnError, ProjectRef, Projects, TimeWindow
+from harness_async.serialization.model import Created
+from harness_async.types import Consistency, ProjectRef, Projects, Time, TimeWindow
 from harness_async.validation import (
     as_str_tuple,
-    check_choice,
     check_identifier,
     check_seconds,
     check_text,
-    from_milliseconds,
     to_milliseconds,
 )
 
 _CREATE = Endpoint("POST", "/iacm/api/orgs/{org}/projects/{project}/executions", repeatable=False)
 _GET = Endpoint("GET", "/iacm/api/orgs/{org}/projects/{project}/executions/{pipeline_execution_id}/{pipeline_stage_id}")
+
+_RUN = "/iacm/api/orgs/{org}/projects/{project}/executions/{pipeline_execution_id}"
+_RESOURCE_CHANGES = Endpoint("GET", f"{_RUN}/resource-changes")
+_COST_CHANGES = Endpoint("GET", f"{_RUN}/cost-changes")
 
 _MAX_CREATE_ATTEMPTS = 3
 """Requests of one create at most, with a look for its effect before each repetition."""
@@ -67,11 +69,10 @@ _KNOWN_STATUSES = frozenset(map(str, ExecutionStatus))
 FINISHED = frozenset({ExecutionStatus.SUCCESS, ExecutionStatus.FAILURE})
 
 Status: TypeAlias = ExecutionStatus | str
-Time: TypeAlias = datetime | int
 
 
 @frozen(kw_only=True)
-class Execution:
+class Execution(Created):
     """One pipeline stage that ran against one workspace.
 
     The members that identify it are always present. Other missing members are empty: "", 0, `NONE`.
@@ -89,11 +90,6 @@ class Execution:
     status: ExecutionStatus = ExecutionStatus.NONE
     created: int = 0
     """Milliseconds since 1970 UTC as sent, whatever the size; the documentation's samples fit no calendar."""
-
-    @property
-    def created_at(self) -> datetime | None:
-        """Time of creation in UTC; None where `created` fits no calendar."""
-        return from_milliseconds(self.created)
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -144,11 +140,8 @@ class ExecutionFilters:
     @classmethod
     def create(cls, *, start_time: Time | None, end_time: Time | None, **filters: Any) -> ExecutionFilters:
         """Create filters from the arguments of a list method."""
-        start = None if start_time is None else to_milliseconds("start_time", start_time)
-        end = None if end_time is None else to_milliseconds("end_time", end_time)
-        if start is not None and end is not None and start > end:
-            raise ValueError(f"start_time must not be later than end_time ({start} > {end} ms)")
-        return cls(start_time=start, end_time=end, **filters)
+        window = TimeWindow.parse(start_time, end_time)
+        return cls(start_time=window.start, end_time=window.end, **filters)
 
     @property
     def window(self) -> TimeWindow:
@@ -301,6 +294,37 @@ class ExecutionsAPI:
                 raise _ids_taken(found, error) from None
         raise AssertionError  # the last attempt returns or raises
 
+    def resource_changes(
+        self, org: str, project: str, pipeline_execution_id: str, pipeline_stage_id: str
+    ) -> Pager[ResourceChange]:
+        """List the planned resource changes of an execution, then the drifts: one request."""
+        ids = {"org": org, "project": project, "pipeline_execution_id": pipeline_execution_id}
+        params = {"pipeline_stage_id": check_identifier("pipeline_stage_id", pipeline_stage_id), "exclude_state": True}
+        _RESOURCE_CHANGES.path_for(**ids)  # refuses bad identifiers now
+
+        async def fetch() -> Sequence[ResourceChange]:
+            found = await self._session.fetch(_RESOURCE_CHANGES, ResourceChanges, params=params, **ids)
+            return [*found.planned_changes, *found.drift_changes]
+
+        return UnpagedPager(fetch)
+
+    async def cost_changes(
+        self, org: str, project: str, pipeline_execution_id: str, pipeline_stage_id: str
+    ) -> CostChanges:
+        """Fetch the cost changes of an execution.
+
+        Raises:
+            NotFoundError: The project has no execution with these ids.
+        """
+        return await self._session.fetch(
+            _COST_CHANGES,
+            CostChanges,
+            params={"pipeline_stage_id": check_identifier("pipeline_stage_id", pipeline_stage_id)},
+            org=org,
+            project=project,
+            pipeline_execution_id=pipeline_execution_id,
+        )
+
     async def wait(
         self,
         org: str,
@@ -319,24 +343,14 @@ class ExecutionsAPI:
             DeadlineExceededError: There is no outcome after `timeout` seconds (None: no limit).
             NotFoundError: The project has no execution with these ids.
         """
-        check_seconds("timeout", timeout, optional=True)
-        check_seconds("poll_interval", poll_interval)
-        key = (org, project, pipeline_execution_id, pipeline_stage_id)
-        last: Execution | None = None
-        try:
-            async with asyncio.timeout(timeout):
-                while True:
-                    last = await self._get(key)
-                    if last.status in FINISHED:
-                        return last
-                    await asyncio.sleep(poll_interval)
-        except TimeoutError as error:
-            if isinstance(error, HarnessError):
-                raise
-            seen = "no response yet" if last is None else f"status {str(last.status)!r}"
-            raise DeadlineExceededError(
-                f"Execution {pipeline_execution_id}/{pipeline_stage_id} has no outcome after {timeout} s: {seen}"
-            ) from error
+        return await wait_until(
+            lambda: self.get(org, project, pipeline_execution_id, pipeline_stage_id),
+            lambda row: row.status in FINISHED,
+            name=f"Execution {pipeline_execution_id}/{pipeline_stage_id}",
+            status=lambda row: str(row.status),
+            timeout=timeout,
+            poll_interval=poll_interval,
+        )
 
     def bulk(
         self,
@@ -348,13 +362,8 @@ class ExecutionsAPI:
         pipeline_name: str | None = None,
         start_time: Time | None = None,
         end_time: Time | None = None,
-        concurrency: int = 32,
         consistency: Consistency = "checked",
-        on_error: OnError = "collect",
-        checkpoint: str | os.PathLike[str] | None = None,
-        checkpoint_lock: bool = True,
-        on_progress: Callable[[Progress], None] | None = None,
-        max_requests: int | None = None,
+        **options: Unpack[BulkOptions],
     ) -> BulkRun[Execution]:
         """Fetch the executions of many projects concurrently.
 
@@ -369,17 +378,8 @@ class ExecutionsAPI:
             pipeline_name: As in `list`.
             start_time: As in `list`.
             end_time: As in `list`.
-            concurrency: Projects that are read at a time. Requests are paced and limited by the client.
             consistency: As in `list`, with another default.
-            on_error: `collect` makes a failure the outcome of its project; `raise` ends the run at the first failure.
-            checkpoint: A file that stores what the run has finished. A run with the same path and arguments continues
-                where the last one stopped, up to the same time: a project whose rows were all taken is neither
-                requested nor delivered again. The file is written in a thread.
-            checkpoint_lock: Lock the checkpoint against other processes; False for file systems without locks.
-            on_progress: Called with the `Progress` at most ten times a second, in the loop of the client.
-            max_requests: Refuse a run that would need more, with `BudgetError`: the run is planned first
-                (`BulkRun.plan`), and no more pages are requested than prove it. Retries, and rows that change
-                meanwhile, may still add a few.
+            **options: `concurrency`, `on_error`, `checkpoint`, `on_progress` and others; see `BulkOptions`.
 
         Returns:
             A `BulkRun`, to be used with `async with` and iterated.
@@ -396,24 +396,18 @@ class ExecutionsAPI:
             start_time=start_time,
             end_time=end_time,
         )
-        check_choice("consistency", consistency, get_args(Consistency))
-
-        def open_list(ref: ProjectRef, end: int | None) -> ListPager[Execution]:
-            each = filters if end is None else evolve(filters, end_time=end)
-            return self._open_list(ref.org, ref.project, each, consistency=consistency)
-
-        return self._runs.bulk(
-            open_list,
+        return self._runs.bulk_window(
+            lambda ref, window: self._open_list(
+                ref.org,
+                ref.project,
+                evolve(filters, start_time=window.start, end_time=window.end),
+                consistency=consistency,
+            ),
             projects,
-            filters={**filters.params(), "consistency": consistency},
-            end=filters.end_time,
-            freezes=consistency != "live",
-            concurrency=concurrency,
-            on_error=on_error,
-            checkpoint=checkpoint,
-            checkpoint_lock=checkpoint_lock,
-            on_progress=on_progress,
-            max_requests=max_requests,
+            filters.window,
+            consistency=consistency,
+            filters=filters.params(),
+            **options,
         )
 
     def sync(
@@ -425,10 +419,8 @@ class ExecutionsAPI:
         pipeline_name: str | None = None,
         start_time: Time | None = None,
         overlap: float = 60.0,
-        concurrency: int = 32,
         consistency: Consistency = "checked",
-        on_error: OnError = "collect",
-        on_progress: Callable[[Progress], None] | None = None,
+        **options: Unpack[SyncOptions],
     ) -> SyncRun[Execution]:
         """Fetch the executions that are new since a state, and those whose status has changed since, as upserts.
 
@@ -442,10 +434,8 @@ class ExecutionsAPI:
             pipeline_name: As in `list`.
             start_time: Where a project without a state begins; None reads everything.
             overlap: Seconds by which windows overlap, for rows that appear late.
-            concurrency: As in `bulk`.
             consistency: `checked` or `strict`, because a sync must know that it missed nothing.
-            on_error: As in `bulk`.
-            on_progress: As in `bulk`.
+            **options: `concurrency`, `on_error` and `on_progress`, as in `bulk`; see `SyncOptions`.
 
         Returns:
             A `SyncRun`: used as a `BulkRun`, with `state` for the next time.
@@ -484,10 +474,8 @@ class ExecutionsAPI:
             projects,
             owner=json.dumps([str(session.base_url), session.account_id, workspace, pipeline_name]),
             start=to_milliseconds("start_time", start_time),
-            concurrency=concurrency,
             consistency=consistency,
-            on_error=on_error,
-            on_progress=on_progress,
+            **options,
         )
 
 

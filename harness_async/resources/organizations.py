@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from attrs import field, frozen
@@ -14,7 +13,8 @@ from harness_async.pagination.dialects import DIALECTS
 from harness_async.pagination.pager import ListEndpoint, Pager
 from harness_async.pagination.source import LargestPage
 from harness_async.serialization.converters import register_model
-from harness_async.validation import as_str_tuple, check_identifier, check_order, check_text, from_milliseconds
+from harness_async.serialization.model import Updated
+from harness_async.validation import as_str_tuple, check_identifier, check_order, check_text
 
 _CREATE = Endpoint("POST", "/v1/orgs", repeatable=False)
 _GET = Endpoint("GET", "/v1/orgs/{org}")
@@ -23,7 +23,7 @@ _DELETE = Endpoint("DELETE", "/v1/orgs/{org}")
 
 
 @frozen(kw_only=True)
-class Organization:
+class Organization(Updated):
     """An organization. Missing members are empty: "", an empty mapping, 0, False."""
 
     identifier: str
@@ -37,16 +37,6 @@ class Organization:
     """Milliseconds since 1970 UTC, as sent."""
 
     harness_managed: bool = False
-
-    @property
-    def created_at(self) -> datetime | None:
-        """Time of creation in UTC; None where `created` fits no calendar."""
-        return from_milliseconds(self.created)
-
-    @property
-    def updated_at(self) -> datetime | None:
-        """Time of the last change in UTC; None where `updated` fits no calendar."""
-        return from_milliseconds(self.updated)
 
 
 register_model(Organization, {name: f"org.{name}" for name in ("identifier", "name", "description", "tags")})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 
 from attrs import field, frozen
 
@@ -17,8 +16,9 @@ from harness_async.pagination.source import LargestPage
 from harness_async.pagination.walk import IdentifierError
 from harness_async.resources.organizations import STABLE_ORDER, OrganizationsAPI, build_body
 from harness_async.serialization.converters import register_model
+from harness_async.serialization.model import Updated
 from harness_async.types import ProjectRef
-from harness_async.validation import as_str_tuple, check_order, from_milliseconds
+from harness_async.validation import as_str_tuple, check_order
 
 _CREATE = Endpoint("POST", "/v1/orgs/{org}/projects", repeatable=False)
 _GET = Endpoint("GET", "/v1/orgs/{org}/projects/{project}")
@@ -27,7 +27,7 @@ _DELETE = Endpoint("DELETE", "/v1/orgs/{org}/projects/{project}")
 
 
 @frozen(kw_only=True)
-class Project:
+class Project(Updated):
     """A project. Missing members are empty: "", an empty mapping or tuple, 0, False."""
 
     org: str = ""
@@ -53,16 +53,6 @@ class Project:
     def ref(self) -> ProjectRef:
         """The reference to the project in a bulk run."""
         return ProjectRef.unchecked(self.org, self.identifier)
-
-    @property
-    def created_at(self) -> datetime | None:
-        """Time of creation in UTC; None where `created` fits no calendar."""
-        return from_milliseconds(self.created)
-
-    @property
-    def updated_at(self) -> datetime | None:
-        """Time of the last change in UTC; None where `updated` fits no calendar."""
-        return from_milliseconds(self.updated)
 
 
 register_model(

@@ -14,7 +14,7 @@ import enum
 import json
 import logging
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Self, TypeAlias, TypeVar, get_args, get_origin
 
@@ -24,6 +24,7 @@ from attrs import frozen
 from cattrs.gen import make_dict_structure_fn
 
 from harness_async.errors import DecodeError
+from harness_async.validation import as_str_tuple, check_text
 
 T = TypeVar("T")
 
@@ -58,6 +59,20 @@ class OpenEnum(str, enum.Enum):  # noqa: UP042 - StrEnum's members cannot be mad
     def is_known(self) -> bool:
         """Whether this version of the library knows the word."""
         return self._value_ in type(self)._value2member_map_
+
+    @classmethod
+    def parse_words(cls, name: str, value: str | Iterable[str] | None) -> tuple[str, ...] | None:
+        """Return one word of a filter or several, None for None, and warn of words that are not known.
+
+        Raises:
+            TypeError: A word is not a str.
+            ValueError: There is no word, or an empty one.
+        """
+        words = as_str_tuple(name, value)
+        for word in words or ():
+            check_text(name, word)
+            cls.warn_if_unknown(word)
+        return None if words is None else tuple(map(str, words))
 
     @classmethod
     def warn_if_unknown(cls, word: str) -> None:
@@ -188,13 +203,19 @@ class _Member:
 class ModelHook:
     """Structures JSON objects as one attrs class. null counts as missing."""
 
-    def __init__(self, cls: type[Any], paths: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        cls: type[Any],
+        paths: Mapping[str, str] | None = None,
+        parsers: Mapping[str, Callable[[Any], Any]] | None = None,
+    ) -> None:
         """Build the hook of a class.
 
         Args:
             cls: The class.
             paths: The dotted path of each field in the JSON, where it is not the field's name. With it, members of a
                 wrong type count as missing unless they are required.
+            parsers: Functions that parse the values of fields, where they do not have the type of the field.
         """
         attrs.resolve_types(cls)
         self._cls = cls
@@ -204,7 +225,7 @@ class ModelHook:
                 argument=field.alias,
                 keys=tuple((paths or {}).get(field.name, field.name).split(".")),
                 kind=field.type,
-                hook=_late_hook(field.type),
+                hook=_parser_hook(parsers[field.name]) if parsers and field.name in parsers else _late_hook(field.type),
                 required=field.default is attrs.NOTHING,
             )
             for field in attrs.fields(cls)
@@ -242,6 +263,10 @@ class ModelHook:
                 # Without the keys inside the member, which may be of any length or contain the key that a proxy echoed.
                 invalid.append(f"{self._cls.__name__}{member.path}: {error}")
         return self._cls(**arguments)
+
+
+def _parser_hook(parse: Callable[[Any], Any]) -> Hook:
+    return lambda value, _kind: parse(value)
 
 
 def _late_hook(kind: Any) -> Hook:
@@ -311,9 +336,13 @@ converter: cattrs.Converter = _create_converter()
 _models: dict[type[Any], ModelHook] = {}
 
 
-def register_model(cls: type[T], paths: Mapping[str, str] | None = None) -> type[T]:
-    """Register a model of the API: the dotted path of each field in the JSON, where it is not the field's name."""
-    _models[cls] = hook = ModelHook(cls, paths or {})
+def register_model(
+    cls: type[T],
+    paths: Mapping[str, str] | None = None,
+    parsers: Mapping[str, Callable[[Any], Any]] | None = None,
+) -> type[T]:
+    """Register a model of the API; see `ModelHook` for the arguments."""
+    _models[cls] = hook = ModelHook(cls, paths or {}, parsers)
     converter.register_structure_hook(cls, hook)
     return cls
 
