@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness_async._version import __version__
-    from harness_async.bulk.models import BulkReport, Plan, Progress, ProjectOutcome
+    from harness_async.bulk.factory import BulkOptions, SyncOptions
+    from harness_async.bulk.models import Batch, BulkReport, Plan, Progress, ProjectOutcome
     from harness_async.bulk.run import BulkRun
-    from harness_async.bulk.sync import ProjectState, SyncRun, SyncState
+    from harness_async.bulk.sync import ProjectState, SyncRun, SyncState, UnfinishedRow
     from harness_async.client import HarnessClient
     from harness_async.config import RateLimit, RetryPolicy, Timeouts
     from harness_async.errors import (
@@ -53,27 +54,53 @@ if TYPE_CHECKING:
     )
     from harness_async.http.pacer import Pacer, RatePacer, SharedPacer
     from harness_async.http.session import Response
+    from harness_async.pagination.dialects import DIALECTS, Dialect, DialectName
     from harness_async.pagination.pager import Pager
     from harness_async.pagination.walk import Page, Walk, WalkReport
+    from harness_async.resources.activities import Activity, ActivityStatus, ActivityType, Counts
+    from harness_async.resources.approvals import Approval, ApprovalStatus
+    from harness_async.resources.audits import AuditEvent
+    from harness_async.resources.changes import ChangeType, CostChanges, ResourceChange
+    from harness_async.resources.environments import Environment, EnvironmentType
     from harness_async.resources.executions import Execution, ExecutionStatus
     from harness_async.resources.organizations import Organization
+    from harness_async.resources.pipeline_executions import PipelineExecution, PipelineStatus
+    from harness_async.resources.pipelines import Pipeline
     from harness_async.resources.projects import Project
-    from harness_async.types import ProjectRef
+    from harness_async.resources.services import Service
+    from harness_async.resources.workspaces import Workspace, WorkspaceCost, WorkspaceResources, WorkspaceStatus
+    from harness_async.types import ProjectRef, TimeWindow
 
 __all__ = [
+    "DIALECTS",
     "APIStatusError",
+    "Activity",
+    "ActivityStatus",
+    "ActivityType",
+    "Approval",
+    "ApprovalStatus",
     "Attempt",
+    "AuditEvent",
     "AuthenticationError",
     "BadRequestError",
+    "Batch",
     "BudgetError",
     "BulkError",
+    "BulkOptions",
     "BulkReport",
     "BulkRun",
+    "ChangeType",
     "CheckpointError",
     "ConfigurationError",
     "ConflictError",
+    "CostChanges",
+    "Counts",
     "DeadlineExceededError",
     "DecodeError",
+    "Dialect",
+    "DialectName",
+    "Environment",
+    "EnvironmentType",
     "Event",
     "Execution",
     "ExecutionStatus",
@@ -91,6 +118,9 @@ __all__ = [
     "Pager",
     "PaginationError",
     "PermissionDeniedError",
+    "Pipeline",
+    "PipelineExecution",
+    "PipelineStatus",
     "Plan",
     "PreconditionFailedError",
     "Progress",
@@ -104,22 +134,31 @@ __all__ = [
     "RequestError",
     "RequestSent",
     "RequestTimeoutError",
+    "ResourceChange",
     "Response",
     "ResponseReceived",
     "RetryPlanned",
     "RetryPolicy",
     "ServerError",
+    "Service",
     "SharedPacer",
     "Stats",
+    "SyncOptions",
     "SyncRun",
     "SyncState",
+    "TimeWindow",
     "Timeouts",
     "TransportError",
     "UnexpectedResponseError",
+    "UnfinishedRow",
     "UnprocessableEntityError",
     "UnsupportedMediaTypeError",
     "Walk",
     "WalkReport",
+    "Workspace",
+    "WorkspaceCost",
+    "WorkspaceResources",
+    "WorkspaceStatus",
     "__version__",
 ]
 
@@ -127,9 +166,10 @@ __all__ = [
 # project on the machine, which should not pay for the client.
 _MODULES = {
     "_version": ("__version__",),
-    "bulk.models": ("BulkReport", "Plan", "Progress", "ProjectOutcome"),
+    "bulk.factory": ("BulkOptions", "SyncOptions"),
+    "bulk.models": ("Batch", "BulkReport", "Plan", "Progress", "ProjectOutcome"),
     "bulk.run": ("BulkRun",),
-    "bulk.sync": ("ProjectState", "SyncRun", "SyncState"),
+    "bulk.sync": ("ProjectState", "SyncRun", "SyncState", "UnfinishedRow"),
     "client": ("HarnessClient",),
     "config": ("RateLimit", "RetryPolicy", "Timeouts"),
     "errors": (
@@ -172,12 +212,22 @@ _MODULES = {
     ),
     "http.pacer": ("Pacer", "RatePacer", "SharedPacer"),
     "http.session": ("Response",),
+    "pagination.dialects": ("DIALECTS", "Dialect", "DialectName"),
     "pagination.pager": ("Pager",),
     "pagination.walk": ("Page", "Walk", "WalkReport"),
+    "resources.activities": ("Activity", "ActivityStatus", "ActivityType", "Counts"),
+    "resources.approvals": ("Approval", "ApprovalStatus"),
+    "resources.audits": ("AuditEvent",),
+    "resources.changes": ("ChangeType", "CostChanges", "ResourceChange"),
+    "resources.environments": ("Environment", "EnvironmentType"),
     "resources.executions": ("Execution", "ExecutionStatus"),
     "resources.organizations": ("Organization",),
+    "resources.pipeline_executions": ("PipelineExecution", "PipelineStatus"),
+    "resources.pipelines": ("Pipeline",),
     "resources.projects": ("Project",),
-    "types": ("ProjectRef",),
+    "resources.services": ("Service",),
+    "resources.workspaces": ("Workspace", "WorkspaceCost", "WorkspaceResources", "WorkspaceStatus"),
+    "types": ("ProjectRef", "TimeWindow"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -44,6 +44,9 @@ class ActivityStatus(OpenEnum):
     INCOMPLETE = "incomplete"
 
 
+_NO_TYPE, _NO_STATUS = ActivityType(""), ActivityStatus("")
+
+
 @frozen(kw_only=True)
 class Counts(Model):
     """How many resources or outputs were added, changed and so on."""
@@ -68,8 +71,8 @@ class Activity(Created):
     created: int = 0
     """Milliseconds since 1970 UTC, as sent."""
 
-    type: ActivityType = ActivityType("")
-    status: ActivityStatus = ActivityStatus("")
+    type: ActivityType = _NO_TYPE
+    status: ActivityStatus = _NO_STATUS
     pipeline: str = ""
     pipeline_name: str = ""
     pipeline_execution_id: str = ""
@@ -98,9 +101,9 @@ _OUTSIDE = {"account", "org", "project", "id", "workspace", "created"}
 _RENAMED = {"type": "metadata.activity_type", "status": "metadata.activity_status"}
 
 register_model(Counts)
-register_model(
-    Activity, {name: f"metadata.{name}" for name in field_names(Activity) if name not in _OUTSIDE} | _RENAMED
-)
+
+_METADATA = {name: f"metadata.{name}" for name in field_names(Activity) if name not in _OUTSIDE}
+register_model(Activity, _METADATA | _RENAMED)
 
 _LIST = ListEndpoint(path=_ACTIVITIES, cls=Activity, ids=("id",), dialect=DIALECTS["iacm"], created="created")
 

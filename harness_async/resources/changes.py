@@ -22,6 +22,9 @@ class ChangeType(OpenEnum):
     REMOVED = "removed"
 
 
+_NO_CHANGE = ChangeType("")
+
+
 @frozen(kw_only=True)
 class ResourceChange(Model):
     """A planned change of a resource, or a drift. Missing members are empty."""
@@ -30,7 +33,7 @@ class ResourceChange(Model):
     type: str = ""
     module: str = ""
     provider: str = ""
-    change: ChangeType = ChangeType("")
+    change: ChangeType = _NO_CHANGE
     change_count: int = 0
     drift: bool = False
     """Whether the change was found by drift detection rather than planned."""

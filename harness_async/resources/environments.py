@@ -29,6 +29,9 @@ class EnvironmentType(OpenEnum):
     PRE_PRODUCTION = "PreProduction"
 
 
+_NO_TYPE = EnvironmentType("")
+
+
 @frozen(kw_only=True)
 class Environment(Updated):
     """An environment. Missing members are empty."""
@@ -37,7 +40,7 @@ class Environment(Updated):
     project: str
     identifier: str
     name: str = ""
-    type: EnvironmentType = EnvironmentType("")
+    type: EnvironmentType = _NO_TYPE
     description: str = ""
     color: str = ""
     tags: Mapping[str, str] = field(factory=dict[str, str], hash=False)

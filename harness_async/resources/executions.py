@@ -298,12 +298,18 @@ class ExecutionsAPI:
         self, org: str, project: str, pipeline_execution_id: str, pipeline_stage_id: str
     ) -> Pager[ResourceChange]:
         """List the planned resource changes of an execution, then the drifts: one request."""
-        ids = {"org": org, "project": project, "pipeline_execution_id": pipeline_execution_id}
-        params = {"pipeline_stage_id": check_identifier("pipeline_stage_id", pipeline_stage_id), "exclude_state": True}
-        _RESOURCE_CHANGES.path_for(**ids)  # refuses bad identifiers now
+        check_identifier("pipeline_stage_id", pipeline_stage_id)
+        _RESOURCE_CHANGES.path_for(org=org, project=project, pipeline_execution_id=pipeline_execution_id)
 
         async def fetch() -> Sequence[ResourceChange]:
-            found = await self._session.fetch(_RESOURCE_CHANGES, ResourceChanges, params=params, **ids)
+            found = await self._session.fetch(
+                _RESOURCE_CHANGES,
+                ResourceChanges,
+                params={"pipeline_stage_id": pipeline_stage_id, "exclude_state": True},
+                org=org,
+                project=project,
+                pipeline_execution_id=pipeline_execution_id,
+            )
             return [*found.planned_changes, *found.drift_changes]
 
         return UnpagedPager(fetch)

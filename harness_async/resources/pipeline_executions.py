@@ -94,6 +94,8 @@ _FINISHED = frozenset(
     }
 )
 
+_NO_STATUS = PipelineStatus("")
+
 _Words: TypeAlias = PipelineStatus | str | Iterable[PipelineStatus | str] | None
 
 
@@ -106,7 +108,7 @@ class PipelineExecution(Model):
     plan_execution_id: str
     pipeline: str = ""
     name: str = ""
-    status: PipelineStatus = PipelineStatus("")
+    status: PipelineStatus = _NO_STATUS
     run_sequence: int = 0
     """Number of the run within its pipeline."""
 

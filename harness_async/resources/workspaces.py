@@ -110,9 +110,7 @@ class WorkspaceCost(Model):
 
 register_model(Workspace, parsers={"tags": parse_tags})
 register_model(WorkspaceResources)
-register_model(
-    WorkspaceCost, {"workspace": "workspace_id", "name": "workspace_name"}, {"cost": lambda value: str(value)}
-)
+register_model(WorkspaceCost, {"workspace": "workspace_id", "name": "workspace_name"}, {"cost": str})
 
 _LIST = ListEndpoint(path=_WORKSPACES, cls=Workspace, ids=("identifier",), dialect=DIALECTS["iacm"])
 _COSTS = ListEndpoint(
