@@ -135,7 +135,7 @@ def _texts(content: Mapping[str, Any]) -> list[str]:
     found: list[object] = [content.get("message"), content.get("detailedMessage"), content.get("detail")]
     if isinstance(error, Mapping):
         found.extend(_texts(error))
-    elif not found[0]:
+    elif not (isinstance(found[0], str) and found[0]):
         found.append(error)
     if isinstance(messages, list):
         found += [each.get("message") if isinstance(each, Mapping) else each for each in messages]
