@@ -157,6 +157,22 @@ async def test_use_after_close(fake: FakeHarness, client: HarnessClient, used: b
     assert len(fake.requests) == used
 
 
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        *[(name, [5, b"x"]) for name in ("api_key", "account_id", "base_url", "proxy")],
+        *[(name, [3, "x", None]) for name in ("timeouts", "retry", "trust_env", "allow_http")],
+        *[(name, [3, "x"]) for name in ("rate_limit", "pacer", "ssl_context", "on_event")],
+        ("http_session", [1]),
+    ],
+)
+def test_arguments_of_a_wrong_type(name: str, values: list[Any]) -> None:
+    """An argument of a wrong type is refused at construction, by its name."""
+    for value in values:
+        with pytest.raises(TypeError, match=f"^{name} must be an? "):
+            HarnessClient(**{"api_key": "pat.aa.t.s", name: value})
+
+
 @pytest.mark.parametrize("copier", [pickle.dumps, copy.copy, copy.deepcopy], ids=["pickle", "copy", "deepcopy"])
 def test_no_pickling(copier: Callable[[HarnessClient], object]) -> None:
     """A client can be neither pickled nor copied, because it holds connections and a key."""

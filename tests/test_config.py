@@ -48,6 +48,7 @@ def without(name: str) -> dict[str, str]:
     [
         pytest.param({}, ENVIRON, "platform-key", id="first variable"),
         pytest.param({}, without("HARNESS_PLATFORM_API_KEY"), "other-key", id="second variable"),
+        pytest.param({}, {**ENVIRON, "HARNESS_PLATFORM_API_KEY": " \n"}, "other-key", id="empty variable"),
         pytest.param({"api_key": KEY}, ENVIRON, KEY, id="argument over variables"),
         pytest.param({"api_key": KEY}, {}, KEY, id="argument alone"),
         pytest.param({"account_id": "Given"}, ENVIRON, "Given", id="account argument"),
@@ -85,14 +86,17 @@ def test_account_of_a_key(account: str | None, keys: list[str]) -> None:
 
 
 REFUSED_TEXTS: list[tuple[Any, str]] = [
-    *[(text, "empty") for text in ("", " \n")],
     *[(text, "space") for text in (" abc", "abc ")],
     *[(text, "line break") for text in ("abc\r\n", "ab\rc")],
     *[(text, "character") for text in ("ab\tc", "ab\x00c", "ab\x7fc", "abç")],
 ]
 
 
-@pytest.mark.parametrize(("value", "message"), [*REFUSED_TEXTS, (b"abc", "not bytes"), (7, "not int")], ids=repr)
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [*REFUSED_TEXTS, ("", "empty"), (" \n", "empty"), (b"abc", "not bytes"), (7, "not int")],
+    ids=repr,
+)
 @pytest.mark.parametrize("argument", ["api_key", "account_id", "base_url"])
 def test_refused_arguments(argument: str, value: Any, message: str) -> None:
     """An argument that no header or URL can carry is refused, and the error names it."""
@@ -130,7 +134,10 @@ REFUSED_URLS: dict[str, list[str]] = {
     "user": ["https://me@app.harness.io", "https://me:pw@app.harness.io", "https://:pw@app.harness.io"],
     "query": ["https://app.harness.io?x=1"],
     "fragment": ["https://app.harness.io/#top"],
-    "not a URL": ["https://app.harness.io:99999", "https://app.harness.io:http", "https://[::1"],
+    "not a URL": [
+        *("https://app.harness.io:99999", "https://app.harness.io:http", "https://[::1"),
+        *("https://app..io", "https://.harness.io", f"https://{'a' * 64}.io"),
+    ],
     "allow_http": [
         *("http://app.harness.io", "http://10.0.0.1:8080", "http://0.0.0.0", "http://[::2]", "http://notlocalhost"),
         *("http://localhost.example.com", "http://127.0.0.1.example.com"),

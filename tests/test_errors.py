@@ -123,6 +123,25 @@ def test_class_of_a_status(status: int, cls: type[errors.APIStatusError]) -> Non
     assert issubclass(cls, errors.APIStatusError)
 
 
+@pytest.mark.parametrize(
+    ("code", "status", "cls"),
+    [
+        *[(code, 400, errors.NotFoundError) for code in ("RESOURCE_NOT_FOUND_EXCEPTION", "ENTITY_NOT_FOUND")],
+        *[(code, 400, errors.ConflictError) for code in ("DUPLICATE_FIELD", "OPTIMISTIC_LOCKING_EXCEPTION")],
+        *[(code, 400, errors.AuthenticationError) for code in ("INVALID_TOKEN", "EXPIRED_TOKEN", "REVOKED_TOKEN")],
+        *[(code, 400, errors.PermissionDeniedError) for code in ("ACCESS_DENIED", "NG_ACCESS_DENIED")],
+        ("TOO_MANY_REQUESTS", 400, errors.RateLimitError),
+        ("NO_AVAILABLE_DELEGATES", 404, errors.APIStatusError),
+        ("RESOURCE_NOT_FOUND_EXCEPTION", 405, errors.APIStatusError),
+        ("INVALID_REQUEST", 400, errors.BadRequestError),
+        ("not_found", 404, errors.NotFoundError),
+    ],
+)
+def test_class_of_a_code(code: str, status: int, cls: type[errors.APIStatusError]) -> None:
+    """A code of the API decides the class of an error before its status does."""
+    assert errors.status_error_class(status, code) is cls
+
+
 def test_status_error() -> None:
     """A status error holds the parsed response, and its text has what a bug report needs."""
     error = create_status_error(errors.NotFoundError)

@@ -394,7 +394,7 @@ def test_refused_settings(watch: Watch, monkeypatch: pytest.MonkeyPatch, argumen
     for name in ("HARNESS_PLATFORM_API_KEY", "HARNESS_ACCOUNT_ID"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HARNESS_API_KEY", f"{KEY}\r\n")
-    with pytest.raises(ConfigurationError) as caught:
+    with pytest.raises((ConfigurationError, TypeError)) as caught:
         HarnessClient(**arguments)
     watch.errors.append(caught.value)
     watch.check()

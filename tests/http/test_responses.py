@@ -65,7 +65,7 @@ def date(seconds: float) -> str:
         ({"Retry-After": date(NOW + 30)}, 30.0),
         ({"Retry-After": date(NOW + 1030), "Date": date(NOW + 1000)}, 30.0),
         ({"Retry-After": date(NOW + 30), "Date": "yesterday"}, 30.0),
-        ({"Retry-After": date(NOW - 30)}, 0.0),
+        ({"Retry-After": date(NOW - 30)}, None),
         ({"Retry-After": date(NOW + 30), "Date": date(NOW + 60)}, 0.0),
         ({"Retry-After": "Wed, 15 Nov 2023 00:13:50 +0200"}, 30.0),
         ({"Retry-After": "Tue, 14 Nov 2023 22:13:50 -0000"}, 30.0),
@@ -186,7 +186,8 @@ def test_incomplete_envelopes(content: object, headers: dict[str, str], expected
     [
         (None, ()),
         ("text", ()),
-        ({"message": "m"}, ()),
+        ({"org": "m", "tags": ["a", "b", 5], "name": None, "color": ""},
+         (FieldError("org", "m"), FieldError("tags", "a"), FieldError("tags", "b"))),
         ([None, 5, "x", {}, {"message": None}], ()),
         ([{"message": "m"}], (FieldError("", "m"),)),
         ([{"field_name": "org", "message": "m"}, {"fieldId": "id", "error": "n"}],
