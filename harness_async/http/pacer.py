@@ -55,6 +55,10 @@ class Pacer(Protocol):
         """Send nothing for so many seconds, because the server refused by rate. May be a coroutine function."""
 
 
+_LONGEST_PAUSE = 3600.0
+"""Seconds beyond which a time in the file of a `SharedPacer` is not believed."""
+
+
 @define(eq=False)
 class _Waiter:
     requested_at: float
@@ -278,7 +282,9 @@ class SharedPacer:
         """Reserve the next slot and return its time; during a pause, reserve nothing and return the end of it."""
         with self._transaction() as store:
             now = time.time()  # read once the file is locked
-            next_at, open_at = store.execute("SELECT next_at, open_at FROM pace").fetchone()
+            # Times that lie far ahead were written under another clock, and must not hold back every process.
+            stored = store.execute("SELECT next_at, open_at FROM pace").fetchone()
+            next_at, open_at = (moment if moment - now <= _LONGEST_PAUSE else now for moment in stored)
             if open_at > now:
                 return open_at, False
             store.execute("UPDATE pace SET next_at = ?", [max(now, next_at) + self._interval])

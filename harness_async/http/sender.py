@@ -43,9 +43,7 @@ _NOT_MODIFIED = 304
 _METHOD_KEEPING_REDIRECTS = (307, 308)
 _SERVER_ERROR = 500
 
-_SERVER_FAILURES = frozenset(
-    {FailureKind.NOT_SENT, FailureKind.LOST, FailureKind.READ_TIMEOUT, FailureKind.CUT, FailureKind.GARBLED}
-)
+_SERVER_FAILURES = frozenset({FailureKind.NOT_SENT, FailureKind.LOST, FailureKind.READ_TIMEOUT, FailureKind.CUT})
 """Failures that count towards an outage: the service, or the network to it, is the cause."""
 
 Decode: TypeAlias = Callable[[RawResponse], T]

@@ -193,8 +193,8 @@ class EndpointSource(Generic[T]):
             f"{session.prefix}{self.path}?{dialect.size}={limit}&{dialect.page}={number}{'&' if query else ''}{query}",
             encoded=True,
         )
-        headers = session.headers if body is None else session.json_headers
-        request = Request(self.method, url, headers, body)
+        # The headers, which hold the key, are no variable of this frame, so that no traceback shows them.
+        request = Request(self.method, url, session.headers if body is None else session.json_headers, body)
         result = await session.sender.send(request, self.decode)
         page, requests = result.value, result.requests
         if self.is_own is not None and page.items and not any(map(self.is_own, page.items)):
