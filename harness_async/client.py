@@ -347,8 +347,10 @@ class HarnessClient:
         if first_page is not None:
             found = evolve(found, first_page=first_page)
         method = check_method(method)
-        if method not in {"GET", "POST"} or (method == "GET" and json is not None):
-            raise ValueError(f"method must be GET, or POST with json, not {method!r}")
+        if method not in {"GET", "POST"}:
+            raise ValueError(f"method must be GET or POST, not {method!r}")
+        if method == "GET" and json is not None:
+            raise ValueError("json requires method='POST': a GET has no body")
         params = {} if params is None else params
         if not {found.page, found.size}.isdisjoint(params):
             raise ValueError(f"params must not contain {found.page} or {found.size}: the pager sets them")

@@ -82,7 +82,8 @@ def check_error_body(content: Mapping[str, Any]) -> None:
     Raises:
         ErrorBodyError: It does.
     """
-    failed = content.get("status") in {"ERROR", "FAILURE"} and content.get("data") is None
+    status = content.get("status")
+    failed = isinstance(status, str) and status in {"ERROR", "FAILURE"} and content.get("data") is None
     if failed and {"code", "message", "correlationId"} & content.keys():
         raise ErrorBodyError
 
@@ -134,7 +135,7 @@ def _texts(content: Mapping[str, Any]) -> list[str]:
     found: list[object] = [content.get("message"), content.get("detailedMessage"), content.get("detail")]
     if isinstance(error, Mapping):
         found.extend(_texts(error))
-    elif not found[0]:
+    elif not (isinstance(found[0], str) and found[0]):
         found.append(error)
     if isinstance(messages, list):
         found += [each.get("message") if isinstance(each, Mapping) else each for each in messages]

@@ -22,6 +22,16 @@ def _is_text(_: object, attribute: Attribute[str], value: object) -> None:
     check_text(attribute.name, value)
 
 
+def _is_path(_: object, attribute: Attribute[str], value: object) -> None:
+    if value != "":
+        check_text(attribute.name, value)
+
+
+def _is_position(_: object, attribute: Attribute[int | None], value: object) -> None:
+    if value is not None:
+        check_int(attribute.name, value, 1)
+
+
 @frozen(kw_only=True)
 class Dialect:
     """How a list is paged.
@@ -46,20 +56,20 @@ class Dialect:
     max_limit: int = field(default=100, validator=lambda _i, _a, value: check_int("max_limit", value, 1))
     """The largest page size."""
 
-    rows: str = ""
+    rows: str = field(default="", validator=_is_path)
     """Dotted path of the rows in the body; "" where the body is the array."""
 
-    total_items: str = ""
+    total_items: str = field(default="", validator=_is_path)
     """Dotted path of the total of items in the body. The headers of both families are read in any case."""
 
-    total_pages: str = ""
+    total_pages: str = field(default="", validator=_is_path)
     """Dotted path of the total of pages in the body."""
 
     scope: Scope = field(default="path", validator=lambda _i, _a, value: check_choice("scope", value, get_args(Scope)))
     """Where organization and project are: in the path, or as `accountIdentifier`, `orgIdentifier` and
     `projectIdentifier` in the query."""
 
-    ceiling: int | None = None
+    ceiling: int | None = field(default=None, validator=_is_position)
     """Position behind which the server refuses rows; None where there is no such limit."""
 
 

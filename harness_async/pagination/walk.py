@@ -305,11 +305,11 @@ class PageWalk(Walk[T]):
         super().__init__(spec.prefetch)
         self._spec = spec if spec.largest_page is None else evolve(spec, limit=spec.largest_page.limit)
         self._freeze: _Freeze | None = None
-        if spec.created is not None and spec.consistency != "live":
+        if spec.created is not None and spec.consistency != "live" and not spec.stable_order:
             self._freeze = _Freeze.of(spec.window, spec.source.clock)
         self._may_restart = self._freeze is not None or spec.largest_page is not None or spec.ceiling is not None
         self._uses_times = spec.created is not None and spec.consistency != "live"
-        self._strategy = create_strategy(spec, self._freeze)
+        self._strategy = create_strategy(self._spec, self._freeze)
         self._tasks: deque[asyncio.Task[Page[T] | None]] = deque()  # in the order of their requests
         self._pages = self._rows = self._received = self._new = self._invalid_members = self._foreign_pages = 0
         self._closed = self._warned = self._delivered = False

@@ -41,7 +41,9 @@ class Organization(Updated):
 
 register_model(Organization, {name: f"org.{name}" for name in ("identifier", "name", "description", "tags")})
 
-_LIST = ListEndpoint(path="/v1/orgs", cls=Organization, ids=("identifier",), dialect=DIALECTS["v1_large"])
+_LIST = ListEndpoint(
+    path="/v1/orgs", cls=Organization, ids=("identifier",), dialect=DIALECTS["v1_large"], created="created"
+)
 
 STABLE_ORDER = {"sort": "created", "order": "ASC"}
 """New rows come last, and changes move no row. The default of the API is by last change, descending."""

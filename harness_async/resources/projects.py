@@ -65,7 +65,9 @@ register_model(
     },
 )
 
-_LIST = ListEndpoint(path="/v1/orgs/{org}/projects", cls=Project, ids=("identifier",), dialect=DIALECTS["v1_large"])
+_LIST = ListEndpoint(
+    path="/v1/orgs/{org}/projects", cls=Project, ids=("identifier",), dialect=DIALECTS["v1_large"], created="created"
+)
 
 
 class ProjectsAPI:

@@ -83,7 +83,7 @@ class OpenEnum(str, enum.Enum):  # noqa: UP042 - StrEnum's members cannot be mad
         _warned_words.add((cls, word))
         nearest = get_close_matches(word.casefold(), [each.casefold() for each in known], n=1, cutoff=0.5)
         match = next((each for each in known if nearest and each.casefold() == nearest[0]), None)
-        hint = f"did you mean {match!r}?" if match else f"known are {', '.join(map(repr, known))}"
+        hint = f"did you mean {match!r}?" if match else f"known are {', '.join(map(repr, known))}."
         warnings.warn(f"{word!r} is not a known {cls.__name__}; {hint} It is sent as given", UserWarning, stacklevel=2)
 
     def __str__(self) -> str:
@@ -260,7 +260,8 @@ class ModelHook:
             except _MismatchError as error:
                 if member.required or not self._lenient:
                     raise
-                invalid.append(f"{self._cls.__name__}{error.path}: {error}")
+                # Without the keys inside the member, which may be of any length or contain the key that a proxy echoed.
+                invalid.append(f"{self._cls.__name__}{member.path}: {error}")
         return self._cls(**arguments)
 
 

@@ -17,8 +17,8 @@ from harness_async.http.retry import (
     RetryAction,
     RetryDecision,
     RetryState,
-    backoff,
     decide,
+    draw_backoff,
 )
 
 POLICY = RetryPolicy()
@@ -26,7 +26,8 @@ ALMOST_ONE = math.nextafter(1.0, 0.0)
 TRANSIENT = [408, 499, *(status for status in range(500, 600) if status not in {501, 505})]
 PERMANENT = [300, 302, 304, 307, 400, 401, 403, 404, 405, 409, 410, 412, 415, 422, 423, 501, 505]
 
-RETRY, TWICE, GATE, AMBIGUOUS, FAIL = "retry", "retry twice", "gate", "ambiguous", "fail"
+RETRY, ONCE, TWICE, GATE, AMBIGUOUS, FAIL = "retry", "retry once", "retry twice", "gate", "ambiguous", "fail"
+SEQUENCES = {ONCE: [RETRY, FAIL, FAIL, FAIL], TWICE: [RETRY, RETRY, FAIL, FAIL]}
 
 TABLE: list[tuple[list[Failure], str, str, str]] = [
     # what happened, and what follows for GET, for PUT and DELETE, for POST
@@ -34,6 +35,7 @@ TABLE: list[tuple[list[Failure], str, str, str]] = [
     ([Failure(FailureKind.UNUSABLE)], FAIL, FAIL, FAIL),
     ([Failure(FailureKind.LOST), Failure(FailureKind.READ_TIMEOUT)], RETRY, RETRY, AMBIGUOUS),
     ([Failure(FailureKind.CUT), Failure(FailureKind.CUT, 200)], RETRY, RETRY, AMBIGUOUS),
+    ([Failure(FailureKind.GARBLED, detail="a bad header")], ONCE, ONCE, AMBIGUOUS),
     ([Failure(FailureKind.NOT_JSON, 200)], TWICE, FAIL, AMBIGUOUS),
     ([Failure(FailureKind.HTML, 200)], FAIL, FAIL, FAIL),
     ([Failure(FailureKind.OVERSIZED, 200), Failure(FailureKind.OVERSIZED, 503)], FAIL, FAIL, FAIL),
@@ -80,7 +82,7 @@ def test_actions(row: tuple[list[Failure], str, str, str], method: str) -> None:
     failures, *columns = row
     action = columns[["GET", "PUT", "POST"].index(method if method != "DELETE" else "PUT")]
     for failure in failures:
-        expected = f"{RETRY} {RETRY} {FAIL} {FAIL}" if action == TWICE else " ".join([action] * 4)
+        expected = " ".join(SEQUENCES.get(action, [action] * 4))
         assert actions(create_state(method=method), *[failure] * 4) == expected
 
 
@@ -144,10 +146,20 @@ def test_suspect_failures_are_counted_together() -> None:
     assert actions(state, NOT_JSON, LOST, NOT_JSON, NOT_JSON) == f"{RETRY} {RETRY} {RETRY} {FAIL}"
 
 
-def test_post_that_was_not_sent() -> None:
-    """A POST is retried where it certainly had no effect: it was not sent, or it was throttled."""
-    state = create_state(method="POST")
-    assert actions(state, Failure(FailureKind.NOT_SENT), THROTTLED, LOST) == f"{RETRY} {GATE} {AMBIGUOUS}"
+@pytest.mark.parametrize("method", ["GET", "PUT", "POST"])
+def test_unauthorized_after_the_key_was_accepted(method: str) -> None:
+    """A 401 for a key that was accepted before is retried once, because the token service may have failed."""
+    unauthorized = Failure(FailureKind.STATUS, 401)
+    state = create_state(method=method)
+    decisions = [state.decide(unauthorized, key_was_accepted=True).action.value for _ in range(2)]
+    assert decisions == [RETRY, FAIL]
+
+
+def test_garbled_responses_that_differ() -> None:
+    """Responses that cannot be parsed for different reasons are retried twice, one that comes again is not."""
+    first, second, third = (Failure(FailureKind.GARBLED, detail=detail) for detail in ("a", "b", "c"))
+    assert actions(create_state(), first, second, third) == f"{RETRY} {RETRY} {FAIL}"
+    assert actions(create_state(), first, BUSY, first, first) == f"{RETRY} {RETRY} {RETRY} {FAIL}"
 
 
 # -- waits -------------------------------------------------------------------------------------------------------------
@@ -161,7 +173,7 @@ def test_backoff(jitter: float) -> None:
     waits = [state.decide(LOST).wait for _ in range(8)]
     assert waits == pytest.approx([jitter * bound for bound in (0.5, 1, 2, 4, 8, 16, 20, 20)])
     assert state.failures == 8
-    assert backoff(100_000, POLICY, Fixed(jitter)) == jitter * 20.0 < 20.0
+    assert draw_backoff(100_000, POLICY, Fixed(jitter)) == jitter * 20.0 < 20.0
 
 
 @pytest.mark.parametrize("jitter", [0.0, ALMOST_ONE])

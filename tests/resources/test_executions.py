@@ -27,16 +27,17 @@ from harness_async import (
 )
 from harness_async.testing import (
     Body,
+    ChangeJson,
     CutBody,
     Delay,
     FakeHarness,
+    Nulls,
     RecordedRequest,
     Reset,
     SignInPage,
     SlowBody,
     Status,
     TooManyRequests,
-    Totals,
 )
 from tests.support.connections import free_places
 from tests.support.virtual import run_jumping
@@ -108,6 +109,7 @@ def change_status(fake: FakeHarness, *words: str) -> None:
         ),
     ],
 )  # fmt: skip
+@pytest.mark.filterwarnings("ignore:.* is not a known ExecutionStatus:UserWarning")
 async def test_list_filters(fake: FakeHarness, client: HarnessClient, filters: dict[str, Any], query: str) -> None:
     """A list sends its filters under the names of the API: statuses as one value, times as milliseconds."""
     await client.executions.list("default", "payments", **filters).collect()
@@ -119,18 +121,12 @@ async def test_list_filters(fake: FakeHarness, client: HarnessClient, filters: d
 @pytest.mark.parametrize(
     ("filters", "error"),
     [
-        ({"status": []}, ValueError),
-        ({"status": ""}, ValueError),
-        ({"status": "a,b"}, ValueError),
+        *[({"status": value}, ValueError) for value in (list[str](), "", "a,b")],
         ({"status": 5}, TypeError),
         ({"start_time": datetime(2024, 1, 1)}, ValueError),  # noqa: DTZ001 - a naive datetime is the point
-        ({"start_time": True}, TypeError),
-        ({"end_time": "2024-01-01"}, TypeError),
-        ({"start_time": 5, "end_time": 4}, ValueError),
-        ({"limit": 101}, ValueError),
-        ({"prefetch": -1}, ValueError),
+        *[(wrong, TypeError) for wrong in ({"start_time": True}, {"end_time": "2024-01-01"}, {"workspace": b"a"})],
+        *[(wrong, ValueError) for wrong in ({"start_time": 5, "end_time": 4}, {"limit": 101}, {"prefetch": -1})],
         ({"consistency": "eventual"}, ValueError),
-        ({"workspace": b"a"}, TypeError),
     ],
     ids=str,
 )
@@ -140,30 +136,11 @@ async def test_refused_filters(client: HarnessClient, filters: dict[str, Any], e
         client.executions.list("default", "payments", **filters)
 
 
-@pytest.mark.parametrize("total", ["three", None])
-async def test_unreadable_totals(fake: FakeHarness, client: HarnessClient, total: Any) -> None:
-    """A list without readable totals is read to its end, and its count is unknown."""
-    fake.faults.add(Totals(items=total, pages=total, size=total))
-    pager = client.executions.list("default", "payments", limit=1)
-    assert [row.pipeline_execution_id for row in await pager.collect()] == ["run2", "run1", "run0"]
-    assert await pager.count() is None
-
-
-async def test_empty_list(fake: FakeHarness, client: HarnessClient) -> None:
-    """A list without rows is empty, whether the response is `[]` or `null`."""
-    pager = client.executions.list("default", "billing")
-    assert await pager.collect() == []
-    assert await pager.first() is None
-    assert await pager.count() == 0
-    fake.faults.add(Body(b"null"))
-    assert await pager.collect() == []
-
-
 @pytest.mark.parametrize(
     ("body", "path"),
     [
         (b"{}", "$"),
-        (b"[{}]", "$[0].org"),
+        (b"[{}]", "$[0].pipeline_execution_id"),
         (b'[{"org":"o","project":"j","pipeline_execution_id":"e","pipeline_stage_id":"s"},null]', "$[1]"),
     ],
     ids=["object", "identity", "second-row"],
@@ -178,6 +155,25 @@ async def test_responses_that_do_not_fit(fake: FakeHarness, client: HarnessClien
     assert (error.path, error.body, error.method, error.status) == (path, body, "GET", 200)
     assert error.url.endswith(f"{EXECUTIONS}?limit=100&page=1")
     assert len(error.attempts) == len(fake.requests) == 1
+
+
+async def test_unknown_status(fake: FakeHarness, client: HarnessClient) -> None:
+    """A status that is not known is sent as given, with a warning that suggests a known one."""
+    with pytest.warns(UserWarning, match=r"^'sucess' is not a known ExecutionStatus; did you mean 'success'\?"):
+        pager = client.executions.list("default", "payments", status=["none", "sucess"])
+    await pager.collect()
+    assert fake.requests[0].query["status"] == ["none,sucess"]
+
+
+async def test_rows_with_odd_members(fake: FakeHarness, client: HarnessClient) -> None:
+    """A list completes rows from its request; members of a wrong type are empty, and the report counts them."""
+    fake.faults.add(Nulls({"org", "project"}))
+    fake.faults.add(ChangeJson(lambda rows: [{**row, "created": "today", "workspace": 7} for row in rows]))
+    async with client.executions.list("default", "payments").walk() as walk:
+        rows = [row async for row in walk]
+    assert [row.key for row in rows] == [("default", "payments", f"run{number}", "stage") for number in (2, 1, 0)]
+    assert {(row.created, row.workspace, row.pipeline) for row in rows} == {(0, "", "provision_network")}
+    assert walk.report.invalid_members == 6
 
 
 async def test_get(fake: FakeHarness, client: HarnessClient) -> None:
@@ -244,25 +240,14 @@ LOOKUP = "GET /fresh/stage"
 @pytest.mark.parametrize(
     ("fault", "requests"),
     [
-        (Reset("after_effect"), ["POST ", LOOKUP]),
-        (Reset("head"), ["POST ", LOOKUP]),
-        (Reset("after_head"), ["POST ", LOOKUP]),
-        (CutBody(), ["POST ", LOOKUP]),
-        (CutBody(0.0), ["POST ", LOOKUP]),
-        (Reset("before"), ["POST ", LOOKUP, "POST "]),
-        (Status(503), ["POST ", LOOKUP, "POST "]),
-        (Status(500), ["POST ", LOOKUP, "POST "]),
-        (Status(499), ["POST ", LOOKUP, "POST "]),
-        (Status(502, envelope="html"), ["POST ", LOOKUP, "POST "]),
-        (Body(b"", status=200), ["POST ", LOOKUP, "POST "]),
-        (Body(b"{", status=200), ["POST ", LOOKUP, "POST "]),
-        (Body(b"{}", status=200), ["POST ", LOOKUP, "POST "]),
+        *[(fault, ["POST ", LOOKUP])
+          for fault in (Reset("after_effect"), Reset("head"), Reset("after_head"), CutBody(), CutBody(0.0))],
+        *[(fault, ["POST ", LOOKUP, "POST "])
+          for fault in (Reset("before"), *map(Status, (499, 500, 503)), Status(502, envelope="html"))],
+        *[(Body(body, status=200), ["POST ", LOOKUP, "POST "]) for body in (b"", b"{", b"{}")],
         (TooManyRequests(), ["POST ", "POST "]),
     ],
-    ids=[
-        "reset-after-effect", "reset-in-head", "reset-after-head", "cut", "cut-to-nothing", "reset", "503", "500",
-        "499", "502-page", "empty-success", "cut-success", "success-that-does-not-fit", "429",
-    ],
+    ids=str,
 )  # fmt: skip
 async def test_create_after_a_failure(
     fake: FakeHarness, client: HarnessClient, fault: Any, requests: list[str]
@@ -275,13 +260,17 @@ async def test_create_after_a_failure(
     assert len(stored(fake)) == 1
 
 
-async def test_create_that_keeps_failing(fake: FakeHarness, client: HarnessClient) -> None:
-    """After three requests without effect the failure is raised with all attempts."""
+@pytest.mark.parametrize(("max_attempts", "attempts"), [(None, 3), (2, 2), (1, 1)])
+async def test_create_that_keeps_failing(
+    fake: FakeHarness, connect: Connect, max_attempts: int | None, attempts: int
+) -> None:
+    """After three requests without effect, or as many as the policy allows, the failure is raised with all attempts."""
+    client = connect(retry=RetryPolicy(max_attempts=max_attempts))
     fake.faults.add(Status(503), method="POST")
     with pytest.raises(ServerError) as caught:
         await client.executions.create("default", "payments", **NEW)
-    assert sent(fake) == ["POST ", LOOKUP] * 3
-    assert [attempt.status for attempt in caught.value.attempts] == [503] * 3
+    assert sent(fake) == ["POST ", LOOKUP] * attempts
+    assert [attempt.status for attempt in caught.value.attempts] == [503] * attempts
     assert caught.value.ambiguous
 
 

@@ -35,7 +35,7 @@ def sent(fake: FakeHarness) -> list[str]:
         ({"org": ["labs", "default"]}, "limit=100&page=0&org=labs&org=default"),
         ({"search_term": "a b", "sort": "name", "order": "desc"},
          "limit=100&page=0&search_term=a%20b&sort=name&order=DESC"),
-        ({"limit": 1}, "limit=1&page=0"),
+        ({"limit": 1000}, "limit=1000&page=0"),
     ],
     ids=str,
 )  # fmt: skip
@@ -49,22 +49,18 @@ async def test_list(fake: FakeHarness, client: HarnessClient, filters: dict[str,
 
 @pytest.mark.parametrize(
     ("filters", "error"),
-    [({"org": []}, ValueError), ({"org": [5]}, TypeError), ({"order": "up"}, ValueError), ({"limit": 101}, ValueError)],
+    [
+        ({"org": []}, ValueError),
+        ({"org": [5]}, TypeError),
+        ({"order": "up"}, ValueError),
+        ({"limit": 1001}, ValueError),
+    ],
     ids=str,
 )
 def test_refused_filters(client: HarnessClient, filters: dict[str, Any], error: type[Exception]) -> None:
     """An invalid filter is refused when the list is created."""
     with pytest.raises(error):
         client.organizations.list(**filters)
-
-
-async def test_empty_list(client: HarnessClient, fake: FakeHarness) -> None:
-    """An account without organizations has an empty list, whether the response is `[]` or `null`."""
-    for identifier in fake.organizations:
-        fake.remove_organization(identifier)
-    assert await client.organizations.list().collect() == []
-    fake.faults.add(Body(b"null"))
-    assert await client.organizations.list().collect() == []
 
 
 async def test_get(fake: FakeHarness, client: HarnessClient) -> None:
@@ -76,14 +72,6 @@ async def test_get(fake: FakeHarness, client: HarnessClient) -> None:
     assert org.created_at == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
     assert sent(fake) == ["GET /v1/orgs/core"]
     assert fake.requests[0].query_string == ""
-
-
-async def test_get_with_few_members(fake: FakeHarness, client: HarnessClient) -> None:
-    """Every member but the identifier may be missing, null or unknown."""
-    fake.faults.add(Body(b'{"org": {"identifier": "a", "name": null, "tags": null, "new": 1}, "created": null}'))
-    org = await client.organizations.get("a")
-    assert org == Organization(identifier="a")
-    assert org.created_at is None
 
 
 @pytest.mark.parametrize(
@@ -164,7 +152,7 @@ async def test_update(fake: FakeHarness, client: HarnessClient) -> None:
 
 
 async def test_delete(fake: FakeHarness, client: HarnessClient) -> None:
-    """A delete returns the organization as it was; a second one is a `NotFoundError`."""
+    """A delete returns the organization as it was, or None where the response is empty."""
     deleted = await client.organizations.delete("default")
     assert deleted is not None
     assert (deleted.identifier, deleted.description, deleted.tags) == ("default", "The first", {"team": "core"})
@@ -172,23 +160,8 @@ async def test_delete(fake: FakeHarness, client: HarnessClient) -> None:
         await client.organizations.delete("default")
     assert sent(fake) == ["DELETE /v1/orgs/default"] * 2
     assert fake.requests[0].body == b""
-
-
-@pytest.mark.parametrize("status", [200, 204])
-async def test_delete_without_a_body(fake: FakeHarness, client: HarnessClient, status: int) -> None:
-    """A delete with an empty response returns None."""
-    fake.faults.add(Body(b"", status=status))
-    assert await client.organizations.delete("default") is None
-
-
-@pytest.mark.parametrize(("moment", "returned"), [("after_effect", False), ("before", True)])
-async def test_repeated_delete(fake: FakeHarness, client: HarnessClient, moment: Any, *, returned: bool) -> None:
-    """A delete whose response is lost is repeated, and returns None where the first one already took effect."""
-    fake.faults.add(Reset(moment), times=1)
-    deleted = await client.organizations.delete("labs")
-    assert (deleted is not None) == returned
-    assert sent(fake) == ["DELETE /v1/orgs/labs"] * 2
-    assert "labs" not in fake.organizations
+    fake.faults.add(Body(b"", status=204))
+    assert await client.organizations.delete("labs") is None
 
 
 async def test_delete_after_a_429(fake: FakeHarness, client: HarnessClient) -> None:
@@ -201,8 +174,8 @@ async def test_delete_after_a_429(fake: FakeHarness, client: HarnessClient) -> N
 
 @pytest.mark.parametrize(
     ("body", "path"),
-    [(b"{}", "$"), (b"null", "$"), (b'{"org": {"identifier": "a", "tags": {"b": null}}}', "$.org.tags['b']")],
-    ids=["no-envelope", "null", "tag"],
+    [(b"{}", "$.org.identifier"), (b"null", "$"), (b'{"org": {"identifier": 5}}', "$.org.identifier")],
+    ids=["no-envelope", "null", "number"],
 )
 async def test_responses_that_do_not_fit(fake: FakeHarness, client: HarnessClient, body: bytes, path: str) -> None:
     """A response that does not fit is a `DecodeError` with path, body and attempts, for every method."""

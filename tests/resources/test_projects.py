@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from harness_async import (
     ConflictError,
-    DecodeError,
     HarnessClient,
     NotFoundError,
     PermissionDeniedError,
@@ -48,7 +46,7 @@ async def test_list_filters(fake: FakeHarness, client: HarnessClient, filters: d
         (None, {}, TypeError),
         ("default", {"project": []}, ValueError),
         ("default", {"order": "sideways"}, ValueError),
-        ("default", {"limit": 101}, ValueError),
+        ("default", {"limit": 1001}, ValueError),
     ],
 )
 def test_refused_filters(client: HarnessClient, org: Any, filters: dict[str, Any], error: type[Exception]) -> None:
@@ -67,13 +65,6 @@ async def test_get(fake: FakeHarness, client: HarnessClient) -> None:
     assert project == Project(org="default", identifier="core", **members, modules=("CD", "NEW"), is_favorite=True)
     assert project.ref == ProjectRef("default", "core")
     assert fake.requests[0].path == f"{PROJECTS}/core"
-
-
-async def test_identifiers_are_one_segment_each(fake: FakeHarness, client: HarnessClient) -> None:
-    """Each identifier is one segment of the path, whatever it contains."""
-    with pytest.raises(NotFoundError):
-        await client.projects.get("-a/../b", "c d%/e")
-    assert fake.requests[0].path == "/v1/orgs/-a%2F..%2Fb/projects/c%20d%25%2Fe"
 
 
 async def test_create(fake: FakeHarness, client: HarnessClient) -> None:
@@ -157,27 +148,6 @@ async def test_org_of_the_request(fake: FakeHarness, client: HarnessClient) -> N
     assert await client.projects.list("default").first() == bare
 
 
-@pytest.mark.parametrize(
-    ("body", "path"), [(b"null", "$"), (b'{"project": {"name": "x"}}', "$.project.identifier")], ids=["null", "member"]
-)
-async def test_responses_that_do_not_fit(fake: FakeHarness, client: HarnessClient, body: bytes, path: str) -> None:
-    """A response that does not fit is a `DecodeError` with its path, for every method and for lists."""
-    fake.faults.add(Body(b"[" + body + b"]"), path=f"{PROJECTS}", method="GET")
-    fake.faults.add(Body(body))
-    calls: list[Callable[[], Awaitable[object]]] = [
-        lambda: client.projects.get("default", "a"),
-        lambda: client.projects.update("default", "a", name="A"),
-        lambda: client.projects.delete("default", "a"),
-        lambda: client.projects.list("default").collect(),
-    ]
-    paths: list[str] = []
-    for call in calls:
-        with pytest.raises(DecodeError) as caught:
-            await call()
-        paths.append(caught.value.path)
-    assert paths == [path] * 3 + [path.replace("$", "$[0]")]
-
-
 # -- every organization ------------------------------------------------------------------------------------------------
 
 
@@ -186,6 +156,39 @@ async def test_list_all(fake: FakeHarness, client: HarnessClient) -> None:
     projects = await client.projects.list_all().collect()
     assert [str(project.ref) for project in projects] == ["default/payments", "default/billing", "labs/rockets"]
     assert {request.path for request in fake.requests} == {"/v1/orgs", PROJECTS, "/v1/orgs/labs/projects"}
+    assert {request.query_string for request in fake.requests} == {"limit=1000&page=0&sort=created&order=ASC"}
+
+
+LARGE, SMALL = "limit=1000", "limit=100"
+
+
+@pytest.mark.parametrize(
+    ("count", "over_limit", "pages"),
+    [
+        (150, None, [f"{LARGE}&page=0"]),
+        (1001, None, [f"{LARGE}&page={page}" for page in (0, 1, 0)]),
+        (150, "refuse", [f"{LARGE}&page=0", *[f"{SMALL}&page={page}" for page in (0, 1, 0)]]),
+        (250, "clip", [f"{LARGE}&page=0", *[f"{SMALL}&page={page}" for page in (0, 2, 1, 0)]]),
+        (99, "clip", [f"{LARGE}&page=0"]),
+    ],
+    ids=["one-page", "two-pages", "refused", "clipped", "fits"],
+)
+async def test_list_all_requests_the_largest_pages(
+    fake: FakeHarness, client: HarnessClient, count: int, over_limit: Any, pages: list[str]
+) -> None:
+    """Pages of 1000 are requested until the server refuses or clips one, in a stable order and the first page twice."""
+    if over_limit is not None:
+        fake.v1_max_limit, fake.v1_over_limit = 100, over_limit
+    for number in range(count):
+        fake.add_project("many", f"p{number}", created=1_700_000_000_000 + number)
+    async with client.projects.list_all(orgs=["many"]).walk() as walk:
+        identifiers = [project.identifier async for project in walk]
+    assert sorted(identifiers) == sorted(f"p{number}" for number in range(count))
+    assert [request.query_string for request in fake.requests] == [f"{page}&sort=created&order=ASC" for page in pages]
+    guarantee = "covered" if pages.count(pages[-1]) == 2 else "exact"
+    assert (walk.report.requests, walk.report.guarantee) == (len(pages), guarantee)
+    await client.projects.list_all(orgs=["labs"]).collect()
+    assert fake.requests[-1].query["limit"] == [pages[-1].partition("&")[0].removeprefix("limit=")]
 
 
 async def test_list_all_of_named_organizations(fake: FakeHarness, client: HarnessClient) -> None:

@@ -7,6 +7,7 @@ import enum
 import json
 import math
 import pickle
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +23,15 @@ from harness_async.errors import DecodeError
 from harness_async.resources.executions import Execution, ExecutionStatus
 from harness_async.resources.organizations import Organization
 from harness_async.resources.projects import Project
-from harness_async.serialization.converters import OpenEnum, parse_json, structure, structure_rows, unstructure
+from harness_async.serialization.converters import (
+    OpenEnum,
+    get_path,
+    parse_json,
+    register_model,
+    structure,
+    structure_rows,
+    unstructure,
+)
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 QUICK = settings(max_examples=30, deadline=None)
@@ -124,6 +133,23 @@ def test_words_behave_as_text(word: str) -> None:
         assert (other is status) or not status.is_known
 
 
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("Red", "did you mean 'red'?"),
+        ("drak blue", "did you mean 'dark blue'?"),
+        ("xyz", "known are 'red', 'dark blue'."),
+    ],
+)
+def test_warning_about_an_unknown_word(word: str, hint: str) -> None:
+    """An unknown word is warned about once, with the nearest known word or all of them; a known one is not."""
+    expected = f"{word!r} is not a known Color; {hint} It is sent as given"
+    with pytest.warns(UserWarning, match=f"^{re.escape(expected)}$"):
+        Color.warn_if_unknown(word)
+    for silent in (word, "red"):
+        Color.warn_if_unknown(silent)
+
+
 @pytest.mark.parametrize("value", [None, 7, True, b"success", ["success"]])
 def test_words_are_texts(value: Any) -> None:
     """A value that is not text neither is nor equals a word."""
@@ -157,21 +183,9 @@ def test_json(body: bytes, value: object) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        b"",
-        b"<html>",
-        b"[1] [2]",
-        b'{"a": ',
-        b"NaN",
-        b"[Infinity]",
-        b"[-Infinity]",
-        b'"\xff"',
-        b'"\xc3"',
-        b'"\xed\xa0\x80"',
-        "[]".encode("utf-16"),
-        b"[" * 200_000 + b"]" * 200_000,
-        b'{"a":' * 200_000,
-        b"[%s, NaN]" % (b"9" * 5000),
-        b"[" + b"9" * 5000 + b"," + b"[" * 200_000,
+        *[b"", b"<html>", b"[1] [2]", b'{"a": ', b"NaN", b"[Infinity]", b"[-Infinity]", b"[%s, NaN]" % (b"9" * 5000)],
+        *[b'"\xff"', b'"\xc3"', b'"\xed\xa0\x80"', "[]".encode("utf-16")],
+        *[b"[" * 200_000 + b"]" * 200_000, b'{"a":' * 200_000, b"[" + b"9" * 5000 + b"," + b"[" * 200_000],
     ],
     ids=lambda body: ascii(body)[:20],
 )
@@ -186,8 +200,8 @@ def test_refused_json(body: bytes) -> None:
 
 def test_executions() -> None:
     """The rows of a list and the responses of get and create become the same model."""
-    first, second = structure_rows(load("list_executions/typical"), Execution)
-    assert first == EXECUTION
+    (first, second), invalid = structure_rows(load("list_executions/typical"), Execution)
+    assert (first, invalid) == (EXECUTION, [])
     assert second.status == "failure"
     assert second.key == ("default", "platform", "-q8Jc4NdSXy0tEwKfR2uVg", "p1LmO3aHTzKx7sYcD9eBfw")
     assert first.created_at == datetime(2023, 8, 4, 12, 5, 43, 950_000, UTC)
@@ -198,7 +212,7 @@ def test_executions() -> None:
 
 def test_extreme_executions() -> None:
     """Values as odd as the documentation's samples are kept as they are."""
-    first, second = structure_rows(load("list_executions/extremes"), Execution)
+    (first, second), _ = structure_rows(load("list_executions/extremes"), Execution)
     assert (first.created, first.created_at, first.status) == (6888319567272032000, None, ExecutionStatus.NONE)
     assert first.pipeline_execution_id == "Another sentence / with a slash"
     assert (second.created, second.created_at) == (8261120883995203000, None)
@@ -206,21 +220,30 @@ def test_extreme_executions() -> None:
     assert second.key == ("2z", "k", "-2w/../b", "?x=1#y")
 
 
-@pytest.mark.parametrize("missing", [False, True], ids=["null", "missing"])
+MISSING = object()
+"""Stands for a member that is left out."""
+
+
+def change(row: Mapping[str, Any], member: str, value: object) -> dict[str, Any]:
+    """Return a row with another value of a member, or without it."""
+    return {name: each for name, each in {**row, member: value}.items() if each is not MISSING}
+
+
+@pytest.mark.parametrize("value", [MISSING, None, 7, 1.5, True, ["default"], {"a": 1}], ids=repr)
 @pytest.mark.parametrize("member", IDENTITY)
-def test_identity_is_required(member: str, *, missing: bool) -> None:
-    """An identity member that is null or missing is an error with its path, and never becomes the text "None"."""
-    row = {name: value for name, value in ROW.items() if name != member} | ({} if missing else {member: None})
+def test_identity_is_required(member: str, value: object) -> None:
+    """An identity member that is missing, null or no string is an error with its path, never converted."""
+    row = change(ROW, member, value)
     assert error_of(lambda: structure(row, Execution)).path == f"$.{member}"
-    assert error_of(lambda: structure_rows([ROW, ROW, ROW, row, ROW], Execution)).path == f"$[3].{member}"
+    rows = [ROW, row, {**ROW, "project": None}]
+    assert error_of(lambda: structure_rows(rows, Execution)).path == f"$[1].{member}"
 
 
-@pytest.mark.parametrize("missing", [False, True], ids=["null", "missing"])
+@pytest.mark.parametrize("value", [MISSING, None], ids=["missing", "null"])
 @pytest.mark.parametrize("member", EMPTY)
-def test_other_members_are_optional(member: str, *, missing: bool) -> None:
+def test_other_members_are_optional(member: str, value: object) -> None:
     """A member outside the identity that is null or missing is empty, and changes no other member."""
-    row = {name: value for name, value in ROW.items() if name != member} | ({} if missing else {member: None})
-    execution = structure(row, Execution)
+    execution = structure(change(ROW, member, value), Execution)
     assert execution == attrs.evolve(EXECUTION, **{member: EMPTY[member]})
     assert type(getattr(execution, member)) is type(EMPTY[member])
     assert (execution.created_at is None) == (member == "created")
@@ -229,39 +252,65 @@ def test_other_members_are_optional(member: str, *, missing: bool) -> None:
 @pytest.mark.parametrize(
     ("member", "value", "words"),
     [
-        *[(name, 7, "expected a text, not a number") for name in ROW if name != "created"],
-        ("org", False, "expected a text, not a boolean"),
-        ("org", ["default"], "expected a text, not an array"),
-        ("org", {"a": 1}, "expected a text, not an object"),
-        ("created", "1691150743950", "expected a whole number, not a text"),
-        ("created", True, "expected a whole number, not a boolean"),
-        ("created", 1.5, "expected a whole number, not a number"),
-        ("created", 1e400, "expected a whole number, not a number"),
-        ("created", [1], "expected a whole number, not an array"),
+        *[(name, 7, "expected a string, not a number") for name in EMPTY if name != "created"],
+        ("account", False, "expected a string, not a boolean"),
+        ("status", ["success"], "expected a string, not an array"),
+        ("created", "1691150743950", "expected an integer, not a string"),
+        ("created", True, "expected an integer, not a boolean"),
+        ("created", 1.5, "expected an integer, not a number"),
+        ("created", 1e400, "expected an integer, not a number"),
+        ("created", {"a": 1}, "expected an integer, not an object"),
     ],
 )
-def test_wrong_types(member: str, value: object, words: str) -> None:
-    """A member of the wrong JSON type is refused with its path and both types, never converted."""
-    row = {**ROW, member: value}
-    error = error_of(lambda: structure(row, Execution))
-    assert error.path == f"$.{member}"
-    assert words in str(error)
-    rows = [ROW, row, {**ROW, "project": None}]
-    assert error_of(lambda: structure_rows(rows, Execution)).path == f"$[1].{member}"
+def test_wrong_types_count_as_missing(member: str, value: object, words: str) -> None:
+    """A member outside the identity with another JSON type is empty, never converted, and is reported for each row."""
+    row, expected = {**ROW, member: value}, attrs.evolve(EXECUTION, **{member: EMPTY[member]})
+    assert structure(row, Execution) == expected
+    rows, invalid = structure_rows([row, ROW, row], Execution)
+    assert rows == [expected, EXECUTION, expected]
+    assert invalid == [f"Execution.{member}: {words}"] * 2
+
+
+def test_wrong_types_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A kind of invalid member is logged once, without anything that the server wrote."""
+
+    @frozen
+    class Label:
+        id: str
+        tags: Mapping[str, str] = attrs.field(factory=dict[str, str])
+
+    register_model(Label, {"tags": "meta.tags"})
+    for tags in ({"s3cr3t": 1}, {"s3cr3t": 2, "b": 3}, {"c": 4}):
+        row = {"id": "x", "meta": {"tags": tags}}
+        assert structure(row, Label) == Label("x")
+        assert structure_rows([row, row], Label)[0] == [Label("x")] * 2
+    (message,) = caplog.messages
+    assert message.endswith(": Label.meta.tags: expected a string, not a number")
+
+
+def test_context() -> None:
+    """Missing and null fields are completed from the context, which replaces neither values nor errors."""
+    context: dict[str, Any] = {"org": "o", "project": "p"}
+    row = change(change(ROW, "org", MISSING), "project", None)
+    expected = attrs.evolve(EXECUTION, **context)
+    assert error_of(lambda: structure({**row, "org": 7}, Execution, context)).path == "$.org"
+    assert structure(row, Execution, context) == expected
+    assert structure_rows([row, ROW], Execution, context) == ([expected, EXECUTION], [])
+    assert structure({"project": {"identifier": "x", "org": 7}}, Project, {"org": "o"}).org == "o"
 
 
 @pytest.mark.parametrize(
     ("body", "path", "words"),
     [
-        ({"content": []}, "$", "expected an array at $, not an object"),
+        ({"content": []}, "$", "expected an array, not an object at $"),
         ({}, "$", "not an object"),
-        ("x", "$", "not a text"),
+        ("x", "$", "not a string"),
         (0, "$", "not a number"),
         (False, "$", "not a boolean"),
         ([None], "$[0]", "expected an object, not null"),
         ([dict(ROW), None, dict(ROW)], "$[1]", "expected an object, not null"),
         ([dict(ROW), []], "$[1]", "expected an object, not an array"),
-        ([dict(ROW), dict(ROW), "x"], "$[2]", "expected an object, not a text"),
+        ([dict(ROW), dict(ROW), "x"], "$[2]", "expected an object, not a string"),
     ],
 )
 def test_lists_of_another_shape(body: object, path: str, words: str) -> None:
@@ -282,7 +331,7 @@ def test_objects_of_another_shape(body: object, cls: type[object]) -> None:
 @pytest.mark.parametrize("cls", [Execution, dict])
 def test_empty_lists(body: object, cls: type[object]) -> None:
     """An empty array is an empty list, and so is null."""
-    assert structure_rows(body, cls) == []
+    assert structure_rows(body, cls) == ([], [])
 
 
 @QUICK
@@ -292,7 +341,8 @@ def test_executions_round_trip(execution: Execution, unknown: dict[str, Any]) ->
     row = unstructure(execution)
     assert row.keys() == ROW.keys()
     assert {type(value) for value in row.values()} <= {str, int}
-    assert structure_rows(parse_json(json.dumps([row, {**row, **unknown}]).encode()), Execution) == [execution] * 2
+    body = json.dumps([row, {**row, **unknown}]).encode()
+    assert structure_rows(parse_json(body), Execution) == ([execution] * 2, [])
     assert structure({**unknown, **row}, Execution) == execution
     other = pickle.loads(pickle.dumps(execution))  # noqa: S301
     assert (other, hash(other), other.status.is_known) == (execution, hash(execution), execution.status.is_known)
@@ -302,38 +352,27 @@ def test_executions_round_trip(execution: Execution, unknown: dict[str, Any]) ->
 @QUICK
 @given(st.sampled_from([ROW, {}]), st.dictionaries(st.sampled_from([*ROW]), JSON))
 def test_any_row(row: Mapping[str, Any], changes: dict[str, Any]) -> None:
-    """Any JSON row becomes an execution, or an error that names a member."""
+    """Any JSON row becomes an execution, or an error that names a member of the identity."""
     try:
-        execution = structure_rows([{**row, **changes}], Execution)[0]
+        (execution,), invalid = structure_rows([{**row, **changes}], Execution)
     except DecodeError as error:
-        assert error.path.removeprefix("$[0].") in ROW  # noqa: PT017
+        assert error.path.removeprefix("$[0].") in IDENTITY  # noqa: PT017
     else:
-        assert all(type(getattr(execution, name)) is str for name in IDENTITY)
-        assert type(execution.created) is int
+        assert all(type(getattr(execution, name)) is str for name in [*IDENTITY, "account", "pipeline", "workspace"])
+        assert (type(execution.created), type(execution.status)) == (int, ExecutionStatus)
+        assert len(invalid) <= len(changes)
 
 
 # -- organizations and projects ----------------------------------------------------------------------------------------
 
 ORGANIZATION = Organization(
-    identifier="default",
-    name="default",
-    description="Default organization",
-    created=1650000000000,
-    updated=1650000000000,
-    harness_managed=True,
-)
+    identifier="default", name="default", description="Default organization",
+    created=1650000000000, updated=1650000000000, harness_managed=True,
+)  # fmt: skip
 PROJECT = Project(
-    org="infrastructure",
-    identifier="platform",
-    name="Platform",
-    color="#0063F7",
-    modules=("CD",),
-    description="Platform team",
-    tags={"team": "platform"},
-    created=1660000000000,
-    updated=1670000000000,
-    is_favorite=False,
-)
+    org="infrastructure", identifier="platform", name="Platform", color="#0063F7", modules=("CD",),
+    description="Platform team", tags={"team": "platform"}, created=1660000000000, updated=1670000000000,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("value", [EXECUTION, ORGANIZATION, PROJECT], ids=lambda value: type(value).__name__)
@@ -349,7 +388,7 @@ def test_models_are_values(value: Any) -> None:
 
 def test_organizations() -> None:
     """Organizations are unwrapped from their envelopes, in a list and alone."""
-    first, second = structure_rows(load("list_organizations/typical"), Organization)
+    (first, second), _ = structure_rows(load("list_organizations/typical"), Organization)
     assert first == ORGANIZATION
     assert (second.identifier, second.tags) == ("infrastructure", {"team": "platform"})
     single = structure(load("get_organization/typical"), Organization)
@@ -360,7 +399,7 @@ def test_organizations() -> None:
 
 def test_projects() -> None:
     """Projects are unwrapped from their envelopes; missing members are empty, unknown ones are ignored."""
-    first, second = structure_rows(load("list_projects/typical"), Project)
+    (first, second), _ = structure_rows(load("list_projects/typical"), Project)
     body = load("get_project/typical")
     assert first == structure(body, Project) == PROJECT
     assert structure({**body, "later": 1, "project": {**body["project"], "new": [None]}}, Project) == PROJECT
@@ -374,32 +413,41 @@ def test_projects() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cls", "body", "path"),
+    ("cls", "body"),
     [
-        (Organization, {}, "$"),
-        (Organization, {"org": None}, "$"),
-        (Organization, {"org": []}, "$"),
-        (Organization, {"identifier": "x"}, "$"),
-        (Organization, {"org": {}}, "$.org.identifier"),
-        (Organization, {"org": {"identifier": None}}, "$.org.identifier"),
-        (Organization, {"org": {"identifier": 7}}, "$.org.identifier"),
-        (Organization, {"org": {"identifier": "x", "tags": {"a": None}}}, "$.org.tags['a']"),
-        (Organization, {"org": {"identifier": "x", "tags": {"a @ b": 1}}}, "$.org.tags['a @ b']"),
-        (Organization, {"org": {"identifier": "x"}, "created": "1"}, "$.created"),
-        (Organization, {"org": {"identifier": "x"}, "harness_managed": 1}, "$.harness_managed"),
-        (Project, {"project": {}}, "$.project.identifier"),
-        (Project, {"project": {"identifier": "x", "org": 1}}, "$.project.org"),
-        (Project, {"project": {"identifier": "x", "modules": "CD"}}, "$.project.modules"),
-        (Project, {"project": {"identifier": "x", "modules": ["CD", 1]}}, "$.project.modules[1]"),
-        (Project, {"project": {"identifier": "x"}, "isFavorite": 1}, "$.isFavorite"),
+        *[
+            (Organization, {"org": value})
+            for value in (None, list[Any](), "x", {"identifier": None}, {"identifier": 7})
+        ],
+        (Organization, {"identifier": "x"}),
+        (Project, {"project": {"org": "o"}}),
     ],
     ids=str,
 )
-def test_paths_in_envelopes(cls: type[object], body: dict[str, Any], path: str) -> None:
-    """An error inside an envelope has the path in the JSON, in a list and alone."""
-    assert error_of(lambda: structure(body, cls)).path == path
+def test_paths_in_envelopes(cls: type[object], body: dict[str, Any]) -> None:
+    """A missing or wrong identifier is an error with its path in the JSON, envelope included, in a list and alone."""
+    path = "org.identifier" if cls is Organization else "project.identifier"
     fitting = {"org": {"identifier": "x"}, "project": {"identifier": "x"}}
-    assert error_of(lambda: structure_rows([fitting, body], cls)).path == path.replace("$", "$[1]", 1)
+    assert error_of(lambda: structure(body, cls)).path == f"$.{path}"
+    assert error_of(lambda: structure_rows([fitting, body], cls)).path == f"$[1].{path}"
+
+
+@pytest.mark.parametrize(
+    ("body", "invalid"),
+    [
+        ({"project": {"org": 1}}, "project.org: expected a string, not a number"),
+        ({"project": {"modules": "CD"}}, "project.modules: expected an array, not a string"),
+        ({"project": {"modules": ["CD", 1]}}, "project.modules: expected a string, not a number"),
+        ({"project": {"tags": {"a": None}}}, "project.tags: expected a string, not null"),
+        ({"created": "1"}, "created: expected an integer, not a string"),
+        ({"isFavorite": 1}, "isFavorite: expected true or false, not a number"),
+    ],
+    ids=str,
+)
+def test_invalid_members_in_envelopes(body: dict[str, Any], invalid: str) -> None:
+    """Another member of a wrong type, or with a part of a wrong type, is empty and reported with its path."""
+    row = {**body, "project": {"identifier": "x", **body.get("project", {})}}
+    assert structure_rows([row], Project) == ([Project(identifier="x")], [f"Project.{invalid}"])
 
 
 # -- models of callers -------------------------------------------------------------------------------------------------
@@ -433,8 +481,8 @@ class Cost:
 def test_models_of_callers() -> None:
     """Any attrs class is supported, with optional, nested, open and closed members; a float accepts 5 for 5.0."""
     body = [{"workspace": "w", "amount": 5, "colors": ["red", "mauve"], "parent": {"workspace": "p"}, "kind": "plan"}]
-    (row,) = structure_rows(body, Cost)
-    assert row == Cost("w", 5.0, None, [Color.RED, Color("mauve")], Cost("p"))
+    (row,), invalid = structure_rows(body, Cost)
+    assert (row, invalid) == (Cost("w", 5.0, None, [Color.RED, Color("mauve")], Cost("p")), [])
     assert (type(row.level), type(row.kind), type(row.colors[1])) == (Level, Kind, Color)
 
 
@@ -460,7 +508,26 @@ def test_paths_in_models_of_callers(change: dict[str, Any], path: str) -> None:
 def test_plain_rows() -> None:
     """Without a class the rows are unchanged, and each must be an object."""
     rows: list[dict[str, Any]] = [{"a": None, "b": math.pi}, {}]
-    assert structure_rows(rows, dict) == [{"a": None, "b": math.pi}, {}]
-    error = error_of(lambda: structure_rows([{}, None], dict))
-    assert error.path == "$[1]"
+    assert structure_rows(rows, dict) == ([{"a": None, "b": math.pi}, {}], [])
+    error = error_of(lambda: structure_rows([{}, None], dict, root="data.content"))
+    assert error.path == "$.data.content[1]"
     assert "expected an object" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ({"data": {"content": [1]}}, [1]),
+        (None, None),
+        *[({"data": body}, None) for body in (None, dict[str, Any](), {"content": None})],
+        *[(body, "$") for body in (list[Any](), "x", 0)],
+        *[({"data": body}, "$.data") for body in (list[Any](), "x", 0)],
+    ],
+)
+def test_get_path(body: object, found: Any) -> None:
+    """A dotted path leads to a value, to None where a member is missing or null, or to an error with its path."""
+    if isinstance(found, str):
+        assert error_of(lambda: get_path(body, "data.content")).path == found
+    else:
+        assert get_path(body, "data.content") == found
+        assert get_path(body, "") is body
