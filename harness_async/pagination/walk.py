@@ -285,7 +285,8 @@ def estimate_list(spec: ListSpec[Any], first: FetchedPage[Any]) -> ListEstimate:
     totals, count = first.totals, len(first.items)
     if not count:
         return ListEstimate(rows=totals.items, requests=1)
-    page_size = totals.size if totals.size and count <= totals.size < spec.limit else min(spec.limit, count)
+    largest = totals.size if totals.size and count <= totals.size < spec.limit else spec.limit
+    page_size = largest if largest < spec.limit else min(spec.limit, count)
     seeks = spec.consistency == "strict" or (spec.consistency == "checked" and spec.volatile)
     if totals.items is None:
         requests = totals.pages if totals.pages is not None else 1 + (count == spec.limit)
@@ -293,8 +294,10 @@ def estimate_list(spec: ListSpec[Any], first: FetchedPage[Any]) -> ListEstimate:
         # A window begins with the last row of the one before, and one that is not full is the last.
         is_full = count == spec.limit or count < totals.items
         requests = (totals.items - 1) // max(1, page_size - 1) + 1 if is_full else 1
+    elif totals.items <= count < largest:
+        requests = 1
     else:
-        requests = -(-totals.items // page_size)
+        requests = totals.items // page_size + 1  # a full page is never the last one
     return ListEstimate(rows=totals.items, requests=max(1, requests))
 
 

@@ -51,6 +51,14 @@ def outcome(project: str = "web", rows: int = 3) -> ProjectOutcome:
     )
 
 
+def start(path: Path, end: int | None = None) -> Checkpoint:
+    """Open a checkpoint and begin its run."""
+    made = Checkpoint.open(path, IDENTITY)
+    made.end = end
+    made.begin()
+    return made
+
+
 def asked(fake: FakeHarness) -> set[str]:
     """Projects whose executions were asked for."""
     paths = [request.path.split("/") for request in fake.requests if request.path.endswith("/executions")]
@@ -63,10 +71,10 @@ def asked(fake: FakeHarness) -> set[str]:
 def test_a_checkpoint_remembers_what_was_finished(tmp_path: Path) -> None:
     """Opened again, it has the finished projects with their outcomes, the frozen end, and what was stored last."""
     path = tmp_path / "run"
-    with Checkpoint.open(path, IDENTITY, 42) as made:
+    with start(path, 42) as made:
         made.record(outcome("web"), {"length": 10})
         made.record(outcome("app", 7), {"length": 20})
-    with Checkpoint.open(path, IDENTITY, 99) as again:
+    with Checkpoint.open(path, IDENTITY) as again:
         assert again.end == 42
         assert again.finished == {one.project: one for one in (outcome("web"), outcome("app", 7))}
         assert again.extra == {"length": 20}
@@ -77,14 +85,14 @@ def test_a_checkpoint_remembers_what_was_finished(tmp_path: Path) -> None:
 def test_a_torn_last_line_is_cut_off(tmp_path: Path, cut: int) -> None:
     """What a kill left of a line is no line; what is written next begins anew."""
     path = tmp_path / "run"
-    with Checkpoint.open(path, IDENTITY, 42) as made:
+    with start(path, 42) as made:
         made.record(outcome("web"), {})
         made.record(outcome("app"), {})
     path.write_bytes(path.read_bytes()[:-cut])
-    with Checkpoint.open(path, IDENTITY, None) as again:
+    with Checkpoint.open(path, IDENTITY) as again:
         assert [ref.project for ref in again.finished] == ["web"]
         again.record(outcome("app"), {})
-    with Checkpoint.open(path, IDENTITY, None) as last:
+    with Checkpoint.open(path, IDENTITY) as last:
         assert [ref.project for ref in last.finished] == ["web", "app"]
 
 
@@ -100,9 +108,9 @@ def test_a_torn_last_line_is_cut_off(tmp_path: Path, cut: int) -> None:
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, other: Identity, reported: str) -> None:
     """Going on with another host, account or other filters is an error that says what differs."""
     path = tmp_path / "run"
-    Checkpoint.open(path, IDENTITY, None).close()
+    start(path).close()
     with pytest.raises(CheckpointError, match=reported):
-        Checkpoint.open(path, other, None)
+        Checkpoint.open(path, other)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +128,7 @@ def test_a_file_that_is_no_checkpoint_is_refused_and_left_alone(tmp_path: Path, 
     path = tmp_path / "run"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=reported):
-        Checkpoint.open(path, IDENTITY, None)
+        Checkpoint.open(path, IDENTITY)
     assert path.read_bytes() == content
 
 
@@ -128,26 +136,26 @@ def test_a_file_that_is_no_checkpoint_is_refused_and_left_alone(tmp_path: Path, 
 def test_a_broken_line_in_the_middle_is_refused(tmp_path: Path, line: bytes) -> None:
     """Only the end of the file can be torn: damage elsewhere is an error that names the line."""
     path = tmp_path / "run"
-    with Checkpoint.open(path, IDENTITY, None) as made:
+    with start(path) as made:
         made.record(outcome(), {})
     header, last = path.read_bytes().splitlines()
     path.write_bytes(b"\n".join([header, line, last, b""]))
     with pytest.raises(CheckpointError, match="Line 2"):
-        Checkpoint.open(path, IDENTITY, None)
+        Checkpoint.open(path, IDENTITY)
 
 
 def test_a_checkpoint_in_use_is_refused(tmp_path: Path) -> None:
     """Two runs on one checkpoint would undo each other: the second is refused while the first is there."""
     path = tmp_path / "run"
-    with Checkpoint.open(path, IDENTITY, None), pytest.raises(CheckpointError, match="in use"):
-        Checkpoint.open(path, IDENTITY, None)
-    Checkpoint.open(path, IDENTITY, None).close()
+    with start(path), pytest.raises(CheckpointError, match="in use"):
+        Checkpoint.open(path, IDENTITY)
+    Checkpoint.open(path, IDENTITY).close()
 
 
 def test_a_path_that_cannot_be_opened_is_a_checkpoint_error(tmp_path: Path) -> None:
     """A directory, or a path without one, is refused with the reason."""
     with pytest.raises(CheckpointError, match="Cannot open"):
-        Checkpoint.open(tmp_path, IDENTITY, None)
+        Checkpoint.open(tmp_path, IDENTITY)
     assert read_started_at(tmp_path / "nothing") is None
 
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from harness_async import Execution, HarnessClient, ProjectRef, ProjectState, SyncRun, SyncState
-from harness_async.bulk.sync import choose_start
+from harness_async.bulk.sync import UnfinishedRow, choose_start
 from harness_async.testing import FakeHarness, Status
 
 DAY = 86_400_000
@@ -115,7 +115,9 @@ async def test_an_unfinished_row_that_is_gone_is_forgotten(client: HarnessClient
 )
 def test_the_cheaper_way_is_chosen(newer: int, unfinished: int, start: int) -> None:
     """A window from the oldest unfinished row, if its pages are fewer than the single requests."""
-    rows = {(f"e{number}", "s"): 1000 + number for number in range(unfinished)}
+    rows: dict[tuple[str, ...], UnfinishedRow] = {
+        (f"e{number}", "s"): UnfinishedRow(created=1000 + number) for number in range(unfinished)
+    }
     state = ProjectState(through=960_000, unfinished=rows, newer=newer)
     assert choose_start(state, 60_000, 100) == start
 
@@ -173,7 +175,7 @@ async def test_a_state_is_plain_data(client: HarnessClient, fake: FakeHarness) -
         "",
         "[]",
         "{}",
-        '{"version": 2, "owner": "", "projects": {}}',
+        '{"version": 3, "owner": "", "projects": {}}',
         '{"version": 1, "owner": 1, "projects": {}}',
         '{"version": 1, "owner": "", "projects": {"x": {}}}',
     ],
