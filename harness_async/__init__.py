@@ -1,6 +1,41 @@
 """Asyncio client for the Harness platform API.
 
 Start with `HarnessClient`. Everything public can be imported from here.
+
+```python
+import asyncio
+from harness_async import HarnessClient
+
+async def main() -> None:
+    async with HarnessClient() as harness:  # key and account from the environment
+        async for execution in harness.executions.list("default", "payments"):
+            print(execution.created_at, execution.status, execution.workspace)
+
+asyncio.run(main())
+```
+
+The guides are the documentation of the packages:
+
+- `harness_async.resources`: what can be read and changed, and the rows.
+- `harness_async.pagination`: lists, and what is guaranteed of a list that changes while it is read.
+- `harness_async.bulk`: the lists of many projects, checkpoints and incremental sync.
+- `harness_async.http`: deadlines, retries, pacing, several processes, logging and events.
+- `harness_async.config`: key, account, host, proxies and certificates.
+- `harness_async.errors`: the tree of errors.
+- `harness_async.testing`: a fake server for tests.
+
+# The client
+
+A client belongs to one account and to one event loop. Its connections are opened by the first call; any number of
+tasks of that loop may use it concurrently. Create one client and share it: the rate limit belongs to the key, and a
+client keeps all its calls within it. `with_options` returns a client with other timeouts, retries or events over the
+same connections and the same pacing. Another thread or a child process needs a client of its own.
+
+Methods of a resource return rows, which are immutable attrs classes. They compare by value, can be hashed and
+pickled, and have `to_dict()`. Lists return a `Pager` without awaiting; `bulk` and `sync` return a `BulkRun`.
+
+Endpoints without a method of their own are reached with `HarnessClient.request`, and lists with
+`HarnessClient.paginate` and `HarnessClient.bulk`. They have the same authentication, pacing, retries and errors.
 """
 
 from importlib import import_module

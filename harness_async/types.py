@@ -125,8 +125,8 @@ class HasRef(Protocol):
         ...
 
 
-ProjectLike: TypeAlias = "ProjectRef | HasRef | tuple[str, str] | str"
-Projects: TypeAlias = "Iterable[ProjectLike] | AsyncIterable[ProjectLike]"
+ProjectLike: TypeAlias = ProjectRef | HasRef | tuple[str, str] | str
+Projects: TypeAlias = Iterable[ProjectLike] | AsyncIterable[ProjectLike]
 
 
 def as_ref(value: object) -> ProjectRef:

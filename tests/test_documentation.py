@@ -1,27 +1,39 @@
-"""The README's examples run as they stand, against the fake server."""
+"""The examples of the README and of the guides run as they stand, against the fake server."""
 
 from __future__ import annotations
 
 import asyncio
+import importlib
+import pkgutil
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
-from sybil import Example, Sybil
-from sybil.parsers.markdown import PythonCodeBlockParser
 
+import harness_async
 from harness_async.testing import FakeHarness
 from harness_async.testing.threads import run_in_thread
 
 README = Path(__file__).parents[1] / "README.md"
 
 
-def examples() -> list[Example]:
-    document = Sybil(parsers=[PythonCodeBlockParser()], path=str(README.parent)).parse(README)
-    return list(document.examples())
+GUIDES = [
+    harness_async,
+    *(
+        importlib.import_module(f"harness_async.{name}")
+        for name in ("resources", "pagination", "bulk", "http", "config", "errors", "testing")
+    ),
+]
+TEXTS = {"README": README.read_text(encoding="utf-8")} | {module.__name__: str(module.__doc__) for module in GUIDES}
+EXAMPLES = [
+    pytest.param(match[1], id=f"{name}-{number}")
+    for name, text in TEXTS.items()
+    for number, match in enumerate(re.finditer(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE), 1)
+]
 
 
 @pytest.fixture
@@ -37,13 +49,14 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHarness]:
         yield fake
 
 
-@pytest.mark.parametrize("example", examples(), ids=lambda example: f"line {example.line}")
-def test_examples_run(example: Example, account: FakeHarness) -> None:
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_examples_run(example: str, account: FakeHarness, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Each block of Python is a complete program."""
-    example.namespace.clear()  # each runs alone
-    example.evaluate()
-    if "app" in example.namespace:
-        rows = asyncio.run(get(example.namespace["app"], "/failures/default/payments"))
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(example, "example", "exec"), names)  # noqa: S102 - the example is ours
+    if "app" in names:
+        rows = asyncio.run(get(names["app"], "/failures/default/payments"))
         failures = [row for row in account.executions("default", "payments") if row["status"] == "failure"]
         assert len(rows) == len(failures) >= 30
 
@@ -66,3 +79,15 @@ def test_the_first_commands_are_two() -> None:
     assert len(lines) == 2
     assert "export --demo" in lines[0]
     assert lines[1].endswith("poe check")
+
+
+def references() -> set[str]:
+    """Every dotted name below the package that its docstrings and the README mention in backticks."""
+    sources = [README, *README.parent.glob("harness_async/**/*.py")]
+    return {name for path in sources for name in re.findall(r"`(harness_async(?:\.\w+)+)`", path.read_text("utf-8"))}
+
+
+@pytest.mark.parametrize("name", sorted(references()))
+def test_references_resolve(name: str) -> None:
+    """A name of the package that the documentation mentions exists."""
+    assert pkgutil.resolve_name(name) is not None
