@@ -297,7 +297,7 @@ async def test_paths(fake: FakeHarness, client: HarnessClient) -> None:
         ({"method": "CONNECT"}, ValueError),
         ({"path": "https://elsewhere.example/v1/orgs"}, ValueError),
         ({"path": None}, TypeError),
-        ({"params": {"q": object()}}, TypeError),
+        ({"params": {"q": 1j}}, TypeError),
         ({"headers": {"X-Api-Key": "k"}}, ValueError),
         ({"headers": {"X-Note": 5}}, TypeError),
         ({"json": float("nan")}, ValueError),

@@ -163,7 +163,7 @@ def test_one_project_is_no_list_of_projects(projects: object) -> None:
         check_projects(projects)
 
 
-@pytest.mark.parametrize("projects", [7, object(), Project(org="a", identifier="b"), len])
+@pytest.mark.parametrize("projects", [7, 1.5, Project(org="a", identifier="b"), len])
 def test_what_is_no_iterable_is_refused(projects: object) -> None:
     """Anything else is refused as no iterable of projects."""
     with pytest.raises(TypeError, match="takes an iterable of projects"):

@@ -220,7 +220,7 @@ def test_extreme_executions() -> None:
     assert second.key == ("2z", "k", "-2w/../b", "?x=1#y")
 
 
-MISSING = object()
+MISSING = ...
 """Stands for a member that is left out."""
 
 
