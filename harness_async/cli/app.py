@@ -1,4 +1,4 @@
-"""The typer application: commands, their options, and `run`.
+"""The typer application: registers the commands and runs them.
 
 Exit codes: 0 complete, 1 something failed, 2 usage or configuration error, 3 key rejected, 130 interrupted,
 141 stdout closed by its reader, 143 terminated.
@@ -7,83 +7,50 @@ Exit codes: 0 complete, 1 something failed, 2 usage or configuration error, 3 ke
 from __future__ import annotations
 
 import io
+import re
 import sys
 from collections.abc import Sequence
-from contextlib import aclosing
-from pathlib import Path
-from typing import Annotated, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import typer
-from rich.text import Text
 
-from harness_async import Execution, Page, ProjectRef, RateLimit
-from harness_async.cli.connection import (
-    COMPLETE,
-    INTERRUPTED,
-    STDOUT_CLOSED,
-    USAGE,
-    Connection,
-    connect,
-    run_command,
-    usage_errors,
-)
-from harness_async.cli.console import (
-    format_count,
-    print_error,
-    print_fields,
-    print_note,
-    print_table,
-    sanitize,
-    status_text,
-)
-from harness_async.cli.export import ExportSpec, export_rows
-from harness_async.cli.options import (
-    AccountOption,
-    BaseUrlOption,
-    DemoOption,
-    Filters,
-    OrgsOption,
-    ProjectArgument,
-    ProjectsOption,
-    RequestsPerMinuteOption,
-    RowFormatOption,
-    SinceOption,
-    StatusOption,
-    UntilOption,
-    ViewFormat,
-    ViewFormatOption,
-    WorkspaceOption,
-)
-from harness_async.cli.sync import SyncSpec, sync_rows
-from harness_async.cli.writers import (
-    choose_format,
-    discard_stdout,
-    execution_row,
-    format_time,
-    print_json_lines,
-    project_row,
-)
+from harness_async.cli.console import print_error
+from harness_async.cli.errors import COMPLETE, INTERRUPTED, STDOUT_CLOSED, USAGE, report_error
+from harness_async.cli.export import export
+from harness_async.cli.logs import messages_on_stderr
+from harness_async.cli.options import VersionOption, with_common_options
+from harness_async.cli.show import executions, get, projects
+from harness_async.cli.sync import sync
+from harness_async.cli.writers import discard_stdout
 
 app: typer.Typer = typer.Typer(
     name="harness-async",
     help="Export executions of the Harness platform in bulk.\n\n"
-    "The API key is read from HARNESS_PLATFORM_API_KEY or HARNESS_API_KEY. There is no option for it, because command "
-    "lines are visible in process lists and shell histories.",
+    "The API key is read from HARNESS_PLATFORM_API_KEY or HARNESS_API_KEY, or from a file. No option takes the key "
+    "itself, because command lines are visible in process lists and shell histories.",
     epilog="Exit codes: 0 complete, 1 something failed, 2 usage or configuration error, 3 key rejected, "
     "130 interrupted.",
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",  # "rich" keeps the line breaks of docstrings
 )
 
 
+@app.callback()
+def _root(*, version: VersionOption = False) -> None:
+    del version  # its callback has printed it
+
+
+app.command()(with_common_options(export))
+app.command()(with_common_options(sync))
+app.command()(with_common_options(projects))
+app.command()(with_common_options(executions))
+app.command(context_settings={"ignore_unknown_options": True})(with_common_options(get))  # IDs may start with a dash
+
+
 @runtime_checkable
 class _UsageError(Protocol):
-    """The public attributes of a usage error.
-
-    No public class covers them in all supported versions: before typer 0.26 the errors are click's, later typer's own
-    copies in a private package. `typer.TyperException` exists since 0.28 and has no `ctx`.
-    """
+    """The public attributes of a usage error, for which typer has no public class before 0.28."""
 
     ctx: typer.Context | None
     exit_code: int
@@ -97,239 +64,49 @@ def run(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # a limited encoding must not make a table fail
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = app(arguments or ["--help"], prog_name="harness-async", standalone_mode=False)
-    except typer.Abort:  # Ctrl-C, before typer 0.26
-        code = INTERRUPTED
+        with messages_on_stderr():
+            code = _run(arguments or ["--help"])
+            sys.stdout.flush()
+    except BrokenPipeError:
+        code = STDOUT_CLOSED
+    except OSError as error:  # stdout is a file on a full disk
+        report = report_error(error)
+        print_error(report.message, report.advice)
+        discard_stdout()
+        code = report.code
+    if code == STDOUT_CLOSED:
+        discard_stdout()
+    return code if arguments else USAGE
+
+
+def _run(arguments: list[str]) -> int:
+    if empty := _find_empty_value(arguments):
+        print_error(f"{empty} is empty. Is a shell variable not set?")
+        return USAGE
+    try:
+        code = app(arguments, prog_name="harness-async", standalone_mode=False)
+    except typer.Abort:  # Ctrl-C
+        return INTERRUPTED
     except Exception as error:
         if not isinstance(error, _UsageError):
             raise
         command = "harness-async" if error.ctx is None else error.ctx.command_path
         print_error(error.format_message(), f"See {command} --help.")
-        code = error.exit_code
-    if code == STDOUT_CLOSED:
-        discard_stdout()
-    return int(code or COMPLETE) if arguments else USAGE
+        return error.exit_code
+    return int(code or COMPLETE)
 
 
-@app.command()
-def export(
-    *,
-    org: OrgsOption = None,
-    project: ProjectsOption = None,
-    status: StatusOption = None,
-    workspace: WorkspaceOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    row_format: RowFormatOption = None,
-    output: Annotated[
-        str | None, typer.Option("--output", metavar="FILE", help="Output file (overwritten). Default: stdout.")
-    ] = None,
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option(
-            "--checkpoint",
-            metavar="FILE",
-            dir_okay=False,
-            help="Record completed projects in this file, so that the same command resumes an interrupted export. "
-            "Requires --output. The rows of a project are written when it is complete.",
-        ),
-    ] = None,
-    requests_per_minute: RequestsPerMinuteOption = None,
-    max_requests: Annotated[
-        int | None,
-        typer.Option(
-            "--max-requests", metavar="N", min=0, help="Fail without writing rows if more requests are needed."
-        ),
-    ] = None,
-    plan: Annotated[
-        bool, typer.Option("--plan", help="Print an estimate and exit. Sends one request for each project.")
-    ] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", help="Hide the progress, and the summary unless something failed.")
-    ] = False,
-    account: AccountOption = None,
-    base_url: BaseUrlOption = None,
-    demo: DemoOption = False,
-) -> None:
-    """Write the executions of many projects to a file or stdout, one row per line.
+_EMPTY_OPTION = re.compile(r"(--[\w-]+)=")
 
-    Without --org and --project, every project that the key can read is exported; with both, all that are named. Rows
-    of different projects are interleaved. Failures are listed at the end, and the exit code is then 1.
+
+def _find_empty_value(arguments: Sequence[str]) -> str:
+    """Return the option, or the place, of an empty argument; an empty string if there is none.
+
+    Empty text is no valid value of any option. It comes from `--org "$ORG"` where the variable is not set.
     """
-    spec = ExportSpec(
-        orgs=org or (),
-        projects=project or (),
-        filters=Filters(status=status or None, workspace=workspace, start_time=since, end_time=until),
-        row_format=choose_format(row_format, output),
-        output=None if output == "-" else output,
-        checkpoint=checkpoint,
-        max_requests=max_requests,
-        plan_only=plan,
-        quiet=quiet,
-    )
-    connection = Connection(account=account, base_url=base_url, demo=demo)
-    run_command(export_rows(spec, connection, _rate_limit(requests_per_minute)))
-
-
-@app.command()
-def sync(
-    *,
-    state: Annotated[
-        Path,
-        typer.Option(
-            "--state", metavar="FILE", dir_okay=False, help="State of the previous sync. Created if it does not exist."
-        ),
-    ],
-    output: Annotated[
-        Path, typer.Option("--output", metavar="FILE", dir_okay=False, help="Output file (overwritten).")
-    ],
-    row_format: RowFormatOption = None,
-    requests_per_minute: RequestsPerMinuteOption = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Hide the report unless something failed.")] = False,
-    account: AccountOption = None,
-    base_url: BaseUrlOption = None,
-    demo: DemoOption = False,
-) -> None:
-    """Write the executions of all projects that are new or were unfinished at the previous sync.
-
-    Rows are upserts: an execution appears again when its status changes. Both files are replaced atomically, the
-    output before the state.
-    """
-    spec = SyncSpec(state=state, output=output, row_format=choose_format(row_format, str(output)), quiet=quiet)
-    connection = Connection(account=account, base_url=base_url, demo=demo)
-    run_command(sync_rows(spec, connection, _rate_limit(requests_per_minute)))
-
-
-def _rate_limit(requests_per_minute: int | None) -> RateLimit | None:
-    return None if requests_per_minute is None else RateLimit(requests_per_minute, 60.0)
-
-
-@app.command()
-def projects(
-    *,
-    org: OrgsOption = None,
-    view_format: ViewFormatOption = ViewFormat.TABLE,
-    account: AccountOption = None,
-    base_url: BaseUrlOption = None,
-    demo: DemoOption = False,
-) -> None:
-    """List the projects that the key can read."""
-    run_command(_list_projects(org, view_format, Connection(account=account, base_url=base_url, demo=demo)))
-
-
-async def _list_projects(orgs: Sequence[str] | None, view_format: ViewFormat, connection: Connection) -> int:
-    async with connect(connection) as client:
-        found = await client.projects.list_all(orgs=orgs or None).collect()
-    if view_format is ViewFormat.JSONL:
-        print_json_lines(map(project_row, found))
-        return COMPLETE
-    rows = [
-        [sanitize(project.org), sanitize(project.identifier), sanitize(project.name), sanitize(modules)]
-        for project in found
-        for modules in [", ".join(project.modules)]
-    ]
-    if rows:
-        print_table(("org", "project", "name", "modules"), rows, details=2)
-    print_note(f"{format_count(len(rows), 'project')}.")
-    return COMPLETE
-
-
-@app.command()
-def executions(
-    *,
-    project: ProjectArgument,
-    limit: Annotated[
-        int, typer.Option("--limit", metavar="N", min=1, max=100, help="Number of executions to request.")
-    ] = 20,
-    status: StatusOption = None,
-    workspace: WorkspaceOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    view_format: ViewFormatOption = ViewFormat.TABLE,
-    account: AccountOption = None,
-    base_url: BaseUrlOption = None,
-    demo: DemoOption = False,
-) -> None:
-    """Show the newest executions of one project.
-
-    Requests one page and sorts it, newest first. The order of the API is not documented: if the project has more
-    executions than --limit, use --since to be certain to see the newest.
-    """
-    filters = Filters(status=status or None, workspace=workspace, start_time=since, end_time=until)
-    connection = Connection(account=account, base_url=base_url, demo=demo)
-    run_command(_show_executions(project, limit, filters, view_format, connection))
-
-
-async def _show_executions(
-    project: ProjectRef, limit: int, filters: Filters, view_format: ViewFormat, connection: Connection
-) -> int:
-    async with connect(connection) as client:
-        with usage_errors():
-            pager = client.executions.list(project.org, project.project, limit=limit, **filters.arguments())
-        async with aclosing(pager.pages()) as pages:
-            page = await anext(pages)
-    newest = sorted(page.items, key=lambda execution: execution.created, reverse=True)
-    if view_format is ViewFormat.JSONL:
-        print_json_lines(map(execution_row, newest))
-        return COMPLETE
-    if newest:
-        print_table(
-            ("created", "status", "workspace", "pipeline", "execution", "stage"),
-            [_execution_cells(execution) for execution in newest],
-            details=2,
-        )
-    print_note(_describe_page(page, limit))
-    return COMPLETE
-
-
-def _execution_cells(execution: Execution) -> list[Text]:
-    return [
-        sanitize(format_time(execution.created_at, "seconds") or execution.created),
-        status_text(execution.status),
-        *map(sanitize, (execution.workspace, execution.pipeline)),
-        *map(sanitize, (execution.pipeline_execution_id, execution.pipeline_stage_id)),
-    ]
-
-
-def _describe_page(page: Page[Execution], limit: int) -> str:
-    shown = len(page.items)
-    if not shown:
-        return "No executions match."
-    if page.total_items == shown or shown < limit:
-        return f"All {format_count(shown, 'execution')}."
-    total = "" if page.total_items is None else f" of {page.total_items:,}"
-    return f"{shown:,}{total}: the first in the order of the API, which is not documented."
-
-
-@app.command(context_settings={"ignore_unknown_options": True})  # IDs may start with a dash
-def get(
-    *,
-    project: ProjectArgument,
-    execution: Annotated[str, typer.Argument(metavar="EXECUTION", help="Pipeline execution ID.")],
-    stage: Annotated[str, typer.Argument(metavar="STAGE", help="Pipeline stage ID.")],
-    view_format: ViewFormatOption = ViewFormat.TABLE,
-    account: AccountOption = None,
-    base_url: BaseUrlOption = None,
-    demo: DemoOption = False,
-) -> None:
-    """Show one execution.
-
-    The IDs are the last two columns of `harness-async executions`. They may start with a dash.
-    """
-    connection = Connection(account=account, base_url=base_url, demo=demo)
-    run_command(_show_execution(project, execution, stage, view_format, connection))
-
-
-async def _show_execution(
-    project: ProjectRef, execution: str, stage: str, view_format: ViewFormat, connection: Connection
-) -> int:
-    async with connect(connection) as client:
-        with usage_errors():
-            found = await client.executions.get(project.org, project.project, execution, stage)
-    row = execution_row(found)
-    if view_format is ViewFormat.JSONL:
-        print_json_lines([row])
-        return COMPLETE
-    cells = {name: sanitize("" if value is None else value) for name, value in row.items()}
-    print_fields({**cells, "status": status_text(found.status)})
-    return COMPLETE
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if found := _EMPTY_OPTION.fullmatch(argument):
+            return found[1]
+        if not argument:
+            return before if before.startswith("-") else "An argument"
+    return ""

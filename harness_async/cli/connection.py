@@ -4,34 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import signal
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+import sys
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
 from attrs import define, field, frozen
 
 from harness_async import (
+    APIStatusError,
     AuthenticationError,
-    BudgetError,
-    CheckpointError,
-    ConfigurationError,
     Event,
     HarnessClient,
-    HarnessError,
+    NotFoundError,
     PageRead,
+    PermissionDeniedError,
     RateLimit,
     RetryPlanned,
+    Timeouts,
 )
-from harness_async.cli.console import hint_for, print_error, print_note
-from harness_async.config import KEY_VARIABLES
-
-COMPLETE, INCOMPLETE, USAGE, KEY_REJECTED = range(4)
-INTERRUPTED = 130  # 128 + SIGINT, as in a shell
-STDOUT_CLOSED = 141  # 128 + SIGPIPE, the status of a program whose reader has closed the pipe
-TERMINATED = 143  # 128 + SIGTERM
+from harness_async.cli.console import print_error, print_note
+from harness_async.cli.errors import (
+    INTERRUPTED,
+    STDOUT_CLOSED,
+    TERMINATED,
+    CommandError,
+    describe_os_error,
+    report_error,
+)
+from harness_async.config import ACCOUNT_VARIABLES, KEY_VARIABLES, account_of, create_ssl_context
 
 DEMO_PROJECT = "infrastructure/observability"
 """The demo project with the most executions, for help texts."""
@@ -47,27 +51,50 @@ _DEMO_LATENCY = 0.1
 class Connection:
     """Connection options of a command. The environment supplies what is None."""
 
-    account: str | None
-    base_url: str | None
-    demo: bool
+    api_key_file: str | None = None
+    """`-` is stdin."""
+
+    account: str | None = None
+    base_url: str | None = None
+    proxy: str | None = None
+    ca_bundle: str | None = None
+    timeout: float | None = None
+    """Seconds for each call, waits and retries included."""
+
+    requests_per_minute: int | None = None
+    demo: bool = False
+
+    def read_key(self) -> str | None:
+        """Return the key of the file, or None if none is given.
+
+        Raises:
+            CommandError: The file cannot be read, or is empty.
+        """
+        if self.api_key_file is None:
+            return None
+        try:
+            text = sys.stdin.read() if self.api_key_file == "-" else Path(self.api_key_file).read_text(encoding="utf-8")
+        except OSError as error:
+            raise CommandError(f"--api-key-file: {describe_os_error(error)}") from error
+        except UnicodeDecodeError as error:
+            raise CommandError(f"--api-key-file: {self.api_key_file} is not a text file.") from error
+        if not text.strip():
+            raise CommandError(f"--api-key-file: {self.api_key_file} is empty.", "Write the key to it, on one line.")
+        return text.strip()
+
+    def explain(self, error: APIStatusError, key: str) -> None:
+        """Add advice to an error where the key and the client name different accounts."""
+        account = self.account or _first_value(ACCOUNT_VARIABLES)
+        own = account_of(key)
+        refused = AuthenticationError | PermissionDeniedError | NotFoundError
+        if isinstance(error, refused) and account and own and account != own:
+            setting = "--account" if self.account else ACCOUNT_VARIABLES[0]
+            error.add_note(f"The key belongs to account {own}, but {setting} names account {account}.")
 
 
-class CommandError(Exception):
-    """Ends a command with a message, a hint at the fix, and an exit code."""
-
-    def __init__(self, message: str, hint: str = "", *, code: int = USAGE) -> None:
-        super().__init__(message)
-        self.hint = hint
-        self.code = code
-
-
-@contextmanager
-def usage_errors() -> Iterator[None]:
-    """Turn a `ValueError` of the library into a usage error."""
-    try:
-        yield
-    except ValueError as error:
-        raise CommandError(f"{error}.", "See the command's --help.") from error
+def _first_value(names: tuple[str, ...]) -> str:
+    """Return the value of the first variable that is set, or an empty string."""
+    return next(filter(None, (os.environ.get(name, "").strip() for name in names)), "")
 
 
 @define
@@ -101,36 +128,57 @@ class RetryNotifier:
 
 @asynccontextmanager
 async def connect(
-    connection: Connection,
-    rate_limit: RateLimit | None = None,
-    *,
-    notifier: RetryNotifier | None = None,
-    quiet: bool = False,
+    connection: Connection, *, notifier: RetryNotifier | None = None, quiet: bool = False
 ) -> AsyncIterator[HarnessClient]:
     """Open a client, with `--demo` one of a server in this process."""
     if connection.demo:
-        async with _connect_demo(connection, rate_limit, quiet=quiet) as client:
+        async with _connect_demo(connection, quiet=quiet) as client:
             yield client
         return
-    if not any(name in os.environ for name in KEY_VARIABLES):
+    key = connection.read_key() or _first_value(KEY_VARIABLES)
+    if not key:
         raise CommandError(
-            f"No API key: set {' or '.join(KEY_VARIABLES)}.", "To try the command on generated data, add --demo."
+            f"No API key: set {' or '.join(KEY_VARIABLES)}.",
+            "--api-key-file reads it from a file. To try the command on generated data, add --demo.",
         )
+    ca_bundle = connection.ca_bundle
     async with HarnessClient(
+        api_key=key,
         account_id=connection.account,
         base_url=connection.base_url,
-        rate_limit=rate_limit or RateLimit(),
+        proxy=connection.proxy,
+        ssl_context=None if ca_bundle is None else create_ssl_context(ca_bundle, None, "--ca-bundle"),
+        timeouts=Timeouts() if connection.timeout is None else Timeouts(deadline=connection.timeout),
+        rate_limit=_rate_limit(connection) or RateLimit(),
         on_event=(notifier or RetryNotifier()).on_event,
     ) as client:
-        yield client
+        try:
+            yield client
+        except APIStatusError as error:
+            connection.explain(error, key)
+            raise
+
+
+def _rate_limit(connection: Connection) -> RateLimit | None:
+    number = connection.requests_per_minute
+    return None if number is None else RateLimit(number, 60.0)
 
 
 @asynccontextmanager
-async def _connect_demo(
-    connection: Connection, rate_limit: RateLimit | None, *, quiet: bool
-) -> AsyncIterator[HarnessClient]:
-    if connection.account is not None or connection.base_url is not None:
-        raise CommandError("--demo uses a server of its own: remove --account and --base-url.")
+async def _connect_demo(connection: Connection, *, quiet: bool) -> AsyncIterator[HarnessClient]:
+    given = [
+        option
+        for option, value in (
+            ("--api-key-file", connection.api_key_file),
+            ("--account", connection.account),
+            ("--base-url", connection.base_url),
+            ("--proxy", connection.proxy),
+            ("--ca-bundle", connection.ca_bundle),
+        )
+        if value is not None
+    ]
+    if given:
+        raise CommandError(f"--demo uses a server of its own: remove {' and '.join(given)}.")
     from harness_async.testing import Delay, FakeHarness
 
     fake = FakeHarness.seeded(_DEMO_PROJECTS, _DEMO_EXECUTIONS, _DEMO_SEED)
@@ -139,7 +187,14 @@ async def _connect_demo(
         print_note("Demo: generated data of a server in this process.")
     async with (
         fake,
-        HarnessClient(fake.api_key, fake.account_id, base_url=fake.url, rate_limit=rate_limit) as client,
+        HarnessClient(
+            fake.api_key,
+            fake.account_id,
+            base_url=fake.url,
+            timeouts=Timeouts() if connection.timeout is None else Timeouts(deadline=connection.timeout),
+            rate_limit=_rate_limit(connection),
+            trust_env=False,
+        ) as client,
     ):
         yield client
 
@@ -164,33 +219,9 @@ async def _exit_code(command: Coroutine[Any, Any, int]) -> int:
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     try:
         return await command
-    except CommandError as error:
-        print_error(str(error), error.hint)
-        return error.code
-    except (BudgetError, ConfigurationError) as error:
-        print_error(_name_options(str(error)), hint_for(error) if isinstance(error, BudgetError) else "")
-        return USAGE
-    except CheckpointError as error:
-        print_error(str(error))
-        return USAGE
-    except HarnessError as error:
-        print_error(str(error), hint_for(error))
-        return KEY_REJECTED if isinstance(error, AuthenticationError) else INCOMPLETE
     except BrokenPipeError:
         return STDOUT_CLOSED
-
-
-_OPTIONS_BY_ARGUMENT = (
-    (re.compile(r",? or pass allow_http=True"), ""),
-    (re.compile(r"\bmax_requests="), "--max-requests "),
-    (re.compile(r"\baccount_id\b"), "--account"),
-    (re.compile(r"\bbase_url\b"), "--base-url or HARNESS_BASE_URL"),
-    (re.compile(r"\bapi_key\b"), KEY_VARIABLES[0]),
-)
-"""Arguments in messages of the library, and the options or variables that set them here."""
-
-
-def _name_options(text: str) -> str:
-    for argument, option in _OPTIONS_BY_ARGUMENT:
-        text = argument.sub(option, text)
-    return text
+    except Exception as error:  # noqa: BLE001 - every error becomes a message
+        report = report_error(error)
+        print_error(report.message, report.advice)
+        return report.code

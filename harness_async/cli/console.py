@@ -14,22 +14,6 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from harness_async import (
-    APIStatusError,
-    AuthenticationError,
-    BudgetError,
-    DeadlineExceededError,
-    DecodeError,
-    HarnessError,
-    NotFoundError,
-    PermissionDeniedError,
-    RateLimitError,
-    RequestTimeoutError,
-    ServerError,
-    TransportError,
-    UnexpectedResponseError,
-)
-
 _UNLIMITED_WIDTH = 10_000
 """Columns of a file or pipe, where lines are not wrapped."""
 
@@ -142,31 +126,3 @@ def print_fields(fields: Mapping[str, Text]) -> None:
     for name, value in fields.items():
         table.add_row(name, value)
     print_trimmed(stdout_console(), table)
-
-
-_TEMPORARY_STATUSES = frozenset({408, 409, 423, 425, 499})
-"""Client errors that do not depend on the request: timeout, conflict, locked, too early, client closed request."""
-
-_HINTS: tuple[tuple[type[HarnessError], str], ...] = (
-    (AuthenticationError, "The key was rejected. Check that it is complete, not expired, and of this account."),
-    (PermissionDeniedError, "The key may not read this. Request the view permission."),
-    (NotFoundError, "Check the names. List the projects that the key can read with 'harness-async projects'."),
-    (RateLimitError, "Too many requests. Run again later, or with a lower --requests-per-minute."),
-    (ServerError, "The server failed. Run again later."),
-    (APIStatusError, "The API rejected the request. Check the options."),
-    (DeadlineExceededError, "The server is slow or failing. Run again later."),
-    (RequestTimeoutError, "No response in time. Run again later; if it fails again, check the network."),
-    (TransportError, "No response. Check the network and the server URL (HARNESS_BASE_URL), then run again."),
-    (DecodeError, "The response does not match this version. Install a newer harness-async."),
-    (BudgetError, "Increase --max-requests, or select less with --org, --project or --since."),
-    (UnexpectedResponseError, "Check that the URL is that of the Harness API, not of a proxy or a sign-in page."),
-    (HarnessError, "Run again."),
-)
-"""Hints by error class. The first that matches is used."""
-
-
-def hint_for(error: HarnessError) -> str:
-    """Return a hint at the fix of an error."""
-    if isinstance(error, APIStatusError) and error.status in _TEMPORARY_STATUSES:
-        return "The condition is temporary. Run again later."
-    return next(hint for kind, hint in _HINTS if isinstance(error, kind))

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, closing, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import Annotated, BinaryIO
 
+import typer
 from attrs import define, evolve, field, frozen
 from rich.console import Console
 
@@ -23,21 +24,23 @@ from harness_async import (
     Progress,
     Project,
     ProjectRef,
-    RateLimit,
 )
 from harness_async.bulk.checkpoint import read_started_at
 from harness_async.bulk.run import with_output
-from harness_async.cli.connection import (
-    COMPLETE,
-    INCOMPLETE,
-    CommandError,
-    Connection,
-    RetryNotifier,
-    connect,
-    usage_errors,
-)
+from harness_async.cli.connection import Connection, RetryNotifier, connect, run_command
 from harness_async.cli.console import stderr_console
-from harness_async.cli.options import Filters, RowFormat
+from harness_async.cli.errors import COMPLETE, INCOMPLETE, CommandError, usage_errors
+from harness_async.cli.options import (
+    Filters,
+    OrgsOption,
+    ProjectsOption,
+    RowFormat,
+    RowFormatOption,
+    SinceOption,
+    StatusOption,
+    UntilOption,
+    WorkspaceOption,
+)
 from harness_async.cli.progress import (
     ExportStatus,
     ExportSummary,
@@ -47,7 +50,7 @@ from harness_async.cli.progress import (
     print_summary,
 )
 from harness_async.cli.resumable_output import ResumableOutput
-from harness_async.cli.writers import RowWriter, create_encoder, open_output
+from harness_async.cli.writers import RowWriter, choose_format, create_encoder, open_output
 
 
 @frozen(kw_only=True)
@@ -67,7 +70,62 @@ class ExportSpec:
     quiet: bool
 
 
-async def export_rows(spec: ExportSpec, connection: Connection, rate_limit: RateLimit | None) -> int:
+def export(
+    *,
+    org: OrgsOption = None,
+    project: ProjectsOption = None,
+    status: StatusOption = None,
+    workspace: WorkspaceOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    row_format: RowFormatOption = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="FILE", help="Output file (overwritten). Default: stdout.")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            "--checkpoint",
+            metavar="FILE",
+            dir_okay=False,
+            help="Record completed projects in this file, so that the same command resumes an interrupted export. "
+            "Requires --output. The rows of a project are written when it is complete.",
+        ),
+    ] = None,
+    max_requests: Annotated[
+        int | None,
+        typer.Option(
+            "--max-requests", metavar="N", min=0, help="Fail without writing rows if more requests are needed."
+        ),
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print an estimate and exit. Sends one request for each project.")
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Hide the progress, and the summary unless something failed.")
+    ] = False,
+    connection: Connection,
+) -> None:
+    """Write the executions of many projects to a file or stdout, one row per line.
+
+    Without --org and --project, every project that the key can read is exported; with both, all that are named. Rows
+    of different projects are interleaved. Failures are listed at the end, and the exit code is then 1.
+    """
+    spec = ExportSpec(
+        orgs=org or (),
+        projects=project or (),
+        filters=Filters(status=status or None, workspace=workspace, start_time=since, end_time=until),
+        row_format=choose_format(row_format, output),
+        output=None if output == "-" else output,
+        checkpoint=checkpoint,
+        max_requests=max_requests,
+        plan_only=plan,
+        quiet=quiet,
+    )
+    run_command(export_rows(spec, connection))
+
+
+async def export_rows(spec: ExportSpec, connection: Connection) -> int:
     """Write the selected rows, or print the plan. Return the exit code."""
     if spec.checkpoint is not None and spec.output is None:
         raise CommandError(
@@ -79,7 +137,7 @@ async def export_rows(spec: ExportSpec, connection: Connection, rate_limit: Rate
             "The demo server ends with the command: remove --checkpoint.",
         )
     notifier = RetryNotifier(prints_note=False)
-    async with connect(connection, rate_limit, notifier=notifier, quiet=spec.quiet) as client:
+    async with connect(connection, notifier=notifier, quiet=spec.quiet) as client:
         export = _Export.create(spec, client, notifier)
         if spec.plan_only:
             return await export.show_plan()

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import wraps
 from typing import Annotated, Any, TypeAlias
 
 import typer
 from attrs import frozen
 
-from harness_async import ProjectRef
-from harness_async.cli.connection import DEMO_PROJECT
+from harness_async import ProjectRef, __version__
+from harness_async.cli.connection import DEMO_PROJECT, Connection
+from harness_async.cli.logs import set_verbosity
 
 
 class RowFormat(StrEnum):
@@ -26,7 +29,9 @@ class ViewFormat(StrEnum):
     """Output format of the other commands."""
 
     TABLE = "table"
+    JSON = "json"
     JSONL = "jsonl"
+    CSV = "csv"
 
 
 _AGE = re.compile(r"(\d+)([mhdw])", re.ASCII)
@@ -107,7 +112,9 @@ ProjectArgument: TypeAlias = Annotated[
 ]
 ProjectsOption: TypeAlias = Annotated[
     list[ProjectRef] | None,
-    typer.Option("--project", metavar="ORG/PROJECT", parser=_parse_project, help="Include this project. Repeatable."),
+    typer.Option(
+        "--project", "-p", metavar="ORG/PROJECT", parser=_parse_project, help="Include this project. Repeatable."
+    ),
 ]
 OrgsOption: TypeAlias = Annotated[
     list[str] | None,
@@ -115,7 +122,9 @@ OrgsOption: TypeAlias = Annotated[
 ]
 StatusOption: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--status", metavar="STATUS", help="Include only this status: none, success or failure. Repeatable."),
+    typer.Option(
+        "--status", "-s", metavar="STATUS", help="Include only this status: none, success or failure. Repeatable."
+    ),
 ]
 WorkspaceOption: TypeAlias = Annotated[
     str | None, typer.Option("--workspace", metavar="ID", help="Include only this workspace.")
@@ -144,26 +153,143 @@ RowFormatOption: TypeAlias = Annotated[
     typer.Option("--format", help="File format. Default: csv if the name of the output ends in .csv, else jsonl."),
 ]
 ViewFormatOption: TypeAlias = Annotated[
-    ViewFormat, typer.Option("--format", help="A table, or one JSON object per line.")
+    ViewFormat, typer.Option("--format", help="A table, a JSON array, one JSON object per line, or CSV.")
 ]
-RequestsPerMinuteOption: TypeAlias = Annotated[
-    int | None,
+
+# -- options of every command ------------------------------------------------------------------------------------
+
+_CONNECTION_PANEL = "Connection"
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"harness-async {__version__}")
+        raise typer.Exit
+
+
+VersionOption: TypeAlias = Annotated[
+    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+]
+VerboseOption: TypeAlias = Annotated[
+    int,
     typer.Option(
-        "--requests-per-minute", metavar="N", min=1, help="Request rate limit. Default: 400 (with --demo: none)."
+        "--verbose", "-v", count=True, show_default=False, help="Log retries and waits to stderr; -vv also requests."
     ),
 ]
-AccountOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option("--account", metavar="ID", help="Account ID. Default: HARNESS_ACCOUNT_ID, else the one in the key."),
-]
-BaseUrlOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--base-url",
-        metavar="URL",
-        help="Server URL. Default: HARNESS_BASE_URL, HARNESS_ENDPOINT, or https://app.harness.io.",
-    ),
-]
-DemoOption: TypeAlias = Annotated[
-    bool, typer.Option("--demo", help="Use generated data of a server in this process. Needs no key and no network.")
-]
+
+
+def _read_connection(
+    *,
+    api_key_file: Annotated[
+        str | None,
+        typer.Option(
+            "--api-key-file",
+            metavar="FILE",
+            rich_help_panel=_CONNECTION_PANEL,
+            help="Read the key from this file, - is stdin. Default: HARNESS_PLATFORM_API_KEY or HARNESS_API_KEY.",
+        ),
+    ] = None,
+    account: Annotated[
+        str | None,
+        typer.Option(
+            "--account",
+            metavar="ID",
+            rich_help_panel=_CONNECTION_PANEL,
+            help="Account ID. Default: HARNESS_ACCOUNT_ID, else the one in the key.",
+        ),
+    ] = None,
+    base_url: Annotated[
+        str | None,
+        typer.Option(
+            "--base-url",
+            metavar="URL",
+            rich_help_panel=_CONNECTION_PANEL,
+            help="Server URL. Default: HARNESS_BASE_URL, HARNESS_ENDPOINT, or https://app.harness.io.",
+        ),
+    ] = None,
+    proxy: Annotated[
+        str | None,
+        typer.Option(
+            "--proxy",
+            metavar="URL",
+            rich_help_panel=_CONNECTION_PANEL,
+            help="HTTP proxy. Default: HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, without the hosts in NO_PROXY.",
+        ),
+    ] = None,
+    ca_bundle: Annotated[
+        str | None,
+        typer.Option(
+            "--ca-bundle",
+            metavar="FILE",
+            rich_help_panel=_CONNECTION_PANEL,
+            help="PEM file of the certificate authorities to trust. Default: SSL_CERT_FILE, or those of the system.",
+        ),
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--timeout",
+            metavar="SECONDS",
+            rich_help_panel=_CONNECTION_PANEL,
+            help="Longest time of a call, with its waits and retries. Default: 300.",
+        ),
+    ] = None,
+    requests_per_minute: Annotated[
+        int | None,
+        typer.Option(
+            "--requests-per-minute",
+            metavar="N",
+            min=1,
+            rich_help_panel=_CONNECTION_PANEL,
+            help="Request rate limit. Default: 400 (with --demo: none).",
+        ),
+    ] = None,
+    demo: Annotated[
+        bool,
+        typer.Option(
+            "--demo",
+            rich_help_panel=_CONNECTION_PANEL,
+            help="Use generated data of a server in this process. Needs no key and no network.",
+        ),
+    ] = False,
+) -> Connection:
+    return Connection(
+        api_key_file=api_key_file,
+        account=account,
+        base_url=base_url,
+        proxy=proxy,
+        ca_bundle=ca_bundle,
+        timeout=timeout,
+        requests_per_minute=requests_per_minute,
+        demo=demo,
+    )
+
+
+def _read_verbosity(*, verbose: VerboseOption = 0, version: VersionOption = False) -> None:
+    del version  # its callback has printed it
+    set_verbosity(verbose)
+
+
+def with_common_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Return the function of a command with the options of every command.
+
+    They are --verbose and --version, and in place of a parameter `connection: Connection` those that describe a
+    connection.
+    """
+    parameters = dict(inspect.signature(function, eval_str=True).parameters)
+    takes_connection = parameters.pop("connection", None) is not None
+    connection = inspect.signature(_read_connection, eval_str=True).parameters if takes_connection else {}
+    common = inspect.signature(_read_verbosity, eval_str=True).parameters
+
+    @wraps(function)
+    def command(**arguments: Any) -> None:
+        _read_verbosity(**{name: arguments.pop(name) for name in common})
+        if takes_connection:
+            arguments["connection"] = _read_connection(**{name: arguments.pop(name) for name in connection})
+        function(**arguments)
+
+    every = [*parameters.values(), *connection.values(), *common.values()]
+    # typer reads the signature and the annotations.
+    command.__dict__.update(__signature__=inspect.Signature(every), __wrapped__=None)
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in every}
+    return command

@@ -25,13 +25,13 @@ from harness_async import BulkReport, HarnessError, Plan, Progress, ProjectOutco
 from harness_async.bulk.models import summarize_error
 from harness_async.cli.console import (
     format_count,
-    hint_for,
     pluralize,
     print_note,
     print_trimmed,
     sanitize,
     stdout_console,
 )
+from harness_async.cli.errors import advice_for
 
 _REFRESH_INTERVAL = 0.1
 """Seconds between two refreshes."""
@@ -348,8 +348,8 @@ def _group_failures(summary: ExportSummary) -> dict[tuple[str, str], list[tuple[
     order = list(_OUTCOME_LABELS)
     for outcome in sorted(summary.report.outcomes.values(), key=lambda outcome: order.index(outcome.status)):
         if outcome.error is not None:
-            key = (_OUTCOME_LABELS[outcome.status][0].capitalize(), hint_for(outcome.error))
+            key = (_OUTCOME_LABELS[outcome.status][0].capitalize(), advice_for(outcome.error))
             groups.setdefault(key, []).append((str(outcome.project), summarize_error(outcome.error)))
     for org, error in summary.unlisted.items():
-        groups.setdefault(("Not listed", hint_for(error)), []).append((f"{org}/*", summarize_error(error)))
+        groups.setdefault(("Not listed", advice_for(error)), []).append((f"{org}/*", summarize_error(error)))
     return groups

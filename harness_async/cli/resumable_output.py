@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from attrs import define, field
 
 from harness_async import Execution, ProjectOutcome, ProjectRef
-from harness_async.cli.connection import CommandError
+from harness_async.cli.errors import CommandError
 from harness_async.cli.options import RowFormat
 from harness_async.cli.writers import create_encoder
 

@@ -7,14 +7,17 @@ failure between the two, the next sync writes the same rows again, which is harm
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from attrs import frozen
 
-from harness_async import RateLimit, SyncState
-from harness_async.cli.connection import COMPLETE, INCOMPLETE, CommandError, Connection, connect, usage_errors
+from harness_async import SyncState
+from harness_async.cli.connection import Connection, connect, run_command
 from harness_async.cli.console import sanitize, stderr_console
-from harness_async.cli.options import RowFormat
-from harness_async.cli.writers import create_encoder, replace_file
+from harness_async.cli.errors import COMPLETE, INCOMPLETE, CommandError, usage_errors
+from harness_async.cli.options import RowFormat, RowFormatOption
+from harness_async.cli.writers import choose_format, create_encoder, replace_file
 
 
 @frozen(kw_only=True)
@@ -25,6 +28,30 @@ class SyncSpec:
     output: Path
     row_format: RowFormat
     quiet: bool
+
+
+def sync(
+    *,
+    state: Annotated[
+        Path,
+        typer.Option(
+            "--state", metavar="FILE", dir_okay=False, help="State of the previous sync. Created if it does not exist."
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", dir_okay=False, help="Output file (overwritten).")
+    ],
+    row_format: RowFormatOption = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Hide the report unless something failed.")] = False,
+    connection: Connection,
+) -> None:
+    """Write the executions of all projects that are new or were unfinished at the previous sync.
+
+    Rows are upserts: an execution appears again when its status changes. Both files are replaced atomically, the
+    output before the state.
+    """
+    spec = SyncSpec(state=state, output=output, row_format=choose_format(row_format, str(output)), quiet=quiet)
+    run_command(sync_rows(spec, connection))
 
 
 def read_state(path: Path) -> SyncState | None:
@@ -43,11 +70,11 @@ def read_state(path: Path) -> SyncState | None:
         ) from error
 
 
-async def sync_rows(spec: SyncSpec, connection: Connection, rate_limit: RateLimit | None) -> int:
+async def sync_rows(spec: SyncSpec, connection: Connection) -> int:
     """Write the new rows, then the state. Return the exit code."""
     previous = read_state(spec.state)
     header, encode = create_encoder(spec.row_format)
-    async with connect(connection, rate_limit, quiet=spec.quiet) as client:
+    async with connect(connection, quiet=spec.quiet) as client:
         with usage_errors():
             run = client.executions.sync(previous)
         with replace_file(spec.output) as stream:

@@ -20,7 +20,7 @@ from typing import IO, Any, BinaryIO, TypeAlias
 from attrs import fields
 
 from harness_async import Execution, HarnessError, Project
-from harness_async.cli.connection import INCOMPLETE, CommandError
+from harness_async.cli.errors import INCOMPLETE, CommandError
 from harness_async.cli.options import RowFormat
 from harness_async.serialization.converters import unstructure
 

@@ -159,7 +159,7 @@ def test_usage_error(arguments: list[str], message: str, command: str) -> None:
     ("arguments", "message"),
     [
         ([], "No API key: set HARNESS_PLATFORM_API_KEY or HARNESS_API_KEY."),
-        (["--demo", "--base-url", "https://app.harness.io"], "remove --account and --base-url"),
+        (["--demo", "--base-url", "https://app.harness.io"], "remove --base-url."),
         (["--demo", "--checkpoint", "run"], "--checkpoint requires --output FILE"),
         (["--demo", "--checkpoint", "run", "--output", "rows"], "--checkpoint cannot be combined with --demo"),
     ],
@@ -179,9 +179,11 @@ def test_rejected_options(arguments: list[str], message: str, tmp_path: Path, mo
     [
         (["--base-url", "ftp://x"], "--base-url or HARNESS_BASE_URL must begin with https://"),
         (["--base-url", "http://example.com"], "would send the key unencrypted; use https\n"),
-        (["--account", ""], "The account id (--account) is empty"),
+        (["--base-url", "https://app..harness.io"], "--base-url or HARNESS_BASE_URL is not a URL"),
+        (["--account", ""], "--account is empty"),
+        (["--org="], "--org is empty"),
     ],
-    ids=["scheme", "unencrypted", "empty account"],
+    ids=["scheme", "unencrypted", "empty label", "empty account", "empty org"],
 )
 def test_configuration_error(server: FakeHarness, options: list[str], message: str) -> None:
     """Errors of the configuration name the options of the command, not the arguments of the library."""
@@ -200,12 +202,12 @@ def test_no_arguments() -> None:
 
 
 def test_no_option_for_the_key() -> None:
-    """The help says where the key is read from, and there is no option for it."""
+    """The help says where the key is read from, and no option takes the key itself."""
     assert "process lists" in " ".join(invoke("--help").stdout.split())
     for command in ("export", "sync", "projects", "executions", "get"):
         options = [word.strip("-") for word in invoke(command, "--help").stdout.split() if word.startswith("--")]
         assert "base" in {option.partition("-")[0] for option in options}
-        assert not [option for option in options if "key" in option]
+        assert not [option for option in options if "key" in option and option != "api-key-file"]
 
 
 @pytest.mark.parametrize("module", ["typer", "rich"])

@@ -17,7 +17,8 @@ from harness_async import (
     UnexpectedResponseError,
 )
 from harness_async.cli.connection import RetryNotifier
-from harness_async.cli.console import hint_for, sanitize
+from harness_async.cli.console import sanitize
+from harness_async.cli.errors import advice_for
 from tests.support.cli_errors import status_error
 
 
@@ -61,4 +62,4 @@ def test_repeated_retries_are_explained(capsys: pytest.CaptureFixture[str]) -> N
 )
 def test_hint(error: HarnessError, hint: str) -> None:
     """Each error has a hint that fits it: a temporary or server error does not blame the options."""
-    assert hint in hint_for(error)
+    assert hint in advice_for(error)
