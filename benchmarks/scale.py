@@ -35,6 +35,7 @@ class Source:
     pacer: RatePacer
     rng: random.Random
     first_page: int = 1
+    identity: object = None
     clock: ServerClock = field(factory=ServerClock)
     requests: int = 0
 

@@ -29,6 +29,7 @@ class Source:
     latency: float
     places: asyncio.Semaphore
     first_page: int = 1
+    identity: object = None
     clock: ServerClock = field(factory=ServerClock)
 
     async def fetch(self, number: int, limit: int, bounds: TimeWindow | None = None) -> FetchedPage[int]:
