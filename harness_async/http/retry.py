@@ -173,6 +173,9 @@ class RetryState:
     """Failures so far that count as attempts; a 429 does not."""
 
     suspect_failures: int = 0
+    unauthorized: bool = False
+    """Whether a 401 was already retried."""
+
     last: Failure | None = None
     """The failure before this one."""
 
@@ -189,7 +192,8 @@ class RetryState:
             repeatable=self.repeatable,
             suspect_failures=self.suspect_failures,
         )
-        if failure.status == _UNAUTHORIZED and key_was_accepted and self.last != failure:
+        if failure.status == _UNAUTHORIZED and key_was_accepted and not self.unauthorized:
+            self.unauthorized = True
             action = RetryAction.RETRY
         is_permanent = failure == self.last or self.suspect_failures >= MAX_SUSPECT_RETRIES
         if failure.kind is FailureKind.GARBLED and self.repeatable and is_permanent:

@@ -462,6 +462,18 @@ async def test_a_second_401_ends_the_run(client: HarnessClient, fake: FakeHarnes
     assert len(fake.requests) == 2
 
 
+async def test_a_401_is_confirmed_once_in_a_call(client: HarnessClient, fake: FakeHarness) -> None:
+    """Another failure between two 401s does not begin the confirmation again."""
+    await client.request("GET", "/v1/orgs")
+    fake.requests.clear()
+    for status in (401, 503, 401):
+        fake.faults.add(Status(status, envelope="legacy"), times=1)
+    with pytest.raises(AuthenticationError) as caught:
+        await client.request("GET", "/v1/orgs")
+    assert [attempt.status for attempt in caught.value.attempts] == [401, 503, 401]
+    assert len(fake.requests) == 3
+
+
 async def test_a_first_401_is_not_repeated(client: HarnessClient, fake: FakeHarness) -> None:
     """A key that was never accepted is refused at once."""
     fake.faults.add(Status(401, envelope="legacy"))

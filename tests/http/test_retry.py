@@ -49,6 +49,7 @@ TABLE: list[tuple[list[Failure], str, str, str]] = [
 LOST = Failure(FailureKind.READ_TIMEOUT)
 THROTTLED = Failure(FailureKind.STATUS, 429)
 BUSY = Failure(FailureKind.STATUS, 503)
+UNAUTHORIZED = Failure(FailureKind.STATUS, 401)
 NOT_JSON = Failure(FailureKind.NOT_JSON, 200)
 TEMPORARY = Failure(FailureKind.STATUS, 409, temporary=True)
 
@@ -146,13 +147,15 @@ def test_suspect_failures_are_counted_together() -> None:
     assert actions(state, NOT_JSON, LOST, NOT_JSON, NOT_JSON) == f"{RETRY} {RETRY} {RETRY} {FAIL}"
 
 
-@pytest.mark.parametrize("method", ["GET", "PUT", "POST"])
-def test_unauthorized_after_the_key_was_accepted(method: str) -> None:
-    """A 401 for a key that was accepted before is retried once, because the token service may have failed."""
-    unauthorized = Failure(FailureKind.STATUS, 401)
+@pytest.mark.parametrize("between", [[], [BUSY], [THROTTLED, LOST]], ids=["nothing", "503", "429 and timeout"])
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+def test_unauthorized_after_the_key_was_accepted(method: str, between: list[Failure]) -> None:
+    """A 401 for a key that was accepted before is retried once in a call, whatever else fails in between."""
+    failures = [UNAUTHORIZED, *between, UNAUTHORIZED]
     state = create_state(method=method)
-    decisions = [state.decide(unauthorized, key_was_accepted=True).action.value for _ in range(2)]
-    assert decisions == [RETRY, FAIL]
+    decided = [state.decide(failure, key_was_accepted=True).action.value for failure in failures]
+    assert (decided[0], decided[-1]) == (RETRY, FAIL)
+    assert FAIL not in decided[:-1]
 
 
 def test_garbled_responses_that_differ() -> None:
