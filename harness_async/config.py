@@ -81,18 +81,18 @@ class Timeouts:
     `connect` and `read` end one attempt, which may be retried. `deadline` ends the call: it covers queueing, pacing,
     every attempt with its response body, and every wait between attempts.
 
+    Attributes:
+        connect: Time to open a connection: DNS, TCP and TLS.
+        read: Longest silence of the server while a response is awaited or read.
+        deadline: Time for the whole call.
+
     Raises:
         ConfigurationError: A value is not a positive number or None.
     """
 
     connect: float | None = field(default=10.0, validator=_seconds(optional=True))
-    """Time to open a connection: DNS, TCP and TLS."""
-
     read: float | None = field(default=30.0, validator=_seconds(optional=True))
-    """Longest silence of the server while a response is awaited or read."""
-
     deadline: float | None = field(default=300.0, validator=_seconds(optional=True))
-    """Time for the whole call."""
 
 
 @frozen(kw_only=True)
@@ -102,6 +102,15 @@ class RetryPolicy:
     The wait before retry n (from 0) is drawn from 0 to `min(max_backoff, initial_backoff * 2 ** n)` seconds. A call
     is retried until its deadline, or `max_attempts`.
 
+    Attributes:
+        initial_backoff: The longest wait before the first retry, in seconds.
+        max_backoff: The longest wait before any retry, in seconds.
+        max_attempts: Most attempts of a call; None leaves it to the deadline, 1 means no retry at all, not even
+            after a 429.
+        retry_statuses: The statuses that are retried.
+        max_retry_after: Longest `Retry-After` in seconds that is waited for; beyond it the error is raised with
+            `retry_after` set.
+
     Raises:
         ConfigurationError: A value is out of range.
     """
@@ -109,13 +118,10 @@ class RetryPolicy:
     initial_backoff: float = field(default=0.5, validator=_seconds())
     max_backoff: float = field(default=20.0, validator=_seconds())
     max_attempts: int | None = field(default=None, validator=_integer(1, optional=True))
-    """Most attempts of a call; None leaves it to the deadline, 1 means no retry at all, not even after a 429."""
-
     retry_statuses: frozenset[int] = field(
         default=RETRY_STATUSES, converter=_statuses, repr=lambda value: f"<{len(value)} statuses>"
     )
     max_retry_after: float = field(default=120.0, validator=_seconds(zero=True, infinite=True))
-    """Longest `Retry-After` in seconds that is waited for; beyond it the error is raised with `retry_after` set."""
 
     def __attrs_post_init__(self) -> None:
         if self.max_backoff < self.initial_backoff:
@@ -128,13 +134,16 @@ class RateLimit:
 
     The default is the stricter of the two published limits, 400 per minute and key; some keys have 1,000.
 
+    Attributes:
+        requests: Requests in the window.
+        per: Length of the window in seconds.
+
     Raises:
         ConfigurationError: A value is not positive.
     """
 
     requests: int = field(default=400, validator=_integer(1))
     per: float = field(default=60.0, validator=_seconds())
-    """Length of the window in seconds."""
 
 
 @frozen

@@ -38,37 +38,44 @@ if TYPE_CHECKING:
 
 @frozen(kw_only=True)
 class Attempt:
-    """One attempt of a call: when the request was sent and what came of it."""
+    """One attempt of a call: when the request was sent and what came of it.
+
+    Attributes:
+        started: When the request was sent: seconds since 1970, from `time.time`.
+        elapsed: Seconds from sending the request to the end of its response, or to its failure.
+        status: The status of the response; None where none arrived.
+        error: What went wrong; None where the response was accepted.
+        waited: Seconds of backoff, queueing and pacing before the request was sent.
+    """
 
     started: float
-    """When the request was sent: seconds since 1970, from `time.time`."""
-
     elapsed: float
-    """Seconds from sending the request to the end of its response, or to its failure."""
-
     status: int | None = None
-    """The status of the response; None where none arrived."""
-
     error: str | None = None
-    """What went wrong; None where the response was accepted."""
-
     waited: float = 0.0
-    """Seconds of backoff, queueing and pacing before the request was sent."""
 
 
 @frozen
 class FieldError:
-    """A field that the API rejected."""
+    """A field that the API rejected.
+
+    Attributes:
+        field: The member that was refused.
+        message: Why.
+    """
 
     field: str
     message: str
 
 
 class HarnessError(Exception):
-    """The base of all errors of this library."""
+    """The base of all errors of this library.
+
+    Attributes:
+        report: The report of the bulk run that this error ended; None otherwise.
+    """
 
     report: BulkReport | None = None
-    """The report of the bulk run that this error ended; None otherwise."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Exceptions pickle as cls(*args), which keyword-only arguments break.
@@ -87,10 +94,17 @@ class ConfigurationError(HarnessError, ValueError):
 
 
 class RequestError(HarnessError):
-    """The base of the errors of one call."""
+    """The base of the errors of one call.
+
+    Attributes:
+        method: The method of the request.
+        url: The URL of the request.
+        attempts: The attempts of the call, the last one included.
+        ambiguous: Whether the request may have taken effect although it failed. Check the server's state before
+            retrying.
+    """
 
     ambiguous: bool = False
-    """Whether the request may have taken effect although it failed. Check the server's state before retrying."""
 
     def __init__(self, message: str, *, method: str = "", url: str = "", attempts: Sequence[Attempt] = ()) -> None:
         super().__init__(message)
@@ -111,14 +125,21 @@ class DeadlineExceededError(RequestError, TimeoutError):
     """The deadline of the call passed, or a necessary wait does not fit before it.
 
     Where the API had responded with errors, the message begins with the last one, which is also the `__cause__`.
+
+    Attributes:
+        last_status: The status of the last response; None where none arrived.
     """
 
     last_status: int | None = None
-    """The status of the last response; None where none arrived."""
 
 
 class UnexpectedResponseError(RequestError):
-    """A response that did not come from the API: an HTML page, a redirect to another host, a cut or oversized body."""
+    """A response that did not come from the API: an HTML page, a redirect to another host, a cut or oversized body.
+
+    Attributes:
+        status: The status of the response; None where there is none.
+        body: The body of the response, or its beginning.
+    """
 
     def __init__(
         self,
@@ -136,7 +157,11 @@ class UnexpectedResponseError(RequestError):
 
 
 class DecodeError(UnexpectedResponseError):
-    """JSON that does not fit the model; `path` names the place, `$` being the whole body."""
+    """JSON that does not fit the model.
+
+    Attributes:
+        path: The place in the body, such as `$[3].pipeline_execution_id`. `$` is the whole body.
+    """
 
     def __init__(
         self,
@@ -162,10 +187,13 @@ class CheckpointError(HarnessError):
 
 
 class BudgetError(HarnessError):
-    """A bulk run would need more requests than `max_requests`. No row was delivered."""
+    """A bulk run would need more requests than `max_requests`. No row was delivered.
+
+    Attributes:
+        plan: The estimate, as far as it was made when the limit was exceeded.
+    """
 
     plan: Plan | None = None
-    """The estimate, as far as it was made when the limit was exceeded."""
 
 
 class BulkError(HarnessError, ExceptionGroup[HarnessError]):
@@ -197,7 +225,20 @@ class ErrorDetails:
 
 
 class APIStatusError(RequestError):
-    """The API returned an error status."""
+    """The API returned an error.
+
+    The class follows the `code` of the API, then the status. Some errors of the API have the status 200.
+
+    Attributes:
+        status: The HTTP status.
+        code: The API's word for the error, such as `ENTITY_NOT_FOUND`; None where it sent none.
+        message: The texts of the API.
+        field_errors: The fields that the API rejected.
+        correlation_id: The id to quote to Harness support.
+        headers: The header fields of the response.
+        body: The body of the response.
+        retry_after: Seconds that the server requested to wait; None where it requested nothing.
+    """
 
     def __init__(
         self,

@@ -12,64 +12,95 @@ class Event:
 
 @frozen(kw_only=True)
 class RequestSent(Event):
-    """A request was sent."""
+    """A request was sent.
+
+    Attributes:
+        method: The method of the request.
+        url: The URL of the request.
+        attempt: Number of the attempt within its call, from 1.
+    """
 
     method: str
     url: str
     attempt: int
-    """Number of the attempt within its call, from 1."""
 
 
 @frozen(kw_only=True)
 class ResponseReceived(Event):
-    """A response was read to its end, whatever its status."""
+    """A response was read to its end, whatever its status.
+
+    Attributes:
+        method: The method of the request.
+        url: The URL of the request.
+        attempt: Number of the attempt within its call, from 1.
+        status: The status of the response.
+        elapsed: Seconds since the request was sent.
+        size_bytes: Size of the body.
+        correlation_id: The id to quote to Harness support, where the response has one.
+    """
 
     method: str
     url: str
     attempt: int
     status: int
     elapsed: float
-    """Seconds since the request was sent."""
-
     size_bytes: int
     correlation_id: str | None
-    """The id to quote to Harness support, where the response has one."""
 
 
 @frozen(kw_only=True)
 class RetryPlanned(Event):
-    """An attempt failed, and another will follow."""
+    """An attempt failed, and another will follow.
+
+    Attributes:
+        method: The method of the request.
+        url: The URL of the request.
+        attempt: Number of the attempt that failed.
+        reason: Why it failed.
+        wait: Seconds of backoff; pacing may add to them.
+    """
 
     method: str
     url: str
     attempt: int
-    """Number of the attempt that failed."""
-
     reason: str
     wait: float
-    """Seconds of backoff; pacing may add to them."""
 
 
 @frozen(kw_only=True)
 class GateClosed(Event):
-    """Requests are held back: the server refused by rate, or most responses are failures."""
+    """Requests are held back: the server refused by rate, or most responses are failures.
+
+    Attributes:
+        reason: Why requests are held back.
+        wait: Seconds until one request probes the server.
+    """
 
     reason: str
     wait: float
-    """Seconds until one request probes the server."""
 
 
 @frozen(kw_only=True)
 class GateOpened(Event):
-    """The probe succeeded; requests flow again."""
+    """The probe succeeded; requests flow again.
+
+    Attributes:
+        rate: Requests per second from now on; None without a rate limit.
+    """
 
     rate: float | None
-    """Requests per second from now on; None without a rate limit."""
 
 
 @frozen(kw_only=True)
 class PageRead(Event):
-    """A page of a list was read and decoded."""
+    """A page of a list was read and decoded.
+
+    Attributes:
+        url: The URL of the list.
+        page: Number of the page.
+        rows: Rows in it.
+        total_items: Rows of the whole list, where the server says so.
+    """
 
     url: str
     page: int
@@ -79,34 +110,33 @@ class PageRead(Event):
 
 @frozen(kw_only=True)
 class Stats:
-    """What a client did so far; a snapshot. Times are sums over calls, which overlap."""
+    """What a client did so far; a snapshot. Times are sums over calls, which overlap.
+
+    Attributes:
+        requests: Requests sent, retries and probes included.
+        retries: Requests that were repeated after a failure.
+        throttled: Responses with status 429.
+        pages: Pages read.
+        rows: Rows decoded.
+        bytes_received: Bytes of response bodies, after decompression.
+        queued: Seconds in which calls waited because `max_in_flight` requests were in flight.
+        paced: Seconds in which calls waited for the rate limit and the gate.
+        network: Seconds from sending a request to the end of its response or its failure.
+        backoff: Seconds in which calls waited before a retry.
+        decoding: Seconds of decoding responses.
+    """
 
     requests: int = 0
-    """Requests sent, retries and probes included."""
-
     retries: int = 0
     throttled: int = 0
-    """Responses with status 429."""
-
     pages: int = 0
     rows: int = 0
     bytes_received: int = 0
-    """Bytes of response bodies, after decompression."""
-
     queued: float = 0.0
-    """Seconds in which calls waited because `max_in_flight` requests were in flight."""
-
     paced: float = 0.0
-    """Seconds in which calls waited for the rate limit and the gate."""
-
     network: float = 0.0
-    """Seconds from sending a request to the end of its response or its failure."""
-
     backoff: float = 0.0
-    """Seconds in which calls waited before a retry."""
-
     decoding: float = 0.0
-    """Seconds of decoding responses."""
 
 
 @define(eq=False)

@@ -56,6 +56,10 @@ def _check_identifier(_: object, attribute: Attribute[str], value: object) -> No
 class ProjectRef:
     """The organization and the identifier that address a project.
 
+    Attributes:
+        org: Identifier of the organization.
+        project: Identifier of the project.
+
     Raises:
         TypeError: A part is not a str.
         ValueError: A part cannot stand in a path.

@@ -19,17 +19,24 @@ _SHOWN_FAILURES = 10
 
 @frozen(kw_only=True)
 class ProjectOutcome:
-    """The outcome of one project."""
+    """The outcome of one project.
+
+    Attributes:
+        project: The project.
+        status: Its status.
+        guarantee: What its walk guarantees, as in `WalkReport`; None until it is complete.
+        rows: Rows delivered.
+        requests: Requests sent, retries included.
+        retries: Requests that were repeated.
+        window: The time window that was read.
+        error: Why it was not read.
+    """
 
     project: ProjectRef
     status: OutcomeStatus = "pending"
     guarantee: Guarantee | None = None
-    """What its walk guarantees, as in `WalkReport`; None until it is complete."""
-
     rows: int = 0
     requests: int = 0
-    """Requests sent, retries included."""
-
     retries: int = 0
     window: TimeWindow | None = None
     error: HarnessError | None = None
@@ -43,41 +50,43 @@ class ProjectOutcome:
 
 @frozen(kw_only=True)
 class Batch(Generic[T]):
-    """Rows of one project that arrived together."""
+    """Rows of one project that arrived together.
+
+    Attributes:
+        project: The project as it was requested; rows may spell it in another way.
+        items: The rows, in the order of the list.
+    """
 
     project: ProjectRef
-    """The project as it was requested; rows may spell it in another way."""
-
     items: Sequence[T]
 
 
 @frozen(kw_only=True)
 class BulkReport:
-    """What a run did so far; its `str` is a table for people."""
+    """What a run did so far; its `str` is a table for people.
+
+    Attributes:
+        outcomes: One for each project that the run knows, in the order in which they became known.
+        rows: Rows delivered.
+        requests: Requests of the run, those that listed the projects included.
+        duplicates: Rows that came again and were not delivered twice.
+        elapsed: Seconds since the run began.
+        invalid_members: Members of rows that had an unexpected type and count as missing.
+        listed: Whether all projects are known: False until they were listed to the end.
+        discovery: What the list of projects guarantees, as in `WalkReport`; None where the caller named the
+            projects, and until all are known.
+        unlisted: Organizations whose projects could not be listed, and why.
+    """
 
     outcomes: Mapping[ProjectRef, ProjectOutcome] = field(repr=lambda outcomes: f"<{len(outcomes)} projects>")
-    """One for each project that the run knows, in the order in which they became known."""
-
     rows: int
     requests: int
-    """Requests of the run, those that listed the projects included."""
-
     duplicates: int
     elapsed: float
-    """Seconds since the run began."""
-
     invalid_members: int = 0
-    """Members of rows that had an unexpected type and count as missing."""
-
     listed: bool = True
-    """Whether all projects are known: False until they were listed to the end."""
-
     discovery: Guarantee | None = None
-    """What the list of projects guarantees, as in `WalkReport`; None where the caller named the projects, and until
-    all are known."""
-
     unlisted: Mapping[str, HarnessError] = field(factory=dict[str, HarnessError])
-    """Organizations whose projects could not be listed, and why."""
 
     @property
     def failed(self) -> int:
@@ -144,54 +153,53 @@ class BulkReport:
 
 @frozen(kw_only=True)
 class Progress:
-    """How far a run is."""
+    """How far a run is.
+
+    Attributes:
+        projects_done: Projects that were read.
+        projects_total: None while projects are still being listed.
+        rows: Rows delivered.
+        requests: Requests sent, repeated ones included.
+        elapsed: Seconds since the run began.
+        eta: Estimated seconds until the end, from the requests that remain, at the rate so far and at most at the
+            rate limit; None where it cannot be known.
+        projects_planned: Projects whose first page was requested by a plan.
+        limited_by: What a faster run would need: a higher limit, the end of a cooldown, a server without failures,
+            a faster server, a faster consumer.
+    """
 
     projects_done: int
     projects_total: int | None
-    """None while projects are still being listed."""
-
     rows: int
     requests: int
     elapsed: float
-    """Seconds since the run began."""
-
     eta: float | None
-    """Estimated seconds until the end, from the requests that remain, at the rate so far and at most at the rate limit;
-    None where it cannot be known."""
-
     projects_planned: int = 0
-    """Projects whose first page was requested by a plan."""
-
     limited_by: LimitedBy
-    """What a faster run would need: a higher limit, the end of a cooldown, a server without failures, a faster server,
-    a faster consumer."""
 
 
 @frozen(kw_only=True)
 class Plan:
-    """What a run will take, estimated from the first page of every project; its `str` is a table for people."""
+    """What a run will take, estimated from the first page of every project; its `str` is a table for people.
+
+    Attributes:
+        projects: Projects to read.
+        failed: Projects whose first page could not be fetched; their errors become their outcomes.
+        rows: Rows of the projects whose total the server reports.
+        uncounted: Projects whose total the server does not report.
+        requests: Requests of the whole run at least: those already made, and one for each page that remains. Rows
+            that change meanwhile, and retries, add to them.
+        made: Requests already made, for the list of projects and the first pages. They are not repeated.
+        rate: Requests per second that the rate limit allows; None without a known limit.
+    """
 
     projects: int
-    """Projects to read."""
-
     failed: int
-    """Projects whose first page could not be fetched; their errors become their outcomes."""
-
     rows: int
-    """Rows of the projects whose total the server reports."""
-
     uncounted: int
-    """Projects whose total the server does not report."""
-
     requests: int
-    """Requests of the whole run at least: those already made, and one for each page that remains. Rows that change
-    meanwhile, and retries, add to them."""
-
     made: int
-    """Requests already made, for the list of projects and the first pages. They are not repeated."""
-
     rate: float | None
-    """Requests per second that the rate limit allows; None without a known limit."""
 
     @property
     def minutes(self) -> float | None:

@@ -42,42 +42,46 @@ MAX_CHECKS = 20
 
 @frozen(kw_only=True)
 class UnfinishedRow:
-    """A row that may still change."""
+    """A row that may still change.
+
+    Attributes:
+        created: When it was created, in milliseconds since 1970.
+        status: Its status when it was last read.
+        checks: How often it was found unchanged.
+    """
 
     created: int
-    """When it was created, in milliseconds since 1970."""
-
     status: str = ""
-    """Its status when it was last read."""
-
     checks: int = 0
-    """How often it was found unchanged."""
 
 
 @frozen(kw_only=True)
 class ProjectState:
-    """How far one project was read."""
+    """How far one project was read.
+
+    Attributes:
+        through: End of the last complete window, in milliseconds since 1970.
+        unfinished: Rows that may still change.
+        newer: Rows that are not older than the oldest unfinished one: the cost of a window that begins there.
+        newest: When the newest row that was read was created.
+    """
 
     through: int
-    """End of the last complete window, in milliseconds since 1970."""
-
     unfinished: Mapping[RowIds, UnfinishedRow] = field(factory=dict[RowIds, UnfinishedRow])
-    """Rows that may still change."""
-
     newer: int = 0
-    """Rows that are not older than the oldest unfinished one: the cost of a window that begins there."""
-
     newest: int | None = None
-    """When the newest row that was read was created."""
 
 
 @frozen(kw_only=True)
 class SyncState:
-    """The state between two syncs: plain data, for the caller to store."""
+    """The state between two syncs: plain data, for the caller to store.
+
+    Attributes:
+        owner: Host, account and filters, which have to stay the same.
+        projects: The state of each project.
+    """
 
     owner: str = ""
-    """Host, account and filters, which have to stay the same."""
-
     projects: Mapping[ProjectRef, ProjectState] = field(factory=dict[ProjectRef, ProjectState])
 
     def to_json(self) -> str:

@@ -37,7 +37,14 @@ _ERROR_STATUS = re.compile(rb'"status"\s*:\s*"(ERROR|FAILURE)"')
 
 @frozen(kw_only=True)
 class Response:
-    """A response of the API to `HarnessClient.request`."""
+    """A response of the API to `HarnessClient.request`.
+
+    Attributes:
+        status: The status of the response.
+        headers: Its header fields, by name in any case.
+        body: Its body, decompressed.
+        attempts: The attempts of the call.
+    """
 
     status: int
     headers: Headers

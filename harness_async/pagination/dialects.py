@@ -36,41 +36,35 @@ def _is_position(_: object, attribute: Attribute[int | None], value: object) -> 
 class Dialect:
     """How a list is paged.
 
+    Attributes:
+        page: The parameter with the page number.
+        size: The parameter with the page size.
+        first_page: Number of the first page.
+        default_limit: Page size where the caller gives none.
+        max_limit: The largest page size.
+        rows: Dotted path of the rows in the body; "" where the body is the array.
+        total_items: Dotted path of the total of items in the body. The headers of both families are read in any
+            case.
+        total_pages: Dotted path of the total of pages in the body.
+        scope: Where organization and project are: in the path, or as `accountIdentifier`, `orgIdentifier` and
+            `projectIdentifier` in the query.
+        ceiling: Position behind which the server refuses rows; None where there is no such limit.
+
     Raises:
         TypeError: A value has the wrong type.
         ValueError: A value is out of range.
     """
 
     page: str = field(default="page", validator=_is_text)
-    """The parameter with the page number."""
-
     size: str = field(default="limit", validator=_is_text)
-    """The parameter with the page size."""
-
     first_page: int = field(default=0, validator=lambda _i, _a, value: check_int("first_page", value, 0))
-    """Number of the first page."""
-
     default_limit: int = field(default=100, validator=lambda _i, _a, value: check_int("default_limit", value, 1))
-    """Page size where the caller gives none."""
-
     max_limit: int = field(default=100, validator=lambda _i, _a, value: check_int("max_limit", value, 1))
-    """The largest page size."""
-
     rows: str = field(default="", validator=_is_path)
-    """Dotted path of the rows in the body; "" where the body is the array."""
-
     total_items: str = field(default="", validator=_is_path)
-    """Dotted path of the total of items in the body. The headers of both families are read in any case."""
-
     total_pages: str = field(default="", validator=_is_path)
-    """Dotted path of the total of pages in the body."""
-
     scope: Scope = field(default="path", validator=lambda _i, _a, value: check_choice("scope", value, get_args(Scope)))
-    """Where organization and project are: in the path, or as `accountIdentifier`, `orgIdentifier` and
-    `projectIdentifier` in the query."""
-
     ceiling: int | None = field(default=None, validator=_is_position)
-    """Position behind which the server refuses rows; None where there is no such limit."""
 
 
 _NG = Dialect(

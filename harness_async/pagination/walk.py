@@ -45,47 +45,48 @@ _CLOCK_TOLERANCE = 1000
 
 @frozen(kw_only=True)
 class Page(Generic[T]):
-    """One page of a list, without the rows that an earlier page already delivered."""
+    """One page of a list, without the rows that an earlier page already delivered.
+
+    Attributes:
+        items: The rows.
+        number: The number as the API counts: from 1 in IaCM, from 0 in v1.
+        size: Rows of a full page, according to the server, else as requested.
+        total_items: Rows of the whole list, where the server says so.
+        total_pages: Pages of the whole list, where the server says so.
+    """
 
     items: Sequence[T]
     number: int
-    """The number as the API counts: from 1 in IaCM, from 0 in v1."""
-
     size: int
-    """Rows of a full page, according to the server, else as requested."""
-
     total_items: int | None = None
     total_pages: int | None = None
 
 
 @frozen(kw_only=True)
 class WalkReport:
-    """The cost of a walk, and what it guarantees."""
+    """The cost of a walk, and what it guarantees.
 
-    guarantee: Guarantee = "live"
-    """What is known about the rows that were delivered:
-
-    - `live`: the list was read as it was at each request.
-    - `exact`: the rows are the whole time window.
-    - `covered`: every row that stayed in the window was delivered; others may have left it.
-    - `seek`: the same, without relying on totals.
-    - `best_effort`: all rows that the server returned; whether they are complete is not known.
+    Attributes:
+        guarantee: What is known about the rows that were delivered. `live`: the list was read as it was at each
+            request. `exact`: the rows are the whole time window. `covered`: every row that stayed in the window was
+            delivered; others may have left it. `seek`: the same, without relying on totals. `best_effort`: all rows
+            that the server returned; whether they are complete is not known.
+        requests: Requests sent, retries included.
+        pages: Pages read.
+        rows: Rows delivered.
+        duplicates: Rows that were received again and not delivered again.
+        window: Start and frozen end of the walk in milliseconds since 1970; None where nothing was frozen. The end
+            is None where the server's time is not known.
+        invalid_members: Members of rows that had an unexpected type and count as missing.
     """
 
+    guarantee: Guarantee = "live"
     requests: int = 0
-    """Requests sent, retries included."""
-
     pages: int = 0
     rows: int = 0
     duplicates: int = 0
-    """Rows that were received again and not delivered again."""
-
     window: TimeWindow | None = None
-    """Start and frozen end of the walk in milliseconds since 1970; None where nothing was frozen. The end is None where
-    the server's time is not known."""
-
     invalid_members: int = 0
-    """Members of rows that had an unexpected type and count as missing."""
 
     @property
     def consistency(self) -> Guarantee:

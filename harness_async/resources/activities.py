@@ -49,7 +49,16 @@ _NO_TYPE, _NO_STATUS = ActivityType(""), ActivityStatus("")
 
 @frozen(kw_only=True)
 class Counts(Model):
-    """How many resources or outputs were added, changed and so on."""
+    """How many resources or outputs were added, changed and so on.
+
+    Attributes:
+        added: Added.
+        changed: Changed.
+        deleted: Deleted.
+        imported: Imported.
+        removed: Removed from the state.
+        unchanged: Unchanged.
+    """
 
     added: int = 0
     changed: int = 0
@@ -61,7 +70,36 @@ class Counts(Model):
 
 @frozen(kw_only=True)
 class Activity(Created):
-    """What an execution did to a workspace. Missing members are empty."""
+    """What an execution did to a workspace. Missing members are empty.
+
+    Attributes:
+        account: Identifier of the account.
+        org: Identifier of the organization.
+        project: Identifier of the project.
+        id: Its identifier.
+        workspace: Identifier of the workspace.
+        created: Time of creation: milliseconds since 1970 UTC, as sent; 0 where it is missing.
+        type: What ran, such as `plan`, `apply` or `drift`.
+        status: Its status.
+        pipeline: Identifier of the pipeline.
+        pipeline_name: Display name of the pipeline.
+        pipeline_execution_id: Together with `pipeline_stage_id` the identity of the `Execution`.
+        pipeline_stage_id: Identifier of the stage execution.
+        pipeline_execution_number: Sequence number of the pipeline execution.
+        git_repo: The Git repository of the code.
+        git_branch: Its branch.
+        git_commit_sha: The commit that ran.
+        git_commit_message: Its message.
+        provisioner: The provisioner, such as `terraform` or `opentofu`.
+        provisioner_version: The version of the provisioner.
+        resource_counts: Resources by kind of change.
+        drift_counts: Drifted resources by kind of change.
+        output_counts: Outputs by kind of change.
+        cost_currency: The currency of the costs.
+        cost_total_monthly: A decimal number as text, like the other costs.
+        cost_past_total_monthly: Estimated monthly costs before.
+        cost_diff_total_monthly: The difference.
+    """
 
     account: str = ""
     org: str
@@ -69,15 +107,11 @@ class Activity(Created):
     id: str
     workspace: str = ""
     created: int = 0
-    """Milliseconds since 1970 UTC, as sent."""
-
     type: ActivityType = _NO_TYPE
     status: ActivityStatus = _NO_STATUS
     pipeline: str = ""
     pipeline_name: str = ""
     pipeline_execution_id: str = ""
-    """Together with `pipeline_stage_id` the identity of the `Execution`."""
-
     pipeline_stage_id: str = ""
     pipeline_execution_number: str = ""
     git_repo: str = ""
@@ -91,8 +125,6 @@ class Activity(Created):
     output_counts: Counts = field(factory=Counts)
     cost_currency: str = ""
     cost_total_monthly: str = ""
-    """A decimal number as text, like the other costs."""
-
     cost_past_total_monthly: str = ""
     cost_diff_total_monthly: str = ""
 

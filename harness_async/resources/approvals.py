@@ -30,7 +30,22 @@ class ApprovalStatus(OpenEnum):
 
 @frozen(kw_only=True)
 class Approval(Updated):
-    """An approval of a stage. Missing members are empty; `get` returns only the decision."""
+    """An approval of a stage. Missing members are empty; `get` returns only the decision.
+
+    Attributes:
+        account: Identifier of the account.
+        org: Identifier of the organization.
+        project: Identifier of the project.
+        id: Its identifier.
+        workspace: Identifier of the workspace.
+        pipeline_execution_id: Identifier of the pipeline execution.
+        pipeline_stage_id: Identifier of the stage execution.
+        status: Its status.
+        created: Time of creation: milliseconds since 1970 UTC, as sent; 0 where it is missing.
+        updated: Time of the last change: milliseconds since 1970 UTC, as sent; 0 where it is missing.
+        actioned_by: Who approved or rejected it.
+        actioned_by_email: The email address of that user.
+    """
 
     account: str = ""
     org: str
@@ -41,11 +56,7 @@ class Approval(Updated):
     pipeline_stage_id: str = ""
     status: ApprovalStatus = ApprovalStatus.PENDING
     created: int = 0
-    """Milliseconds since 1970 UTC, as sent."""
-
     updated: int = 0
-    """Milliseconds since 1970 UTC, as sent."""
-
     actioned_by: str = ""
     actioned_by_email: str = ""
 

@@ -19,26 +19,35 @@ from harness_async.validation import as_str_tuple, check_identifier, from_millis
 
 @frozen(kw_only=True)
 class AuditEvent(Model):
-    """An event of the audit trail. Missing members are empty."""
+    """An event of the audit trail. Missing members are empty.
+
+    Attributes:
+        insert_id: The identity; `audit_id` may be missing.
+        audit_id: Identifier of the details of the event.
+        timestamp: Milliseconds since 1970 UTC, as sent.
+        action: `CREATE`, `UPDATE`, `DELETE`, `LOGIN` and others.
+        module: The module, such as `CORE`.
+        org: Identifier of the organization, "" for the account.
+        project: Identifier of the project, "" for an organization or the account.
+        resource_type: Type of the resource, such as `PIPELINE`.
+        resource: Identifier of the resource.
+        principal_type: `USER`, `API_KEY`, `SERVICE_ACCOUNT` or `SYSTEM`.
+        principal: Identifier of the one who acted.
+        environment: Identifier of the environment.
+        request_method: The HTTP method of the request.
+        client_ip: The IP address that the request came from.
+    """
 
     insert_id: str
-    """The identity; `audit_id` may be missing."""
-
     audit_id: str = ""
     timestamp: int = 0
-    """Milliseconds since 1970 UTC, as sent."""
-
     action: str = ""
-    """`CREATE`, `UPDATE`, `DELETE`, `LOGIN` and others."""
-
     module: str = ""
     org: str = ""
     project: str = ""
     resource_type: str = ""
     resource: str = ""
     principal_type: str = ""
-    """`USER`, `API_KEY`, `SERVICE_ACCOUNT` or `SYSTEM`."""
-
     principal: str = ""
     environment: str = ""
     request_method: str = ""

@@ -27,7 +27,18 @@ _NO_CHANGE = ChangeType("")
 
 @frozen(kw_only=True)
 class ResourceChange(Model):
-    """A planned change of a resource, or a drift. Missing members are empty."""
+    """A planned change of a resource, or a drift. Missing members are empty.
+
+    Attributes:
+        name: Name of the resource.
+        type: Type of the resource, such as `aws_instance`.
+        module: Its module.
+        provider: Its provider.
+        change: What is changed.
+        change_count: Number of changed attributes.
+        drift: Whether the change was found by drift detection rather than planned.
+        changes: By attribute: `change`, `drift`, `old`, `new` and `sensitive`, as sent.
+    """
 
     name: str = ""
     type: str = ""
@@ -36,10 +47,7 @@ class ResourceChange(Model):
     change: ChangeType = _NO_CHANGE
     change_count: int = 0
     drift: bool = False
-    """Whether the change was found by drift detection rather than planned."""
-
     changes: Mapping[str, Any] = field(factory=dict[str, Any], hash=False)
-    """By attribute: `change`, `drift`, `old`, `new` and `sensitive`, as sent."""
 
 
 @frozen(kw_only=True)
@@ -52,7 +60,18 @@ class ResourceChanges(Model):
 
 @frozen(kw_only=True)
 class CostChanges(Model):
-    """The difference of costs between the plan and the last applied state. Amounts are decimal numbers as text."""
+    """The difference of costs between the plan and the last applied state. Amounts are decimal numbers as text.
+
+    Attributes:
+        currency: The currency of the costs, such as `USD`.
+        total_monthly_cost: Estimated monthly costs afterwards.
+        past_total_monthly_cost: Estimated monthly costs before.
+        diff_total_monthly_cost: The difference.
+        percentage_change_total_monthly_cost: The difference in percent.
+        workspace: Identifier of the workspace.
+        stage: Identifier of the stage.
+        diff: By type of resource, as sent.
+    """
 
     currency: str = ""
     total_monthly_cost: str = ""
@@ -62,7 +81,6 @@ class CostChanges(Model):
     workspace: str = ""
     stage: str = ""
     diff: Mapping[str, Any] = field(factory=dict[str, Any], hash=False)
-    """By type of resource, as sent."""
 
 
 register_model(ResourceChange)

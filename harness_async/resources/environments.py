@@ -34,7 +34,21 @@ _NO_TYPE = EnvironmentType("")
 
 @frozen(kw_only=True)
 class Environment(Updated):
-    """An environment. Missing members are empty."""
+    """An environment. Missing members are empty.
+
+    Attributes:
+        org: Identifier of the organization.
+        project: Identifier of the project.
+        identifier: Its identifier.
+        name: Its display name.
+        type: `PreProduction` or `Production`.
+        description: Its description.
+        color: Its color, such as `#0063f7`.
+        tags: Its tags; a tag without a value has the value "".
+        yaml: Its YAML, as stored.
+        created: Time of creation: milliseconds since 1970 UTC, as sent; 0 where it is missing.
+        updated: Time of the last change: milliseconds since 1970 UTC, as sent; 0 where it is missing.
+    """
 
     org: str
     project: str
@@ -46,10 +60,7 @@ class Environment(Updated):
     tags: Mapping[str, str] = field(factory=dict[str, str], hash=False)
     yaml: str = ""
     created: int = 0
-    """Milliseconds since 1970 UTC, as sent."""
-
     updated: int = 0
-    """Milliseconds since 1970 UTC, as sent."""
 
 
 _PATHS = {name: f"environment.{ENTITY.get(name, name)}" for name in field_names(Environment)}

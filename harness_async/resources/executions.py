@@ -76,20 +76,29 @@ class Execution(Created):
     """One pipeline stage that ran against one workspace.
 
     The members that identify it are always present. Other missing members are empty: "", 0, `NONE`.
+
+    Attributes:
+        account: Identifier of the account.
+        org: Identifier of the organization.
+        project: Identifier of the project.
+        pipeline: Identifier of the pipeline. Its name, by which lists can be filtered, is something else.
+        pipeline_execution_id: Identifier of the pipeline execution.
+        pipeline_stage_id: Identifier of the stage execution within it.
+        workspace: Identifier of the workspace.
+        status: Its status.
+        created: Milliseconds since 1970 UTC as sent, whatever the size; the documentation's samples fit no
+            calendar.
     """
 
     account: str = ""
     org: str
     project: str
     pipeline: str = ""
-    """Identifier of the pipeline. Its name, by which lists can be filtered, is something else."""
-
     pipeline_execution_id: str
     pipeline_stage_id: str
     workspace: str = ""
     status: ExecutionStatus = ExecutionStatus.NONE
     created: int = 0
-    """Milliseconds since 1970 UTC as sent, whatever the size; the documentation's samples fit no calendar."""
 
     @property
     def key(self) -> tuple[str, str, str, str]:

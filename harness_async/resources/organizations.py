@@ -24,18 +24,24 @@ _DELETE = Endpoint("DELETE", "/v1/orgs/{org}")
 
 @frozen(kw_only=True)
 class Organization(Updated):
-    """An organization. Missing members are empty: "", an empty mapping, 0, False."""
+    """An organization. Missing members are empty: "", an empty mapping, 0, False.
+
+    Attributes:
+        identifier: Its identifier.
+        name: Its display name.
+        description: Its description.
+        tags: Its tags; a tag without a value has the value "".
+        created: Time of creation: milliseconds since 1970 UTC, as sent; 0 where it is missing.
+        updated: Time of the last change: milliseconds since 1970 UTC, as sent; 0 where it is missing.
+        harness_managed: Whether Harness created it.
+    """
 
     identifier: str
     name: str = ""
     description: str = ""
     tags: Mapping[str, str] = field(factory=dict[str, str], hash=False)
     created: int = 0
-    """Milliseconds since 1970 UTC, as sent."""
-
     updated: int = 0
-    """Milliseconds since 1970 UTC, as sent."""
-
     harness_managed: bool = False
 
 

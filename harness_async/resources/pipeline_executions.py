@@ -101,7 +101,29 @@ _Words: TypeAlias = PipelineStatus | str | Iterable[PipelineStatus | str] | None
 
 @frozen(kw_only=True)
 class PipelineExecution(Model):
-    """One run of a pipeline. Missing members are empty; times are 0."""
+    """One run of a pipeline. Missing members are empty; times are 0.
+
+    Attributes:
+        org: Identifier of the organization.
+        project: Identifier of the project.
+        plan_execution_id: Identifier of the execution.
+        pipeline: Identifier of the pipeline.
+        name: Display name of the pipeline.
+        status: Its status.
+        run_sequence: Number of the run within its pipeline.
+        start_ts: Milliseconds since 1970 UTC, as sent, like the other times.
+        end_ts: 0 while it runs.
+        created: Time of creation: milliseconds since 1970 UTC, as sent; 0 where it is missing.
+        trigger_type: `MANUAL`, `WEBHOOK`, `SCHEDULER_CRON` and others.
+        triggered_by: Who started it.
+        modules: The modules of its stages, such as `cd`.
+        tags: Its tags; a tag without a value has the value "".
+        stages_total: Its stages.
+        stages_succeeded: Stages that succeeded.
+        stages_failed: Stages that failed.
+        failure_message: Why it failed.
+        execution_mode: `NORMAL`, `POST_EXECUTION_ROLLBACK` or `PIPELINE_ROLLBACK`.
+    """
 
     org: str
     project: str
@@ -110,18 +132,10 @@ class PipelineExecution(Model):
     name: str = ""
     status: PipelineStatus = _NO_STATUS
     run_sequence: int = 0
-    """Number of the run within its pipeline."""
-
     start_ts: int = 0
-    """Milliseconds since 1970 UTC, as sent, like the other times."""
-
     end_ts: int = 0
-    """0 while it runs."""
-
     created: int = 0
     trigger_type: str = ""
-    """`MANUAL`, `WEBHOOK`, `SCHEDULER_CRON` and others."""
-
     triggered_by: str = ""
     modules: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(factory=dict[str, str], hash=False)
@@ -130,7 +144,6 @@ class PipelineExecution(Model):
     stages_failed: int = 0
     failure_message: str = ""
     execution_mode: str = ""
-    """`NORMAL`, `POST_EXECUTION_ROLLBACK` or `PIPELINE_ROLLBACK`."""
 
     @property
     def key(self) -> tuple[str, str, str]:

@@ -24,7 +24,26 @@ _GET = Endpoint("GET", f"{_PIPELINES}/{{pipeline}}")
 
 @frozen(kw_only=True)
 class Pipeline(Updated):
-    """A pipeline. Missing members are empty."""
+    """A pipeline. Missing members are empty.
+
+    Attributes:
+        org: Identifier of the organization.
+        project: Identifier of the project.
+        identifier: Its identifier.
+        name: Its display name.
+        description: Its description.
+        tags: Its tags; a tag without a value has the value "".
+        created: Time of creation: milliseconds since 1970 UTC, as sent; 0 where it is missing.
+        updated: Time of the last change: milliseconds since 1970 UTC, as sent; 0 where it is missing.
+        modules: The modules in use, such as `CD`.
+        store_type: `INLINE`, or `REMOTE` for a pipeline in git.
+        repository: The Git repository of its YAML.
+        branch: The branch of its YAML.
+        file_path: The path of its YAML in the repository.
+        valid: Whether its YAML was valid when it was saved.
+        recent_executions: The last executions, as sent: `execution_id`, `execution_status`, `started` and others.
+        yaml: The definition; only from `get`.
+    """
 
     org: str
     project: str
@@ -33,24 +52,15 @@ class Pipeline(Updated):
     description: str = ""
     tags: Mapping[str, str] = field(factory=dict[str, str], hash=False)
     created: int = 0
-    """Milliseconds since 1970 UTC, as sent."""
-
     updated: int = 0
-    """Milliseconds since 1970 UTC, as sent."""
-
     modules: tuple[str, ...] = ()
     store_type: str = ""
-    """`INLINE`, or `REMOTE` for a pipeline in git."""
-
     repository: str = ""
     branch: str = ""
     file_path: str = ""
     valid: bool = True
     recent_executions: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
-    """The last executions, as sent: `execution_id`, `execution_status`, `started` and others."""
-
     yaml: str = ""
-    """The definition; only from `get`."""
 
 
 register_model(

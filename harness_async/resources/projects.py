@@ -28,25 +28,30 @@ _DELETE = Endpoint("DELETE", "/v1/orgs/{org}/projects/{project}")
 
 @frozen(kw_only=True)
 class Project(Updated):
-    """A project. Missing members are empty: "", an empty mapping or tuple, 0, False."""
+    """A project. Missing members are empty: "", an empty mapping or tuple, 0, False.
+
+    Attributes:
+        org: The organization; taken from the request where the server leaves it out.
+        identifier: Its identifier.
+        name: Its display name.
+        color: Its color, such as `#0063f7`.
+        modules: Modules in use, such as `CD`; the documented words are not all there are (`IACM` is missing).
+        description: Its description.
+        tags: Its tags; a tag without a value has the value "".
+        created: Time of creation: milliseconds since 1970 UTC, as sent; 0 where it is missing.
+        updated: Time of the last change: milliseconds since 1970 UTC, as sent; 0 where it is missing.
+        is_favorite: Whether the user of the key marked it.
+    """
 
     org: str = ""
-    """The organization; taken from the request where the server leaves it out."""
-
     identifier: str
     name: str = ""
     color: str = ""
     modules: tuple[str, ...] = ()
-    """Modules in use, such as `CD`; the documented words are not all there are (`IACM` is missing)."""
-
     description: str = ""
     tags: Mapping[str, str] = field(factory=dict[str, str], hash=False)
     created: int = 0
-    """Milliseconds since 1970 UTC, as sent."""
-
     updated: int = 0
-    """Milliseconds since 1970 UTC, as sent."""
-
     is_favorite: bool = False
 
     @property

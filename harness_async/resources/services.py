@@ -23,7 +23,19 @@ _GET = Endpoint("GET", "/ng/api/servicesV2/{service}")
 
 @frozen(kw_only=True)
 class Service(Updated):
-    """A service. Missing members are empty."""
+    """A service. Missing members are empty.
+
+    Attributes:
+        org: Identifier of the organization.
+        project: Identifier of the project.
+        identifier: Its identifier.
+        name: Its display name.
+        description: Its description.
+        tags: Its tags; a tag without a value has the value "".
+        yaml: Its YAML, as stored.
+        created: Time of creation: milliseconds since 1970 UTC, as sent; 0 where it is missing.
+        updated: Time of the last change: milliseconds since 1970 UTC, as sent; 0 where it is missing.
+    """
 
     org: str
     project: str
@@ -33,10 +45,7 @@ class Service(Updated):
     tags: Mapping[str, str] = field(factory=dict[str, str], hash=False)
     yaml: str = ""
     created: int = 0
-    """Milliseconds since 1970 UTC, as sent."""
-
     updated: int = 0
-    """Milliseconds since 1970 UTC, as sent."""
 
 
 ENTITY = {"org": "orgIdentifier", "project": "projectIdentifier"}

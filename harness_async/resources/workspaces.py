@@ -43,7 +43,34 @@ class WorkspaceStatus(OpenEnum):
 
 @frozen(kw_only=True)
 class Workspace(Updated):
-    """A workspace. Missing members are empty; a list leaves out all but the first nine."""
+    """A workspace. Missing members are empty; a list leaves out all but the first nine.
+
+    Attributes:
+        account: Identifier of the account.
+        org: Identifier of the organization.
+        project: Identifier of the project.
+        identifier: Its identifier.
+        name: Its display name.
+        description: Its description.
+        status: Its status.
+        created: Time of creation: milliseconds since 1970 UTC, as sent; 0 where it is missing.
+        updated: Time of the last change: milliseconds since 1970 UTC, as sent; 0 where it is missing.
+        tags: Its tags; a tag without a value has the value "".
+        provisioner: `terraform`, `opentofu`, and others.
+        provisioner_version: The version of the provisioner.
+        provider_connector: Identifier of the connector to the cloud provider.
+        repository: The Git repository of the code.
+        repository_branch: Its branch.
+        repository_commit: Its commit.
+        repository_path: The path of the code in the repository.
+        repository_connector: Identifier of the connector to the repository.
+        cost_estimation_enabled: Whether costs are estimated.
+        backend_locked: Whether the state is locked.
+        state_checksum: Checksum of the state.
+        terraform_variables: Variables of the code, as sent.
+        environment_variables: Environment variables, as sent.
+        default_pipelines: The pipelines for its actions, as sent.
+    """
 
     account: str = ""
     org: str
@@ -53,15 +80,9 @@ class Workspace(Updated):
     description: str = ""
     status: WorkspaceStatus = WorkspaceStatus.UNKNOWN
     created: int = 0
-    """Milliseconds since 1970 UTC, as sent."""
-
     updated: int = 0
-    """Milliseconds since 1970 UTC, as sent."""
-
     tags: Mapping[str, str] = field(factory=dict[str, str], hash=False)
     provisioner: str = ""
-    """`terraform`, `opentofu`, and others."""
-
     provisioner_version: str = ""
     provider_connector: str = ""
     repository: str = ""
@@ -79,7 +100,14 @@ class Workspace(Updated):
 
 @frozen(kw_only=True)
 class WorkspaceResources(Model):
-    """What a workspace manages. All of it is empty where the workspace has no state."""
+    """What a workspace manages. All of it is empty where the workspace has no state.
+
+    Attributes:
+        resources: The resources, as sent.
+        data_sources: The data sources, as sent.
+        outputs: The outputs, as sent.
+        total_resources: Number of resources.
+    """
 
     resources: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
     data_sources: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
@@ -89,18 +117,25 @@ class WorkspaceResources(Model):
 
 @frozen(kw_only=True)
 class WorkspaceCost(Model):
-    """The cost of a workspace."""
+    """The cost of a workspace.
+
+    Attributes:
+        org: Identifier of the organization.
+        project: Identifier of the project.
+        workspace: Identifier of the workspace.
+        name: Display name of the workspace.
+        cost: A decimal number as text.
+        currency: The currency of the costs, such as `USD`.
+        created: As sent: the API's samples are in seconds since 1970 UTC.
+    """
 
     org: str
     project: str
     workspace: str
     name: str = ""
     cost: str = ""
-    """A decimal number as text."""
-
     currency: str = ""
     created: int = 0
-    """As sent: the API's samples are in seconds since 1970 UTC."""
 
     @property
     def created_at(self) -> datetime | None:
