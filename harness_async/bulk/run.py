@@ -22,7 +22,7 @@ from harness_async.types import ProjectRef
 
 T = TypeVar("T")
 
-logger: logging.Logger = logging.getLogger("harness_async")
+logger: logging.Logger = logging.getLogger("harness_async.bulk")
 
 _PROGRESS_INTERVAL = 0.1
 """Seconds between two calls of `on_progress`."""

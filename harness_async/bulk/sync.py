@@ -28,7 +28,7 @@ from harness_async.types import ProjectRef, ref_from_text, ref_to_text
 
 T = TypeVar("T")
 
-logger: logging.Logger = logging.getLogger("harness_async")
+logger: logging.Logger = logging.getLogger("harness_async.bulk")
 
 RowIds: TypeAlias = tuple[str, ...]
 """The ids of a row within its project."""

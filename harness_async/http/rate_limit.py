@@ -102,6 +102,11 @@ class RateLimiter:
         """Whether requests flow without a probe."""
         return not self._pauses
 
+    @property
+    def is_outage(self) -> bool:
+        """Whether the gate is closed because most requests failed."""
+        return self._pauses is self.outage_pauses
+
     def next_slot_at(self, requested_at: float) -> float | None:
         """Return when a request that was made at this time may be sent; None until the probe has an outcome."""
         if self._probing:

@@ -34,9 +34,12 @@ from harness_async.types import LimitedBy
 
 T = TypeVar("T")
 
-logger: logging.Logger = logging.getLogger("harness_async")
+logger: logging.Logger = logging.getLogger("harness_async.http")
 
 _MAX_REDIRECTS = 5
+_LONG_WAIT = 5.0
+"""Seconds from which the wait before a retry is logged at INFO rather than DEBUG."""
+
 _SUCCESS = range(200, 300)
 _REDIRECT = range(300, 400)
 _NOT_MODIFIED = 304
@@ -237,7 +240,8 @@ class Sender:
             )
             late.ambiguous = call.ambiguous and not call.is_read
             raise late
-        logger.debug("%s %s: retry in %.2f s: %s", call.request.method, call.display_url, decision.wait, error)
+        level = logging.INFO if decision.wait > _LONG_WAIT else logging.DEBUG
+        logger.log(level, "retry in %.1f s: %s", decision.wait, error)
         self._emit(
             events.RetryPlanned(
                 method=call.request.method,
@@ -282,7 +286,7 @@ class Sender:
     def _record_outcome(self, permit: Permit, outcome: RawResponse | TransportFailure) -> None:
         """Report the outcome of a request to the pacer, and a change of the gate to the observer."""
         limiter = self.pacer.limiter
-        was_open, generation = limiter.is_open, limiter.generation
+        was_open, was_outage, generation = limiter.is_open, limiter.is_outage, limiter.generation
         throttled = False
         if isinstance(outcome, RawResponse) and outcome.status in _SUCCESS and was_open:
             self.pacer.record_success(permit)  # which does not change the gate
@@ -306,11 +310,15 @@ class Sender:
         if limiter.generation != generation:
             reason = "rate limited by the server" if throttled else "outage"
             wait = max(0.0, limiter.open_at - asyncio.get_running_loop().time())
-            logger.info("gate closed for %.1f s: %s", wait, reason)
+            if throttled:
+                logger.info("the server limits the rate: no requests for %.1f s", wait)
+            else:
+                level = logging.INFO if was_outage else logging.WARNING
+                logger.log(level, "outage, most requests fail: no requests for %.1f s", wait)
             self._emit(events.GateClosed(reason=reason, wait=wait))
         elif limiter.is_open and not was_open:
             rate = self.rate()
-            logger.info("gate open, %s requests per second", "unlimited" if rate is None else f"{rate:.1f}")
+            logger.info("requests flow again%s", "" if rate is None else f", {rate:.1f} per second at most")
             self._emit(events.GateOpened(rate=rate))
 
     def record_page(self, url: URL, number: int, rows: int, total: int | None) -> None:

@@ -35,7 +35,7 @@ from harness_async.config import Proxy, Timeouts
 from harness_async.http.content_encoding import EncodingError, create_decompressor
 from harness_async.http.retry import FailureKind
 
-logger: logging.Logger = logging.getLogger("harness_async")
+logger: logging.Logger = logging.getLogger("harness_async.http")
 
 MAX_BODY = 64 * 1024 * 1024
 """Bytes of a response body, after decompression. The state of a workspace is the largest known response; a full page
