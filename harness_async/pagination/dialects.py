@@ -43,8 +43,8 @@ class Dialect:
         default_limit: Page size where the caller gives none.
         max_limit: The largest page size.
         rows: Dotted path of the rows in the body; "" where the body is the array.
-        total_items: Dotted path of the total of items in the body. The headers of both families are read in any
-            case.
+        total_items: Dotted path of the total of items in the body. Where it is missing, the headers of both
+            families are read.
         total_pages: Dotted path of the total of pages in the body.
         scope: Where organization and project are: in the path, or as `accountIdentifier`, `orgIdentifier` and
             `projectIdentifier` in the query.

@@ -10,6 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar, get_args
 from attrs import define, evolve, field, frozen
 from yarl import URL
 
+from harness_async.errors import DecodeError
 from harness_async.http.endpoints import QueryValue, build_query
 from harness_async.http.responses import check_error_body
 from harness_async.http.session import Session
@@ -239,18 +240,23 @@ class EndpointSource(Generic[T]):
         totals = parse_page_totals(
             get("x-total-items"), get("X-Total-Elements"), get("x-total-pages"), get("x-page-size")
         )
-        if self.dialect.total_items and content is not None:
+        if content is not None:
+            items = _read_count(content, self.dialect.total_items)
+            pages = _read_count(content, self.dialect.total_pages)
             totals = PageTotals(
-                _as_count(get_path(content, self.dialect.total_items)),
-                _as_count(get_path(content, self.dialect.total_pages)) if self.dialect.total_pages else None,
-                totals.size,
+                totals.items if items is None else items, totals.pages if pages is None else pages, totals.size
             )
         return FetchedPage(items=rows, totals=totals, response=response, invalid_members=len(invalid))
 
 
-def _as_count(value: object) -> int | None:
+def _read_count(content: object, path: str) -> int | None:
+    """Return the count at a dotted path; None where there is none."""
+    try:
+        value = get_path(content, path)
+    except DecodeError:
+        return None
     is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**_MAX_DIGITS
-    return value if is_count else None  # type: ignore[return-value]
+    return value if is_count else None
 
 
 @lru_cache(64)  # the pages of a list repeat the same totals

@@ -468,6 +468,9 @@ class PageWalk(Walk[T]):
             raise
         self.requests += fetched.requests
         self.retries += fetched.requests - 1
+        if spec.largest_page is not None:
+            # Smaller pages for all lists only now: the error of the larger one may have had another reason.
+            spec.largest_page.limit = min(spec.largest_page.limit, spec.limit)
         if not self._pages:
             self.expected_requests = self.requests - 1 + estimate_list(spec, fetched).requests
         return fetched
@@ -478,13 +481,12 @@ class PageWalk(Walk[T]):
         return self._spec.source.decode(evolve(kept.response, body=zlib.decompress(kept.response.body)))
 
     def _use_smaller_pages(self, error: RequestError | None = None) -> bool:
-        """Restart with smaller pages, for good, if the server does not accept large ones."""
+        """Restart with smaller pages if the server does not seem to accept large ones."""
         large = self._spec.largest_page
         if large is None or self._pages or self._spec.limit <= large.fallback:
             return False
         if error is not None and not isinstance(error, BadRequestError):
             return False
-        large.limit = large.fallback
         self._spec = evolve(self._spec, limit=large.fallback)
         self._strategy = create_strategy(self._spec, self._freeze)
         return True

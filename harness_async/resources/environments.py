@@ -66,7 +66,9 @@ class Environment(Updated):
 _PATHS = {name: f"environment.{ENTITY.get(name, name)}" for name in field_names(Environment)}
 register_model(Environment, _PATHS | TIMES, {"tags": parse_tags})
 
-_LIST = ListEndpoint(path="/ng/api/environmentsV2", cls=Environment, ids=("identifier",), dialect=DIALECTS["ng_page"])
+_LIST = ListEndpoint(
+    path="/ng/api/environmentsV2", cls=Environment, ids=("identifier",), dialect=DIALECTS["ng_page"], created="created"
+)
 
 
 class EnvironmentsAPI:

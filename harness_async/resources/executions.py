@@ -245,6 +245,7 @@ class ExecutionsAPI:
         return await self._session.fetch(
             _GET,
             Execution,
+            context={"org": org, "project": project},
             deadline=deadline,
             org=org,
             project=project,
@@ -283,7 +284,13 @@ class ExecutionsAPI:
         for attempt in range(1, most + 1):
             try:
                 return await self._session.fetch(
-                    _CREATE, Execution, json=body, deadline=deadline, org=org, project=project
+                    _CREATE,
+                    Execution,
+                    json=body,
+                    context={"org": org, "project": project},
+                    deadline=deadline,
+                    org=org,
+                    project=project,
                 )
             except RequestError as error:
                 error.attempts = attempts = (*attempts, *error.attempts)

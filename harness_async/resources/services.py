@@ -54,7 +54,9 @@ TIMES = {"created": "createdAt", "updated": "lastModifiedAt"}
 _PATHS = {name: f"service.{ENTITY.get(name, name)}" for name in field_names(Service)}
 register_model(Service, _PATHS | TIMES, {"tags": parse_tags})
 
-_LIST = ListEndpoint(path="/ng/api/servicesV2", cls=Service, ids=("identifier",), dialect=DIALECTS["ng_page"])
+_LIST = ListEndpoint(
+    path="/ng/api/servicesV2", cls=Service, ids=("identifier",), dialect=DIALECTS["ng_page"], created="created"
+)
 
 BY_CREATION = {"sort": "createdAt,ASC"}
 """New rows come last, and changes move no row."""

@@ -143,9 +143,15 @@ class WorkspaceCost(Model):
         return from_milliseconds(self.created * 1000 if self.created < _FIRST_MILLISECOND else self.created)
 
 
+def _parse_amount(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise TypeError(f"expected an amount, not {type(value).__name__}")
+    return str(value)
+
+
 register_model(Workspace, parsers={"tags": parse_tags})
 register_model(WorkspaceResources)
-register_model(WorkspaceCost, {"workspace": "workspace_id", "name": "workspace_name"}, {"cost": str})
+register_model(WorkspaceCost, {"workspace": "workspace_id", "name": "workspace_name"}, {"cost": _parse_amount})
 
 _LIST = ListEndpoint(path=_WORKSPACES, cls=Workspace, ids=("identifier",), dialect=DIALECTS["iacm"])
 _COSTS = ListEndpoint(

@@ -101,7 +101,9 @@ class Account(IacmData, PlatformData):
 
     # Rows of any collection
 
-    def add_row(self, name: CollectionName, org: str, project: str, *, time: int | None = None, **fields: Any) -> Json:
+    def add_row(
+        self, name: CollectionName, /, org: str, project: str, *, time: int | None = None, **fields: Any
+    ) -> Json:
         """Add a row to any collection. *time* is in milliseconds, *fields* are those of its own method."""
         with self.lock:
             if name == "organizations":
@@ -117,6 +119,7 @@ class Account(IacmData, PlatformData):
     def add_rows(
         self,
         name: CollectionName,
+        /,
         org: str,
         project: str,
         n: int,
