@@ -14,8 +14,9 @@ from typing import Protocol, runtime_checkable
 
 import typer
 
+from harness_async.cli.api import api
 from harness_async.cli.console import print_error
-from harness_async.cli.errors import COMPLETE, INTERRUPTED, STDOUT_CLOSED, USAGE, report_error
+from harness_async.cli.errors import COMPLETE, INTERRUPTED, STDOUT_CLOSED, USAGE, print_report
 from harness_async.cli.export import export
 from harness_async.cli.logs import messages_on_stderr
 from harness_async.cli.options import VersionOption, with_common_options
@@ -45,6 +46,7 @@ app.command()(with_common_options(export))
 app.command()(with_common_options(sync))
 app.command()(with_common_options(projects))
 app.command()(with_common_options(executions))
+app.command()(with_common_options(api))
 app.command(context_settings={"ignore_unknown_options": True})(with_common_options(get))  # IDs may start with a dash
 
 
@@ -70,10 +72,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         code = STDOUT_CLOSED
     except OSError as error:  # stdout is a file on a full disk
-        report = report_error(error)
-        print_error(report.message, report.advice)
+        code = print_report(error)
         discard_stdout()
-        code = report.code
     if code == STDOUT_CLOSED:
         discard_stdout()
     return code if arguments else USAGE
@@ -87,11 +87,13 @@ def _run(arguments: list[str]) -> int:
         code = app(arguments, prog_name="harness-async", standalone_mode=False)
     except typer.Abort:  # Ctrl-C
         return INTERRUPTED
-    except Exception as error:
+    except BrokenPipeError:
+        return STDOUT_CLOSED
+    except Exception as error:  # noqa: BLE001 - every error becomes a message
         if not isinstance(error, _UsageError):
-            raise
+            return print_report(error)
         command = "harness-async" if error.ctx is None else error.ctx.command_path
-        print_error(error.format_message(), f"See {command} --help.")
+        print_error(error.format_message().replace("Value error, ", ""), f"See {command} --help.")
         return error.exit_code
     return int(code or COMPLETE)
 

@@ -26,14 +26,14 @@ from harness_async import (
     RetryPlanned,
     Timeouts,
 )
-from harness_async.cli.console import print_error, print_note
+from harness_async.cli.console import print_note
 from harness_async.cli.errors import (
     INTERRUPTED,
     STDOUT_CLOSED,
     TERMINATED,
     CommandError,
     describe_os_error,
-    report_error,
+    print_report,
 )
 from harness_async.config import ACCOUNT_VARIABLES, KEY_VARIABLES, account_of, create_ssl_context
 
@@ -222,6 +222,4 @@ async def _exit_code(command: Coroutine[Any, Any, int]) -> int:
     except BrokenPipeError:
         return STDOUT_CLOSED
     except Exception as error:  # noqa: BLE001 - every error becomes a message
-        report = report_error(error)
-        print_error(report.message, report.advice)
-        return report.code
+        return print_report(error)

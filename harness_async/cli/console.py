@@ -25,8 +25,17 @@ _STATUS_STYLES = {"success": "green", "failure": "red", "none": "dim"}
 
 def sanitize(text: object, style: str = "") -> Text:
     """Return text of an outside source without markup, with control characters escaped."""
-    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(text))
+    shown = "".join(char if char.isprintable() else _escape(char) for char in str(text))
     return Text(shown, style=style, overflow="fold")
+
+
+def escape_controls(text: str) -> str:
+    """Return text of several lines with its other control characters escaped."""
+    return "".join(char if char.isprintable() or char in "\n\t" else _escape(char) for char in text)
+
+
+def _escape(char: str) -> str:
+    return char.encode("unicode_escape").decode()
 
 
 def status_text(status: str) -> Text:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from traceback import extract_tb
 
 import aiohttp
 from attrs import frozen
@@ -29,8 +31,11 @@ from harness_async import (
     TransportError,
     UnexpectedResponseError,
 )
+from harness_async.cli.console import print_error
 from harness_async.config import KEY_VARIABLES
 from harness_async.http.redaction import redact_text
+
+logger: logging.Logger = logging.getLogger("harness_async.cli")
 
 COMPLETE, INCOMPLETE, USAGE, KEY_REJECTED = range(4)
 INTERRUPTED = 130  # 128 + SIGINT, as in a shell
@@ -63,6 +68,18 @@ class ErrorReport:
     message: str
     advice: str
     code: int
+    is_fault: bool = False
+    """Whether the exception is a fault of the command itself."""
+
+
+def print_report(error: Exception) -> int:
+    """Print an exception that ends a command. Return the exit code."""
+    report = report_error(error)
+    print_error(report.message, report.advice)
+    if report.is_fault:
+        places = (f"{frame.filename}:{frame.lineno} {frame.name}" for frame in extract_tb(error.__traceback__))
+        logger.debug("raised at %s", ", ".join(places))
+    return report.code
 
 
 def report_error(error: Exception) -> ErrorReport:
@@ -85,6 +102,7 @@ def report_error(error: Exception) -> ErrorReport:
                 f"unexpected {type(error).__name__}: {_redact(str(error))}",
                 "This is a fault of harness-async. Run the command again with -vv, and report what it prints.",
                 INCOMPLETE,
+                is_fault=True,
             )
 
 
