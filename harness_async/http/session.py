@@ -127,7 +127,7 @@ class Session:
             request.headers = self.json_headers
 
         def decode(response: RawResponse) -> T:
-            return structure(get_path(_parse_object(response), root), cls, context)
+            return structure(get_path(_parse_object(response), root), cls, context, root)
 
         return (await self.sender.send(request, decode, deadline=deadline)).value
 

@@ -363,8 +363,10 @@ def get_path(value: object, path: str) -> Any:
     return value
 
 
-def structure(value: object, cls: type[T], context: Mapping[str, object] | None = None) -> T:
+def structure(value: object, cls: type[T], context: Mapping[str, object] | None = None, root: str = "") -> T:
     """Structure a decoded JSON value as a model; `context` completes fields that are missing in the JSON.
+
+    `root` is the dotted path of the value in its body.
 
     Raises:
         DecodeError: The value does not fit; `path` names the place.
@@ -375,7 +377,7 @@ def structure(value: object, cls: type[T], context: Mapping[str, object] | None 
             return _models[cls].build(value, context or {}, invalid)  # type: ignore[no-any-return]
         return converter.structure(value, cls)
     except _MismatchError as error:
-        raise _decode_error(error) from None
+        raise _decode_error(error.under(f".{root}" if root else "")) from None
     except Exception as error:
         raise DecodeError(f"The response does not fit: {error}") from error
     finally:
