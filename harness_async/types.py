@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from attrs import Attribute, field, frozen
 
-from harness_async.validation import check_identifier, to_milliseconds
+from harness_async.validation import check_identifier
 
 Consistency: TypeAlias = Literal["live", "checked", "strict"]
 """How a list is read while it changes; `executions.list` says what each means."""
@@ -33,19 +33,6 @@ class TimeWindow(NamedTuple):
 
     start: int | None = None
     end: int | None = None
-
-    @classmethod
-    def parse(cls, start_time: Time | None, end_time: Time | None) -> TimeWindow:
-        """Convert the time filters of a list.
-
-        Raises:
-            TypeError: A time is neither a datetime nor an int.
-            ValueError: A datetime is naive, or `start_time` is later than `end_time`.
-        """
-        start, end = to_milliseconds("start_time", start_time), to_milliseconds("end_time", end_time)
-        if start is not None and end is not None and start > end:
-            raise ValueError(f"start_time must not be later than end_time ({start} > {end} ms)")
-        return cls(start, end)
 
 
 def _check_identifier(_: object, attribute: Attribute[str], value: object) -> None:

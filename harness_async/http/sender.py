@@ -286,11 +286,11 @@ class Sender:
     def _record_outcome(self, permit: Permit, outcome: RawResponse | TransportFailure) -> None:
         """Report the outcome of a request to the pacer, and a change of the gate to the observer."""
         limiter = self.pacer.limiter
-        was_open, was_outage, generation = limiter.is_open, limiter.is_outage, limiter.generation
-        throttled = False
+        was_open = limiter.is_open
         if isinstance(outcome, RawResponse) and outcome.status in _SUCCESS and was_open:
             self.pacer.record_success(permit)  # which does not change the gate
             return
+        was_outage, generation, throttled = limiter.is_outage, limiter.generation, False
         if isinstance(outcome, TransportFailure):
             if outcome.kind in _SERVER_FAILURES:
                 self.pacer.record_failure(permit)

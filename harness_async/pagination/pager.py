@@ -17,8 +17,8 @@ from harness_async.pagination.dialects import Dialect
 from harness_async.pagination.source import EndpointSource, FetchedPage, LargestPage, ListSpec
 from harness_async.pagination.walk import Page, PageWalk, Walk
 from harness_async.serialization.msgspec_decoder import create_rows_decoder
-from harness_async.types import Consistency, TimeWindow
-from harness_async.validation import check_int
+from harness_async.types import Consistency, Time, TimeWindow
+from harness_async.validation import check_int, to_milliseconds
 
 T = TypeVar("T")
 
@@ -204,6 +204,19 @@ class ListEndpoint(Generic[T]):
 
     def _hash_keys(self, rows: Sequence[T]) -> Sequence[int]:
         return [*map(hash, map(self._key, rows))]
+
+
+def parse_window(start_time: Time | None, end_time: Time | None) -> TimeWindow:
+    """Convert the time filters of a list.
+
+    Raises:
+        TypeError: A time is neither a datetime nor an int.
+        ValueError: A datetime is naive, or `start_time` is later than `end_time`.
+    """
+    start, end = to_milliseconds("start_time", start_time), to_milliseconds("end_time", end_time)
+    if start is not None and end is not None and start > end:
+        raise ValueError(f"start_time must not be later than end_time ({start} > {end} ms)")
+    return TimeWindow(start, end)
 
 
 def scope_params(session: Session, scope: Mapping[str, str]) -> Mapping[str, QueryValue]:

@@ -168,12 +168,12 @@ class ListExtent:
         """Return whether to request the page after this one. Only an empty or a short page is the end."""
         if not result.count:
             return False
-        total, pages = self.total_items(result), result.totals.pages
         end = index * self.page_size + result.count
-        if total is not None and end > total:
-            self.trusts_total, total = False, None
+        if result.totals.items is not None and end > result.totals.items:
+            self.trusts_total = False
         if self.is_full(index, result):
             return True
+        total, pages = self.total_items(result), result.totals.pages
         full = result.count >= self.page_size
         if total is not None:
             # One page too many costs less than lost rows.

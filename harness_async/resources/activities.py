@@ -11,7 +11,7 @@ from harness_async.bulk.run import BulkRun
 from harness_async.http.endpoints import Endpoint, QueryValue
 from harness_async.http.session import Session
 from harness_async.pagination.dialects import DIALECTS
-from harness_async.pagination.pager import ListEndpoint, ListPager, Pager
+from harness_async.pagination.pager import ListEndpoint, ListPager, Pager, parse_window
 from harness_async.serialization.converters import OpenEnum, register_model
 from harness_async.serialization.model import Created, Model, field_names
 from harness_async.types import Consistency, ProjectRef, Projects, Time, TimeWindow
@@ -177,7 +177,7 @@ class ActivitiesAPI:
             consistency: As in `executions.list`.
         """
         params = _params(workspace, type, status)
-        window = TimeWindow.parse(start_time, end_time)
+        window = parse_window(start_time, end_time)
         options = {"limit": limit, "prefetch": prefetch, "consistency": consistency}
         return self._open_list(ProjectRef(org, project), params, window, **options)
 
@@ -208,7 +208,7 @@ class ActivitiesAPI:
     ) -> BulkRun[Activity]:
         """Fetch the activities of many projects concurrently; see `executions.bulk`."""
         params = _params(workspace, type, status)
-        window = TimeWindow.parse(start_time, end_time)
+        window = parse_window(start_time, end_time)
         return self._runs.bulk_window(
             lambda ref, each: self._open_list(ref, params, each, consistency=consistency),
             projects,

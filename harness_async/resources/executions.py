@@ -11,26 +11,19 @@ from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import Any, TypeAlias, Unpack
 
-from attrs import asdict, evolve, field, frozen
+from attrs import evolve, field, frozen
 
 from harness_async.bulk.factory import BulkFactory, BulkOptions, SyncOptions
 from harness_async.bulk.run import BulkRun
 from harness_async.bulk.sync import SyncRun, SyncSpec, SyncState
-from harness_async.errors import (
-    Attempt,
-    ConflictError,
-    DeadlineExceededError,
-    ErrorDetails,
-    HarnessError,
-    NotFoundError,
-    RequestError,
-)
+from harness_async.errors import NotFoundError
 from harness_async.http.endpoints import Endpoint, QueryValue
 from harness_async.http.session import Session
 from harness_async.pagination.dialects import DIALECTS
-from harness_async.pagination.pager import ListEndpoint, ListPager, Pager
+from harness_async.pagination.pager import ListEndpoint, ListPager, Pager, parse_window
 from harness_async.pagination.unpaged import UnpagedPager
 from harness_async.resources.changes import CostChanges, ResourceChange, ResourceChanges
+from harness_async.resources.creation import create_once
 from harness_async.resources.wait import wait_until
 from harness_async.serialization.converters import OpenEnum, register_model
 from harness_async.serialization.model import Created
@@ -49,9 +42,6 @@ _GET = Endpoint("GET", "/iacm/api/orgs/{org}/projects/{project}/executions/{pipe
 _RUN = "/iacm/api/orgs/{org}/projects/{project}/executions/{pipeline_execution_id}"
 _RESOURCE_CHANGES = Endpoint("GET", f"{_RUN}/resource-changes")
 _COST_CHANGES = Endpoint("GET", f"{_RUN}/cost-changes")
-
-_MAX_CREATE_ATTEMPTS = 3
-"""Requests of one create at most, with a look for its effect before each repetition."""
 
 
 class ExecutionStatus(OpenEnum):
@@ -136,32 +126,25 @@ class ExecutionFilters:
 
     Raises:
         TypeError: A value has the wrong type.
-        ValueError: A value cannot be used, or `start_time` is later than `end_time`.
+        ValueError: A value cannot be used.
     """
 
     status: tuple[str, ...] | None = field(default=None, converter=_as_statuses)
     workspace: str | None = None
     pipeline_execution_id: str | None = None
     pipeline_name: str | None = None
-    start_time: int | None = None
-    end_time: int | None = None
-
-    @classmethod
-    def create(cls, *, start_time: Time | None, end_time: Time | None, **filters: Any) -> ExecutionFilters:
-        """Create filters from the arguments of a list method."""
-        window = TimeWindow.parse(start_time, end_time)
-        return cls(start_time=window.start, end_time=window.end, **filters)
-
-    @property
-    def window(self) -> TimeWindow:
-        """The time window."""
-        return TimeWindow(self.start_time, self.end_time)
+    window: TimeWindow = field(factory=TimeWindow)
 
     def params(self) -> dict[str, QueryValue]:
         """Return the query parameters."""
-        params: dict[str, QueryValue] = asdict(self)
-        params["status"] = None if self.status is None else ",".join(self.status)
-        return params
+        return {
+            "workspace": self.workspace,
+            "pipeline_execution_id": self.pipeline_execution_id,
+            "pipeline_name": self.pipeline_name,
+            "status": None if self.status is None else ",".join(self.status),
+            "start_time": self.window.start,
+            "end_time": self.window.end,
+        }
 
 
 class ExecutionsAPI:
@@ -211,13 +194,12 @@ class ExecutionsAPI:
             TypeError: An argument has the wrong type.
             ValueError: An argument cannot be used; nothing was sent.
         """
-        filters = ExecutionFilters.create(
+        filters = ExecutionFilters(
             workspace=workspace,
             pipeline_execution_id=pipeline_execution_id,
             status=status,
             pipeline_name=pipeline_name,
-            start_time=start_time,
-            end_time=end_time,
+            window=parse_window(start_time, end_time),
         )
         return self._open_list(org, project, filters, limit=limit, prefetch=prefetch, consistency=consistency)
 
@@ -277,38 +259,15 @@ class ExecutionsAPI:
             "pipeline_stage_id": check_identifier("pipeline_stage_id", pipeline_stage_id),
             "workspace": check_text("workspace", workspace),
         }
+        session, deadline = self._session, self._session.sender.deadline()
         key = (org, project, pipeline_execution_id, pipeline_stage_id)
-        deadline = self._session.sender.deadline()
-        attempts: tuple[Attempt, ...] = ()
-        most = min(_MAX_CREATE_ATTEMPTS, self._session.sender.retry.max_attempts or _MAX_CREATE_ATTEMPTS)
-        for attempt in range(1, most + 1):
-            try:
-                return await self._session.fetch(
-                    _CREATE,
-                    Execution,
-                    json=body,
-                    context={"org": org, "project": project},
-                    deadline=deadline,
-                    org=org,
-                    project=project,
-                )
-            except RequestError as error:
-                error.attempts = attempts = (*attempts, *error.attempts)
-                may_exist = error.ambiguous or (attempt > 1 and isinstance(error, ConflictError))
-                if not may_exist or isinstance(error, DeadlineExceededError):
-                    raise
-                try:
-                    found = await self._get(key, deadline)
-                except NotFoundError:
-                    if attempt == most:
-                        raise error from None
-                    continue
-                except HarnessError:
-                    raise error from None
-                if (found.pipeline, found.workspace) == (pipeline, workspace):
-                    return found
-                raise _ids_taken(found, error) from None
-        raise AssertionError  # the last attempt returns or raises
+        return await create_once(
+            lambda: session.fetch(_CREATE, Execution, json=body, deadline=deadline, org=org, project=project),
+            lambda: self._get(key, deadline),
+            max_attempts=session.sender.retry.max_attempts,
+            is_same=lambda row: (row.pipeline, row.workspace) == (pipeline, workspace),
+            describe=lambda row: f"an execution of pipeline {row.pipeline!r} on workspace {row.workspace!r}",
+        )
 
     def resource_changes(
         self, org: str, project: str, pipeline_execution_id: str, pipeline_stage_id: str
@@ -410,19 +369,18 @@ class ExecutionsAPI:
             TypeError: An argument has the wrong type.
             ValueError: An argument cannot be used; nothing was sent.
         """
-        filters = ExecutionFilters.create(
+        filters = ExecutionFilters(
             workspace=workspace,
             pipeline_execution_id=pipeline_execution_id,
             status=status,
             pipeline_name=pipeline_name,
-            start_time=start_time,
-            end_time=end_time,
+            window=parse_window(start_time, end_time),
         )
         return self._runs.bulk_window(
             lambda ref, window: self._open_list(
                 ref.org,
                 ref.project,
-                evolve(filters, start_time=window.start, end_time=window.end),
+                evolve(filters, window=window),
                 consistency=consistency,
             ),
             projects,
@@ -470,7 +428,8 @@ class ExecutionsAPI:
         filters = ExecutionFilters(workspace=workspace, pipeline_name=pipeline_name)
 
         def open_list(ref: ProjectRef, start: int | None) -> ListPager[Execution]:
-            return self._open_list(ref.org, ref.project, evolve(filters, start_time=start), consistency=consistency)
+            since = evolve(filters, window=TimeWindow(start))
+            return self._open_list(ref.org, ref.project, since, consistency=consistency)
 
         async def refresh(ref: ProjectRef, ids: Sequence[tuple[str, ...]]) -> tuple[Sequence[Execution], int]:
             (execution, stage), *_ = ids
@@ -499,12 +458,3 @@ class ExecutionsAPI:
             consistency=consistency,
             **options,
         )
-
-
-def _ids_taken(found: Execution, error: RequestError) -> ConflictError:
-    """Return the error of a create whose ids belong to another execution."""
-    if isinstance(error, ConflictError):
-        return error
-    message = f"the ids belong to an execution of pipeline {found.pipeline!r} on workspace {found.workspace!r}"
-    details = ErrorDetails(message=message, code="conflict")
-    return ConflictError(details, status=409, method=error.method, url=error.url, attempts=error.attempts)

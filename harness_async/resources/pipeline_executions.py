@@ -23,7 +23,7 @@ from harness_async.errors import NotFoundError
 from harness_async.http.endpoints import Endpoint, QueryValue
 from harness_async.http.session import Session
 from harness_async.pagination.dialects import DIALECTS
-from harness_async.pagination.pager import ListEndpoint, ListPager, Pager, scope_params
+from harness_async.pagination.pager import ListEndpoint, ListPager, Pager, parse_window, scope_params
 from harness_async.resources.wait import wait_until
 from harness_async.serialization.converters import OpenEnum, register_model
 from harness_async.serialization.model import Model, parse_tags
@@ -280,7 +280,7 @@ class PipelineExecutionsAPI:
             consistency: As in `executions.list`.
         """
         filters = _Filters.create(pipeline, status, include)
-        window = TimeWindow.parse(start_time, end_time)
+        window = parse_window(start_time, end_time)
         options = {"limit": limit, "prefetch": prefetch, "consistency": consistency}
         return self._open_list(ProjectRef(org, project), filters, window, **options)
 
@@ -315,7 +315,7 @@ class PipelineExecutionsAPI:
         return self._runs.bulk_window(
             lambda ref, each: self._open_list(ref, filters, each, consistency=consistency),
             projects,
-            TimeWindow.parse(start_time, end_time),
+            parse_window(start_time, end_time),
             consistency=consistency,
             filters={"resource": "pipeline-executions", "pipeline": pipeline, **filters.body()},
             **options,

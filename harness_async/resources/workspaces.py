@@ -13,10 +13,10 @@ from harness_async.bulk.run import BulkRun
 from harness_async.http.endpoints import Endpoint
 from harness_async.http.session import Session
 from harness_async.pagination.dialects import DIALECTS
-from harness_async.pagination.pager import ListEndpoint, Pager
+from harness_async.pagination.pager import ListEndpoint, Pager, parse_window
 from harness_async.serialization.converters import OpenEnum, register_model
 from harness_async.serialization.model import Model, Updated, parse_tags
-from harness_async.types import Projects, Time, TimeWindow
+from harness_async.types import Projects, Time
 from harness_async.validation import as_str_tuple, from_milliseconds
 
 _WORKSPACES = "/iacm/api/orgs/{org}/projects/{project}/workspaces"
@@ -248,7 +248,7 @@ class WorkspacesAPI:
             workspaces: Keep this workspace, or these.
             limit: Page size, 1 to 100.
         """
-        window = TimeWindow.parse(start_time, end_time)
+        window = parse_window(start_time, end_time)
         params = {
             "start_time": window.start,
             "end_time": window.end,
