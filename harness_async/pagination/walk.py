@@ -281,11 +281,11 @@ def create_strategy(spec: ListSpec[Any], freeze: _Freeze | None) -> WalkStrategy
     return LiveStrategy(spec.limit)
 
 
-def estimate_list(spec: ListSpec[Any], first: FetchedPage[Any]) -> ListEstimate:
-    """Estimate from its first page what a list holds and what reading it takes, if nothing changes."""
+def estimate_requests(spec: ListSpec[Any], first: FetchedPage[Any]) -> int:
+    """Estimate from its first page how many requests a list takes, if nothing changes."""
     totals, count = first.totals, len(first.items)
     if not count:
-        return ListEstimate(rows=totals.items, requests=1)
+        return 1
     largest = totals.size if totals.size and count <= totals.size < spec.limit else spec.limit
     page_size = largest if largest < spec.limit else min(spec.limit, count)
     seeks = spec.consistency == "strict" or (spec.consistency == "checked" and spec.volatile)
@@ -299,7 +299,7 @@ def estimate_list(spec: ListSpec[Any], first: FetchedPage[Any]) -> ListEstimate:
         requests = 1
     else:
         requests = totals.items // page_size + 1  # a full page is never the last one
-    return ListEstimate(rows=totals.items, requests=max(1, requests))
+    return max(1, requests)
 
 
 class PageWalk(Walk[T]):
@@ -388,15 +388,15 @@ class PageWalk(Walk[T]):
                 raise
             if not self._restart_if_needed(fetched):
                 break
-        estimate = estimate_list(self._spec, fetched)
-        if self._strategy.frozen_window is None and estimate.requests > 1:
+        rows, requests = fetched.totals.items, estimate_requests(self._spec, fetched)
+        if self._strategy.frozen_window is None and requests > 1:
             self._strategy = create_strategy(self._spec, self._freeze)
             self.expected_requests += 1
-            return evolve(estimate, requests=self.expected_requests)
+            return ListEstimate(rows=rows, requests=self.expected_requests)
         self._kept_request, self._kept_page = request, fetched
         if (response := fetched.response) is not None:
             fetched.items, fetched.response = (), evolve(response, body=zlib.compress(response.body, 1))
-        return estimate
+        return ListEstimate(rows=rows, requests=requests)
 
     def _next_request(self) -> PageRequest | None:
         kept, self._kept_request = self._kept_request, None
@@ -472,7 +472,7 @@ class PageWalk(Walk[T]):
             # Smaller pages for all lists only now: the error of the larger one may have had another reason.
             spec.largest_page.limit = min(spec.largest_page.limit, spec.limit)
         if not self._pages:
-            self.expected_requests = self.requests - 1 + estimate_list(spec, fetched).requests
+            self.expected_requests = self.requests - 1 + estimate_requests(spec, fetched)
         return fetched
 
     def _unpack(self, kept: FetchedPage[T]) -> FetchedPage[T]:
