@@ -28,13 +28,7 @@ from harness_async.resources.wait import wait_until
 from harness_async.serialization.converters import OpenEnum, register_model
 from harness_async.serialization.model import Created
 from harness_async.types import Consistency, ProjectRef, Projects, Time, TimeWindow
-from harness_async.validation import (
-    as_str_tuple,
-    check_identifier,
-    check_seconds,
-    check_text,
-    to_milliseconds,
-)
+from harness_async.validation import as_str_tuple, check_identifier, check_seconds, check_text, to_milliseconds
 
 _CREATE = Endpoint("POST", "/iacm/api/orgs/{org}/projects/{project}/executions", repeatable=False)
 _GET = Endpoint("GET", "/iacm/api/orgs/{org}/projects/{project}/executions/{pipeline_execution_id}/{pipeline_stage_id}")
@@ -362,9 +356,6 @@ class ExecutionsAPI:
             consistency: As in `list`, with another default.
             **options: `concurrency`, `on_error`, `checkpoint`, `on_progress` and others; see `BulkOptions`.
 
-        Returns:
-            A `BulkRun`, to be used with `async with` and iterated.
-
         Raises:
             TypeError: An argument has the wrong type.
             ValueError: An argument cannot be used; nothing was sent.
@@ -416,9 +407,6 @@ class ExecutionsAPI:
             overlap: Seconds by which windows overlap, for rows that appear late.
             consistency: `checked` or `strict`, because a sync must know that it missed nothing.
             **options: `concurrency`, `on_error` and `on_progress`, as in `bulk`; see `SyncOptions`.
-
-        Returns:
-            A `SyncRun`: used as a `BulkRun`, with `state` for the next time.
 
         Raises:
             ValueError: The state belongs to another host, account or other filters.
