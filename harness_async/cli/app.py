@@ -21,6 +21,7 @@ from harness_async.cli.export import export
 from harness_async.cli.logs import messages_on_stderr
 from harness_async.cli.options import VersionOption, with_common_options
 from harness_async.cli.show import executions, get, projects
+from harness_async.cli.summary import summary
 from harness_async.cli.sync import sync
 from harness_async.cli.writers import discard_stdout
 
@@ -44,6 +45,7 @@ def _root(*, version: VersionOption = False) -> None:
 
 app.command()(with_common_options(export))
 app.command()(with_common_options(sync))
+app.command()(with_common_options(summary))
 app.command()(with_common_options(projects))
 app.command()(with_common_options(executions))
 app.command()(with_common_options(api))

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -197,6 +197,19 @@ async def _connect_demo(connection: Connection, *, quiet: bool) -> AsyncIterator
         ) as client,
     ):
         yield client
+
+
+def run_blocking(command: Callable[[], int]) -> NoReturn:
+    """Run a command that waits only for files, and exit with its code. Ctrl-C ends it at once."""
+    try:
+        code = command()
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except BrokenPipeError:
+        code = STDOUT_CLOSED
+    except Exception as error:  # noqa: BLE001 - every error becomes a message
+        code = print_report(error)
+    raise typer.Exit(code)
 
 
 def run_command(command: Coroutine[Any, Any, int]) -> NoReturn:
