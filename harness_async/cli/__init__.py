@@ -1,8 +1,10 @@
 """The command line `harness-async`, installed with the extra `cli`.
 
-`app` declares the commands, `options` the options they share. `connection` opens the client and turns errors into exit
-codes. `export` and `sync` contain the work of the two long commands, `writers` and `resumable_output` their output
-files, `progress` the progress display and the summary. `console` prints everything else.
+`app` registers the commands, `options` contains the options they share. `connection` opens the client, and `errors`
+turns errors into messages and exit codes. `export` and `sync` are the two long commands: `resources` describes the
+lists they read, `writers` encodes the rows, `row_writer` and `resumable_output` write them, and `files` contains
+everything that concerns files. `progress` shows the progress and the summary. `api` and `show` contain the short
+commands. `console` prints everything else.
 """
 
 from harness_async.cli.app import run

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, closing, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 import typer
 from attrs import define, evolve, field, frozen
@@ -17,7 +17,6 @@ from harness_async import (
     AuthenticationError,
     BulkRun,
     CheckpointError,
-    Execution,
     HarnessClient,
     HarnessError,
     Plan,
@@ -30,6 +29,7 @@ from harness_async.bulk.run import with_output
 from harness_async.cli.connection import Connection, RetryNotifier, connect, run_command
 from harness_async.cli.console import stderr_console
 from harness_async.cli.errors import COMPLETE, INCOMPLETE, CommandError, usage_errors
+from harness_async.cli.files import Target, WriteError, check_distinct, find_target, open_output
 from harness_async.cli.options import (
     Filters,
     OrgsOption,
@@ -49,28 +49,36 @@ from harness_async.cli.progress import (
     print_plan,
     print_summary,
 )
+from harness_async.cli.resources import RESOURCES, ExportResource, Resource
 from harness_async.cli.resumable_output import ResumableOutput
-from harness_async.cli.writers import RowWriter, choose_format, create_encoder, open_output
+from harness_async.cli.row_writer import RowWriter, write_rows
+from harness_async.cli.writers import choose_format, create_encoder
 
 
 @frozen(kw_only=True)
 class ExportSpec:
     """The options of an export."""
 
+    resource: Resource
     orgs: Sequence[str]
     projects: Sequence[ProjectRef]
     filters: Filters
     row_format: RowFormat
-    output: str | None
-    """None is stdout."""
+    raw_csv: bool = False
+    output: str
+    """A file, or `-` for stdout."""
 
     checkpoint: Path | None = None
+    locks: bool = True
+    """Whether the checkpoint is locked."""
+
     max_requests: int | None = None
     plan_only: bool = False
     quiet: bool
 
 
 def export(
+    resource: Annotated[ExportResource, typer.Argument(help="What to export.")] = ExportResource.EXECUTIONS,
     *,
     org: OrgsOption = None,
     project: ProjectsOption = None,
@@ -80,18 +88,30 @@ def export(
     until: UntilOption = None,
     row_format: RowFormatOption = None,
     output: Annotated[
-        str | None, typer.Option("--output", "-o", metavar="FILE", help="Output file (overwritten). Default: stdout.")
-    ] = None,
+        str,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Output file, replaced with the first row. Default: - for stdout."
+        ),
+    ] = "-",
+    raw_csv: Annotated[
+        bool,
+        typer.Option(
+            "--raw-csv", help="Do not prefix CSV text with ' where a spreadsheet would run it as a formula (=1+1)."
+        ),
+    ] = False,
     checkpoint: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--checkpoint",
             metavar="FILE",
-            dir_okay=False,
             help="Record completed projects in this file, so that the same command resumes an interrupted export. "
             "Requires --output. The rows of a project are written when it is complete.",
         ),
     ] = None,
+    no_lock: Annotated[
+        bool,
+        typer.Option("--no-lock", help="Do not lock the checkpoint, for file systems without locks."),
+    ] = False,
     max_requests: Annotated[
         int | None,
         typer.Option(
@@ -106,39 +126,69 @@ def export(
     ] = False,
     connection: Connection,
 ) -> None:
-    """Write the executions of many projects to a file or stdout, one row per line.
+    """Write the executions, or another list, of many projects to a file or stdout, one row per line.
 
     Without --org and --project, every project that the key can read is exported; with both, all that are named. Rows
     of different projects are interleaved. Failures are listed at the end, and the exit code is then 1.
     """
-    spec = ExportSpec(
-        orgs=org or (),
-        projects=project or (),
-        filters=Filters(status=status or None, workspace=workspace, start_time=since, end_time=until),
-        row_format=choose_format(row_format, output),
-        output=None if output == "-" else output,
-        checkpoint=checkpoint,
-        max_requests=max_requests,
-        plan_only=plan,
-        quiet=quiet,
+    filters = Filters(status=status or None, workspace=workspace, start_time=since, end_time=until)
+    run_command(
+        _export(
+            ExportSpec(
+                resource=RESOURCES[resource],
+                orgs=org or (),
+                projects=project or (),
+                filters=filters,
+                row_format=choose_format(row_format, output),
+                raw_csv=raw_csv,
+                output=output,
+                checkpoint=None if checkpoint is None else Path(checkpoint),
+                locks=not no_lock,
+                max_requests=max_requests,
+                plan_only=plan,
+                quiet=quiet,
+            ),
+            connection,
+        )
     )
-    run_command(export_rows(spec, connection))
 
 
-async def export_rows(spec: ExportSpec, connection: Connection) -> int:
-    """Write the selected rows, or print the plan. Return the exit code."""
-    if spec.checkpoint is not None and spec.output is None:
+def _check(spec: ExportSpec, connection: Connection) -> Target:
+    """Check the options against each other, and return the output.
+
+    Raises:
+        CommandError: They do not fit.
+    """
+    spec.resource.check(spec.filters)
+    checkpoint = spec.checkpoint
+    if checkpoint is not None and spec.output == "-":
         raise CommandError(
             "--checkpoint requires --output FILE.", "Rows written to stdout cannot be replaced when an export resumes."
         )
-    if spec.checkpoint is not None and connection.demo:
+    if checkpoint is not None and connection.demo:
         raise CommandError(
             "--checkpoint cannot be combined with --demo.",
             "The demo server ends with the command: remove --checkpoint.",
         )
+    check_distinct(
+        {
+            "--output": spec.output,
+            "--checkpoint": checkpoint,
+            "--api-key-file": None if connection.api_key_file == "-" else connection.api_key_file,
+            "--ca-bundle": connection.ca_bundle,
+        }
+    )
+    if checkpoint is not None:
+        find_target("--checkpoint", str(checkpoint), regular=True)
+    return find_target("--output", spec.output, regular=checkpoint is not None)
+
+
+async def _export(spec: ExportSpec, connection: Connection) -> int:
+    """Write the selected rows, or print the plan. Return the exit code."""
+    output = _check(spec, connection)
     notifier = RetryNotifier(prints_note=False)
     async with connect(connection, notifier=notifier, quiet=spec.quiet) as client:
-        export = _Export.create(spec, client, notifier)
+        export = _Export.create(spec, output, client, notifier)
         if spec.plan_only:
             return await export.show_plan()
         return await export.write()
@@ -149,9 +199,12 @@ class _Export:
     """An export: the bulk run on one side, the output file and the progress display on the other."""
 
     spec: ExportSpec
+    output: Target
     client: HarnessClient
     notifier: RetryNotifier
-    run: BulkRun[Execution]
+    run: BulkRun[Any]
+    header: bytes
+    encode: Callable[[Any], bytes]
     resumable: ResumableOutput | None
     """The output of an export with a checkpoint."""
 
@@ -159,9 +212,11 @@ class _Export:
     """Organizations of `--org` whose projects could not be listed."""
 
     console: Console = field(factory=stderr_console, init=False)
+    rows: Callable[[], int] = field(default=int, init=False)
+    """Returns the number of rows in the output."""
 
     @classmethod
-    def create(cls, spec: ExportSpec, client: HarnessClient, notifier: RetryNotifier) -> _Export:
+    def create(cls, spec: ExportSpec, output: Target, client: HarnessClient, notifier: RetryNotifier) -> _Export:
         """Create the run of an export. Nothing is opened or requested.
 
         Raises:
@@ -172,18 +227,31 @@ class _Export:
         # Ages such as 7d are subtracted from the start of the run, which for a resumed run is its first start.
         started_at = (None if checkpoint is None else read_started_at(checkpoint)) or datetime.now(UTC)
         unlisted: dict[str, HarnessError] = {}
+        resource = spec.resource
         with usage_errors():
-            run = client.executions.bulk(
+            run: BulkRun[Any] = resource.api(client).bulk(
                 _select_projects(client, spec, unlisted),
                 checkpoint=checkpoint,
+                checkpoint_lock=spec.locks,
                 max_requests=spec.max_requests,
-                **spec.filters.arguments(started_at),
+                **resource.arguments(spec.filters, started_at),
             )
+        header, encode = create_encoder(spec.row_format, resource.columns, raw=spec.raw_csv)
         resumable = None
-        if checkpoint is not None and spec.output is not None:
-            resumable = ResumableOutput(Path(spec.output), spec.row_format)
+        if checkpoint is not None:
+            resumable = ResumableOutput(output, spec.row_format, header)
             run = with_output(run, resumable.commit, started_at)
-        return cls(spec, client, notifier, run, resumable, unlisted)
+        return cls(
+            spec,
+            output,
+            client,
+            notifier,
+            run,
+            header,
+            lambda row: encode(resource.to_row(row)),
+            resumable,
+            unlisted,
+        )
 
     async def show_plan(self) -> int:
         """Print the plan. Return the exit code."""
@@ -195,60 +263,71 @@ class _Export:
     async def write(self) -> int:
         """Write all rows and print the summary, also after an error. Return the exit code."""
         if self.spec.max_requests is not None:
-            await self._plan()  # before the output is opened, which empties the file
-        if self.resumable is not None:
-            with closing(self.resumable):
-                return await self._write_and_summarize(self.resumable, None)
-        with open_output(self.spec.output) as stream:
-            return await self._write_and_summarize(RowWriter(stream), stream)
+            await self._plan()  # before a named pipe is opened
+        try:
+            await (self._write_rows() if self.resumable is None else self._write_projects(self.resumable))
+        except asyncio.CancelledError:
+            self._print_summary("interrupted")
+            raise
+        except WriteError as error:
+            self._print_summary("stopped", rows=0 if error.is_undone else None)
+            raise
+        except HarnessError as error:
+            if self.run.report.outcomes or not isinstance(error, CheckpointError):  # else nothing was requested
+                self._print_summary("stopped")
+            raise
+        failed = self._has_failures()
+        self._print_summary("incomplete" if failed else "complete")
+        return INCOMPLETE if failed else COMPLETE
 
     async def _plan(self) -> Plan:
         async with self._progress_display(None):
             return await self.run.plan()
 
-    async def _write_and_summarize(self, writer: RowWriter | ResumableOutput, stream: BinaryIO | None) -> int:
-        try:
-            async with self.run, self._progress_display(stream):
-                if isinstance(writer, ResumableOutput):
-                    await self._write_projects(writer)
-                elif stream is not None:
-                    await self._write_rows(writer, stream)
-        except asyncio.CancelledError:
-            self._print_summary("interrupted", writer.rows)
-            raise
-        except HarnessError as error:
-            if self.run.report.outcomes or not isinstance(error, CheckpointError):  # else nothing was requested
-                self._print_summary("stopped", writer.rows)
-            raise
-        except BrokenPipeError:  # the reader of stdout needs no summary
-            raise
-        except OSError as error:
-            self._print_summary("stopped", writer.rows)
-            output = self.spec.output or "standard output"
-            raise CommandError(f"Cannot write {output}: {error.strerror}.", code=INCOMPLETE) from error
-        report = self.run.report
-        failed = bool(report.failed or report.unlisted or self.unlisted)
-        self._print_summary("incomplete" if failed else "complete", writer.rows)
-        return INCOMPLETE if failed else COMPLETE
-
-    async def _write_rows(self, writer: RowWriter, stream: BinaryIO) -> None:
-        header, encode = create_encoder(self.spec.row_format)
-        stream.write(header)
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(writer.run())
-                async for execution in self.run:
-                    await writer.put(encode(execution))
-                writer.finish()
-        except BaseExceptionGroup as group_error:
-            error = group_error.exceptions[0]
-            raise error from error.__cause__
+    async def _write_rows(self) -> None:
+        async with open_output(self.output, self.header) as output:
+            writer = RowWriter(output)
+            self.rows = lambda: writer.rows
+            async with self.run, self._progress_display(output.stream):
+                await write_rows(self.run, writer, self.encode)
+            if writer.rows or not self._has_failures():
+                output.finish()
 
     async def _write_projects(self, output: ResumableOutput) -> None:
-        _, encode = create_encoder(self.spec.row_format)
-        output.open(self.run.resumed)
-        async for execution in self.run:
-            output.put(execution, encode(execution))
+        self.rows = lambda: output.rows
+        with closing(output):
+            async with self.run, self._progress_display(None):
+                output.open(self.run.resumed)
+                async for batch in self.run.batches():
+                    for row in batch.items:
+                        output.put(batch.project, self.encode(row))
+            if output.rows or not self._has_failures():
+                output.finish()
+            self._check_left_over(output)
+
+    def _check_left_over(self, output: ResumableOutput) -> None:
+        """Report rows of projects that did not fail, which must all be in the file.
+
+        Raises:
+            CommandError: There are some.
+        """
+        outcomes = self.run.report.outcomes
+        left = {
+            project: rows
+            for project, rows in output.left_over().items()
+            if project not in outcomes or outcomes[project].error is None
+        }
+        if left:
+            names = ", ".join(f"{rows:,} of {project}" for project, rows in left.items())
+            raise CommandError(
+                f"Rows were received but not written: {names}.",
+                "Run again without --checkpoint, and report this fault.",
+                code=INCOMPLETE,
+            )
+
+    def _has_failures(self) -> bool:
+        report = self.run.report
+        return bool(report.failed or report.unlisted or self.unlisted)
 
     def _progress_display(self, stream: BinaryIO | None) -> AbstractAsyncContextManager[object]:
         """Show the progress during a block. `stream` receives the rows."""
@@ -265,7 +344,8 @@ class _Export:
         # The client counts all requests, the run only those of its projects.
         return evolve(self.run.progress, requests=self.client.stats.requests)
 
-    def _print_summary(self, status: ExportStatus, rows: int) -> None:
+    def _print_summary(self, status: ExportStatus, rows: int | None = None) -> None:
+        """Print the summary, with the number of rows that were written unless another one is given."""
         if self.spec.quiet and status == "complete":
             return
         report = self.run.report
@@ -273,8 +353,8 @@ class _Export:
             status=status,
             report=report,
             stats=self.client.stats,
-            rows=rows,
-            output=self.spec.output,
+            rows=self.rows() if rows is None else rows,
+            output=None if self.spec.output == "-" else self.spec.output,
             checkpoint=self.spec.checkpoint,
             unlisted={**report.unlisted, **self.unlisted},
         )

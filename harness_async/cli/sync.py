@@ -1,4 +1,4 @@
-"""The command `sync`: new executions to a file, and the state for the next sync.
+"""The command `sync`: new rows to a file, and the state for the next sync.
 
 Both files are replaced atomically, the rows first, so that the state never covers rows that are in no file. After a
 failure between the two, the next sync writes the same rows again, which is harmless because rows are upserts.
@@ -6,55 +6,80 @@ failure between the two, the next sync writes the same rows again, which is harm
 
 from __future__ import annotations
 
+import re
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, BinaryIO
 
 import typer
-from attrs import frozen
+from attrs import evolve, frozen
 
-from harness_async import SyncState
-from harness_async.cli.connection import Connection, connect, run_command
-from harness_async.cli.console import sanitize, stderr_console
-from harness_async.cli.errors import COMPLETE, INCOMPLETE, CommandError, usage_errors
+from harness_async import Progress, SyncRun, SyncState
+from harness_async.cli.connection import Connection, RetryNotifier, connect, run_command
+from harness_async.cli.console import format_count, sanitize, stderr_console
+from harness_async.cli.errors import COMPLETE, INCOMPLETE, CommandError
+from harness_async.cli.files import check_distinct, find_target, open_output, write_file
 from harness_async.cli.options import RowFormat, RowFormatOption
-from harness_async.cli.writers import choose_format, create_encoder, replace_file
+from harness_async.cli.progress import ProgressDisplay, may_show_progress
+from harness_async.cli.resources import RESOURCES, Resource, SyncResource
+from harness_async.cli.row_writer import RowWriter, write_rows
+from harness_async.cli.writers import choose_format, create_encoder
+
+_DEMO_URL = re.compile(r"http://127\.0\.0\.1:\d+")
+"""The server of `--demo`, which has another port each time."""
 
 
 @frozen(kw_only=True)
 class SyncSpec:
     """The options of a sync."""
 
-    state: Path
-    output: Path
+    resource: Resource
+    state: str
+    output: str
     row_format: RowFormat
+    raw_csv: bool
     quiet: bool
 
 
 def sync(
+    resource: Annotated[SyncResource, typer.Argument(help="What to sync.")] = SyncResource.EXECUTIONS,
     *,
     state: Annotated[
-        Path,
-        typer.Option(
-            "--state", metavar="FILE", dir_okay=False, help="State of the previous sync. Created if it does not exist."
-        ),
+        str,
+        typer.Option("--state", "-s", metavar="FILE", help="State of the previous sync. Created if it does not exist."),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", dir_okay=False, help="Output file (overwritten).")
+        str, typer.Option("--output", "-o", metavar="FILE", help="Output file, replaced at the end; - is stdout.")
     ],
     row_format: RowFormatOption = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Hide the report unless something failed.")] = False,
+    raw_csv: Annotated[
+        bool,
+        typer.Option(
+            "--raw-csv", help="Do not prefix CSV text with ' where a spreadsheet would run it as a formula (=1+1)."
+        ),
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Hide the progress, and the report unless something failed.")
+    ] = False,
     connection: Connection,
 ) -> None:
-    """Write the executions of all projects that are new or were unfinished at the previous sync.
+    """Write the executions of all projects that are new or have changed since the previous sync.
 
-    Rows are upserts: an execution appears again when its status changes. Both files are replaced atomically, the
-    output before the state.
+    Each run writes only what is new, so the output of an earlier run is not in that of a later one. Rows are upserts:
+    an execution appears again when its status changes. Both files are replaced atomically, the output before the state.
     """
-    spec = SyncSpec(state=state, output=output, row_format=choose_format(row_format, str(output)), quiet=quiet)
-    run_command(sync_rows(spec, connection))
+    spec = SyncSpec(
+        resource=RESOURCES[resource],
+        state=state,
+        output=output,
+        row_format=choose_format(row_format, output),
+        raw_csv=raw_csv,
+        quiet=quiet,
+    )
+    run_command(_sync(spec, connection))
 
 
-def read_state(path: Path) -> SyncState | None:
+def _read_state(path: Path) -> SyncState | None:
     """Read the state of the previous sync. None if the file does not exist.
 
     Raises:
@@ -70,27 +95,74 @@ def read_state(path: Path) -> SyncState | None:
         ) from error
 
 
-async def sync_rows(spec: SyncSpec, connection: Connection) -> int:
+async def _sync(spec: SyncSpec, connection: Connection) -> int:
     """Write the new rows, then the state. Return the exit code."""
-    previous = read_state(spec.state)
-    header, encode = create_encoder(spec.row_format)
-    async with connect(connection, quiet=spec.quiet) as client:
-        with usage_errors():
-            run = client.executions.sync(previous)
-        with replace_file(spec.output) as stream:
-            stream.write(header)
-            async with run:
-                async for execution in run:
-                    stream.write(encode(execution))
-    with replace_file(spec.state) as stream:
-        stream.write(run.state.to_json().encode())
+    check_distinct(
+        {
+            "--state": spec.state,
+            "--output": spec.output,
+            "--api-key-file": None if connection.api_key_file == "-" else connection.api_key_file,
+            "--ca-bundle": connection.ca_bundle,
+        }
+    )
+    state = find_target("--state", spec.state, regular=True)
+    output = find_target("--output", spec.output)
+    previous = _read_state(Path(spec.state))
+    resource = spec.resource
+    header, encode = create_encoder(spec.row_format, resource.columns, raw=spec.raw_csv)
+    notifier = RetryNotifier(prints_note=spec.quiet)
+    async with (
+        connect(connection, notifier=notifier, quiet=spec.quiet) as client,
+        open_output(output, header, at_end=True) as rows,
+    ):
+        api = resource.api(client)
+        if connection.demo and previous is not None:
+            previous = _move_demo_state(previous, api.sync().state.owner)
+        try:
+            run: SyncRun[Any] = api.sync(previous)
+        except ValueError as error:
+            raise CommandError(f"{spec.state}: {error}.", "Choose another --state.") from error
+        writer = RowWriter(rows)
+        async with run, _progress_display(run, notifier, rows.stream, quiet=spec.quiet):
+            await write_rows(run, writer, lambda row: encode(resource.to_row(row)))
+        rows.finish()
+        write_file(state, run.state.to_json().encode())
     report = run.report
     if not spec.quiet or report.failed or report.unlisted:
-        console = stderr_console()
-        lines = str(report).splitlines()
-        for label, projects in (("new", run.appeared if previous else ()), ("gone", run.vanished)):
-            if projects:
-                lines.append(f"{label:<12}{', '.join(map(str, projects))}")
-        for line in lines:
-            console.print(sanitize(line))
+        _print_report(run, writer.rows, is_first=previous is None)
     return INCOMPLETE if report.failed or report.unlisted else COMPLETE
+
+
+def _move_demo_state(state: SyncState, owner: str) -> SyncState:
+    """Return the state of an earlier demo as one of the present demo server, if they differ in the port only."""
+    is_same = _DEMO_URL.sub("", state.owner) == _DEMO_URL.sub("", owner)
+    return evolve(state, owner=owner) if is_same else state
+
+
+def _progress_display(
+    run: SyncRun[Any], notifier: RetryNotifier, stream: BinaryIO, *, quiet: bool
+) -> AbstractAsyncContextManager[object]:
+    console = stderr_console()
+    if quiet or not may_show_progress(console, stream):
+        return nullcontext()
+
+    def progress() -> Progress:
+        return run.progress
+
+    return ProgressDisplay(
+        console,
+        get_progress=progress,
+        get_failures=lambda: run.failures,
+        get_retry_reason=lambda: notifier.reason,
+    )
+
+
+def _print_report(run: SyncRun[Any], rows: int, *, is_first: bool) -> None:
+    lines = str(run.report).splitlines()
+    for label, projects in (("new", () if is_first else run.appeared), ("gone", run.vanished)):
+        if projects:
+            lines.append(f"{label:<12}{', '.join(map(str, projects))}")
+    lines.append(f"Wrote {format_count(rows, 'row')}. Each run writes only what is new since the run before.")
+    console = stderr_console()
+    for line in lines:
+        console.print(sanitize(line))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import attrs
@@ -24,7 +25,7 @@ class Model:
         """
         fields: Any = type(self)
         data = {field.name: unstructure(getattr(self, field.name)) for field in attrs.fields(fields)}
-        for name in _time_properties(type(self)):
+        for name in _time_names(fields):
             moment: datetime | None = getattr(self, name)
             data[name] = None if moment is None else moment.isoformat()
         return data
@@ -61,8 +62,15 @@ def field_names(cls: type[Any]) -> tuple[str, ...]:
     return tuple(field.name for field in attrs.fields(cls))
 
 
-def _time_properties(cls: type) -> list[str]:
-    return sorted({name for base in cls.__mro__ for name in vars(base) if name.endswith("_at")})
+def dict_names(cls: type[Model]) -> tuple[str, ...]:
+    """Return the names of the members that `to_dict` returns."""
+    model: Any = cls
+    return field_names(model) + _time_names(model)
+
+
+@cache
+def _time_names(cls: type) -> tuple[str, ...]:
+    return tuple(sorted({name for base in cls.__mro__ for name in vars(base) if name.endswith("_at")}))
 
 
 def parse_tags(value: object) -> Mapping[str, str]:

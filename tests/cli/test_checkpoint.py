@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness_async import Execution, ProjectOutcome, ProjectRef
+from harness_async import ProjectOutcome, ProjectRef
+from harness_async.cli.files import find_target
 from harness_async.cli.options import RowFormat
 from harness_async.cli.resumable_output import ResumableOutput
 from harness_async.testing import FakeHarness
@@ -70,15 +71,15 @@ def test_disk_full(server: FakeHarness, tmp_path: Path, monkeypatch: pytest.Monk
     calls: list[int] = []
 
     def fail_third(descriptor: int) -> None:
-        if os.path.sameopenfile(descriptor, file.fileno()):
+        path = tmp_path / name
+        if path.exists() and os.path.samestat(path.stat(), os.fstat(descriptor)):
             calls.append(descriptor)
             if len(calls) == 3:
                 raise OSError(28, "No space left on device")
         fsync(descriptor)
 
-    with (tmp_path / name).open("ab") as file:
-        monkeypatch.setattr(os, "fsync", fail_third)
-        result = export_to(tmp_path)
+    monkeypatch.setattr(os, "fsync", fail_third)
+    result = export_to(tmp_path)
     assert result.exit_code != 0
     assert "Export stopped" in result.stderr
     assert f"{tmp_path / name}: No space left on device" in result.stderr
@@ -115,14 +116,15 @@ def test_changed_options_or_files(server: FakeHarness, tmp_path: Path) -> None:
 
 def test_large_project(tmp_path: Path) -> None:
     """Rows that wait for the end of their project move to a temporary file beyond a limit of memory."""
-    output = ResumableOutput(tmp_path / "rows", RowFormat.JSONL)
+    output = ResumableOutput(find_target("--output", str(tmp_path / "rows")), RowFormat.JSONL, b"")
     output.open({})
-    execution = Execution(org="o", project="p", pipeline_execution_id="e", pipeline_stage_id="s")
+    ref = ProjectRef("o", "p")
     for _ in range(3000):
-        output.put(execution, b"x" * 200 + b"\n")
-    spool, rows = output._pending[ProjectRef("o", "p")]
-    assert spool._rolled  # type: ignore[attr-defined]
-    assert rows == 3000
-    recorded = output.commit(ProjectOutcome(project=ProjectRef("o", "p"), status="complete"))
+        output.put(ref, b"x" * 200 + b"\n")
+    assert output._pending[ref].spool._rolled  # type: ignore[attr-defined]
+    assert output.left_over() == {ref: 3000}
+    assert not list(tmp_path.iterdir()), "an old file stays until the first project is complete"
+    recorded = output.commit(ProjectOutcome(project=ref, status="complete"))
     assert recorded["length"] == 3000 * 201 == (tmp_path / "rows").stat().st_size
+    assert output.left_over() == {}
     output.close()

@@ -47,7 +47,7 @@ def test_csv(server: FakeHarness, tmp_path: Path) -> None:
     """A file named .csv has a header and the same rows, quoted where needed."""
     server.add_execution("default", "network", pipeline='odd, "quoted"\nname', created=0)
     path = tmp_path / "rows.csv"
-    result = export("--output", str(path))
+    result = export("--output", str(path), "--raw-csv")
     assert (result.exit_code, result.stdout) == (0, "")
     with path.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))

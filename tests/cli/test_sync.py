@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -53,22 +52,20 @@ def test_rows_before_state(server: FakeHarness, tmp_path: Path, monkeypatch: pyt
     sync(tmp_path)
     state = (tmp_path / "state").read_bytes()
     new = server.add_execution(*server.projects[0])
-    fsync = os.fsync
-    calls: list[int] = []
+    replace = Path.replace
 
-    def fail_second(descriptor: int) -> None:
-        calls.append(descriptor)
-        if len(calls) == 2:
+    def fail_state(path: Path, target: Path) -> Path:
+        if target.name == "state":
             raise OSError(28, "No space left on device")
-        fsync(descriptor)
+        return replace(path, target)
 
-    monkeypatch.setattr(os, "fsync", fail_second)
+    monkeypatch.setattr(Path, "replace", fail_state)
     result = sync(tmp_path)
     assert (result.exit_code, f"Cannot write {tmp_path / 'state'}: No space left" in result.stderr) == (1, True)
     assert new["pipeline_execution_id"] in written(tmp_path)
     assert (tmp_path / "state").read_bytes() == state
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.jsonl", "state"]
-    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", replace)
     assert sync(tmp_path).exit_code == 0
     assert new["pipeline_execution_id"] in written(tmp_path)
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import io
 import json
 import os
 import select
 import sys
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pytest
 
-from harness_async import Execution
+from harness_async.cli.files import RowOutput, StreamOutput
 from harness_async.cli.options import RowFormat
-from harness_async.cli.writers import RowWriter, create_encoder
+from harness_async.cli.row_writer import RowWriter
+from harness_async.cli.writers import create_encoder
 
 ROWS = [f"{number:0299}\n".encode() for number in range(3000)]
 
@@ -26,7 +28,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="pipes that an event 
 def pipe() -> Iterator[tuple[int, BinaryIO]]:
     """A pipe: the descriptor to read, the stream to write."""
     reader, writer = os.pipe()
-    with open(writer, "wb") as stream:  # noqa: PTH123 - a descriptor
+    with open(writer, "wb", buffering=0) as stream:  # noqa: PTH123 - a descriptor
         yield reader, stream
     os.close(reader)
 
@@ -46,7 +48,7 @@ def is_writable(stream: BinaryIO) -> bool:
 async def test_slow_reader(pipe: tuple[int, BinaryIO]) -> None:
     """While a pipe is full, `put` waits and the event loop runs. All rows arrive when the reader continues."""
     reader, stream = pipe
-    writer = RowWriter(stream)
+    writer = RowWriter(RowOutput("rows", StreamOutput(stream), b"", is_early=True))
 
     async def put_all() -> None:
         for row in ROWS:
@@ -69,7 +71,7 @@ async def test_slow_reader(pipe: tuple[int, BinaryIO]) -> None:
 async def test_cancelled_on_a_full_pipe(pipe: tuple[int, BinaryIO]) -> None:
     """A cancelled writer leaves whole rows in a full pipe, as many as it counts."""
     reader, stream = pipe
-    writer = RowWriter(stream)
+    writer = RowWriter(RowOutput("rows", StreamOutput(stream), b"", is_early=True))
     task = asyncio.create_task(writer.run())
     for row in ROWS[:900]:
         await writer.put(row)
@@ -85,7 +87,7 @@ async def test_cancelled_on_a_full_pipe(pipe: tuple[int, BinaryIO]) -> None:
 async def test_cancelled_on_a_file() -> None:
     """A cancelled writer of a file writes all queued rows."""
     stream = io.BytesIO()
-    writer = RowWriter(stream)
+    writer = RowWriter(RowOutput("rows", StreamOutput(stream), b"", is_early=True))
     task = asyncio.create_task(writer.run())
     await asyncio.sleep(0)
     for row in ROWS[:500]:
@@ -95,16 +97,37 @@ async def test_cancelled_on_a_file() -> None:
     assert stream.getvalue() == b"".join(ROWS[:500])
 
 
-def test_unusual_values() -> None:
-    """A time outside the calendar has no `created_at`; text stays UTF-8 except what UTF-8 cannot encode."""
-    execution = Execution(
-        org="ö", project="p\nq", pipeline_execution_id="\ud800", pipeline_stage_id="s", created=10**18
-    )
-    _, encode = create_encoder(RowFormat.JSONL)
-    line = encode(execution)
+NAMES = ("text", "number", "nested")
+
+
+def csv_line(row: dict[str, Any], *, raw: bool = False) -> bytes:
+    header, encode = create_encoder(RowFormat.CSV, NAMES, raw=raw)
+    assert header == b"text,number,nested\n"
+    return encode(row)
+
+
+def test_json_lines() -> None:
+    """A row is one line for every reader of lines; text stays UTF-8 except what UTF-8 cannot encode."""
+    row = {"text": "ö\n\u2028\x85\ud800", "number": 10**18, "nested": {"a": None}}
+    _, encode = create_encoder(RowFormat.JSONL, NAMES)
+    line = encode(row)
     assert "ö".encode() in line
-    assert line.count(b"\n") == 1
-    row = json.loads(line)
-    assert (row["created"], row["created_at"], row["pipeline_execution_id"]) == (10**18, None, "\ud800")
-    _, encode = create_encoder(RowFormat.CSV)
-    assert encode(execution).endswith(b",1000000000000000000,\n")
+    assert len(line.decode().splitlines()) == 1
+    assert json.loads(line) == row
+
+
+@pytest.mark.parametrize("start", ["=", "@", "+", "-", "\t", "\r"])
+def test_formulas(start: str) -> None:
+    """Text that a spreadsheet would run is prefixed, unless it is wanted as it is; numbers are not text."""
+    row = {"text": f"{start}1+1", "number": -1, "nested": None}
+    for raw, text in ((False, f"'{start}1+1"), (True, f"{start}1+1")):
+        stream = io.StringIO(csv_line(row, raw=raw).decode(), newline="")
+        assert list(csv.reader(stream)) == [[text, "-1", ""]]
+
+
+@pytest.mark.parametrize("text", ["", "a,b", 'a "b"', "a\nb", "a\rb", "a\r\nb", " a ", "\\", "'", "\x00"])
+def test_csv(text: str) -> None:
+    """Every text is one cell of one row, and nested values are JSON."""
+    row = {"text": text, "number": 1.5, "nested": {"a": [True, text]}}
+    found = list(csv.reader(io.StringIO(csv_line(row).decode(), newline="")))
+    assert [(each[0], each[1], json.loads(each[2])) for each in found] == [(text, "1.5", row["nested"])]
