@@ -194,9 +194,10 @@ class _Member:
     kind: Any
     hook: Hook
     required: bool
+    path: str = attrs.field(init=False)
 
-    @property
-    def path(self) -> str:
+    @path.default
+    def _join(self) -> str:
         return "".join(f".{key}" for key in self.keys)
 
 
