@@ -176,7 +176,7 @@ def check_distinct(options: Mapping[str, str | os.PathLike[str] | None]) -> None
             continue
         other = found.setdefault(_identify(path), option)
         if other != option:
-            raise CommandError(f"{other} and {option} name the same file: {path}.", f"Choose another {option}.")
+            raise CommandError(f"{other} and {option} name the same file, {path}.", f"Choose another {option}.")
 
 
 def _identify(path: str | os.PathLike[str]) -> object:
@@ -410,16 +410,15 @@ def continue_file(target: Target, length: int) -> Output:
     return StreamOutput(stream, is_file=True, length=length)
 
 
-async def _open(target: Target, *, keeps_old: bool) -> Output:
+def _open_blocking(target: Target, *, keeps_old: bool = False) -> Output:
+    """Open any target. A named pipe blocks until it has a reader."""
     match target.kind:
         case "stdout":
             return _open_stdout()
         case "descriptor":
             sys.stdout.flush()
             return StreamOutput(cast("BinaryIO", os.fdopen(os.dup(target.descriptor), "wb", buffering=0)))
-        case "pipe":
-            return StreamOutput(await _open_pipe(target))
-        case "device":
+        case "pipe" | "device":
             return StreamOutput(cast("BinaryIO", target.path.open("wb", buffering=0)))
         case _:
             return open_regular(target, keeps_old=keeps_old)
@@ -541,7 +540,10 @@ async def open_output(target: Target, header: bytes = b"", *, at_end: bool = Fal
         CommandError: The target cannot be opened.
     """
     try:
-        output = await _open(target, keeps_old=not at_end)
+        if target.kind == "pipe":
+            output: Output = StreamOutput(await _open_pipe(target))
+        else:
+            output = _open_blocking(target, keeps_old=not at_end)
     except OSError as error:
         raise CommandError(f"Cannot write {target.name}: {error.strerror}.", "Choose another --output.") from error
     rows = RowOutput(target.name, output, header, not at_end)
@@ -552,13 +554,13 @@ async def open_output(target: Target, header: bytes = b"", *, at_end: bool = Fal
 
 
 def write_file(target: Target, data: bytes) -> None:
-    """Replace the content of a regular file.
+    """Replace the content of a file; write to a pipe or a device. For commands without an event loop too.
 
     Raises:
         WriteError: It cannot be written. A file that can be replaced is as it was before.
     """
     with write_errors(target.name):
-        output = open_regular(target)
+        output = _open_blocking(target)
         try:
             output.write(data)
             output.close()

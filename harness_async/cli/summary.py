@@ -22,6 +22,7 @@ from rich.text import Text
 from harness_async.cli.connection import Connection, connect, run_blocking, run_command
 from harness_async.cli.console import format_count, print_note, print_trimmed, sanitize, stdout_console
 from harness_async.cli.errors import COMPLETE, CommandError
+from harness_async.cli.files import check_distinct, find_target, write_file
 from harness_async.cli.summary_html import render_page
 from harness_async.cli.summary_rows import RowError, RowReader
 from harness_async.cli.summary_table import (
@@ -36,7 +37,7 @@ from harness_async.cli.summary_table import (
     split_groups,
     sum_counts,
 )
-from harness_async.cli.writers import execution_row, replace_file
+from harness_async.cli.writers import execution_row
 
 _DEFAULT_ROWS, _DEFAULT_PAGE_ROWS = 20, 100
 """Groups that the terminal and the page show. Data contains all of them."""
@@ -91,15 +92,8 @@ class SummarySpec:
             raise CommandError(
                 f"--html - and --format {self.summary_format} both write to stdout.", "Name a file for the page."
             )
-        if self.file not in {None, "-"} and self.html != "-" and _is_same_file(str(self.file), self.html):
-            raise CommandError(f"FILE and --html name the same file, {self.html}.", "Name another file for the page.")
-
-
-def _is_same_file(first: str, second: str) -> bool:
-    try:
-        return Path(first).samefile(second)
-    except OSError:
-        return Path(first).resolve() == Path(second).resolve()
+        if "-" not in {self.file, self.html}:
+            check_distinct({"FILE": self.file, "--html": self.html})
 
 
 def summary(
@@ -196,8 +190,7 @@ def _write(table: SummaryTable, spec: SummarySpec, notes: Sequence[str]) -> int:
             sys.stdout.buffer.write(page)
             sys.stdout.flush()
         else:
-            with replace_file(Path(spec.html)) as stream:
-                stream.write(page)
+            write_file(find_target("--html", spec.html), page)
     if spec.summary_format is not SummaryFormat.TABLE:
         _print_data(table, groups, spec)
     elif spec.html != "-":
