@@ -86,8 +86,8 @@ class Checkpoint:
     is_new: bool = True
     """Whether nothing was written yet."""
 
-    _stream: BinaryIO = field(kw_only=True, repr=False)
-    _created: bool = field(kw_only=True, repr=False)
+    _stream: BinaryIO = field(alias="stream", kw_only=True, repr=False)
+    _created: bool = field(alias="created", kw_only=True, repr=False)
 
     @classmethod
     def open(cls, path: Path, identity: Identity, *, lock: bool = True) -> Checkpoint:

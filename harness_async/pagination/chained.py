@@ -108,8 +108,9 @@ class ChainedWalk(Walk[T], Generic[Outer, T]):
 
 
 def _add(one: WalkReport, other: WalkReport) -> WalkReport:
+    guarantees: tuple[Guarantee, ...] = (one.guarantee, other.guarantee)
     return WalkReport(
-        guarantee=max(one.guarantee, other.guarantee, key=_WEAKEST.index),
+        guarantee=max(guarantees, key=_WEAKEST.index),
         requests=one.requests + other.requests,
         pages=one.pages + other.pages,
         rows=one.rows + other.rows,

@@ -163,12 +163,10 @@ class ListEndpoint(Generic[T]):
             ValueError: An argument cannot be used.
         """
         dialect = self.dialect
-        is_own = None
+        is_own: Callable[[Any], bool] | None = None
         if scope.keys() == {"org", "project"} and scope.keys() <= self._fields:
             own = (scope["org"].casefold(), scope["project"].casefold())
-
-            def is_own(row: Any) -> bool:
-                return (row.org.casefold(), row.project.casefold()) == own
+            is_own = lambda row: (row.org.casefold(), row.project.casefold()) == own  # noqa: E731 - one of two values
 
         source = EndpointSource(
             session=session,

@@ -67,7 +67,7 @@ class PageSource(Protocol[T]):
         """What is requested, as a value whose `repr` is the same for the same list."""
         ...
 
-    def fetch(self, number: int, limit: int, window: TimeWindow | None = None) -> Awaitable[FetchedPage[T]]:
+    def fetch(self, number: int, limit: int, window: TimeWindow | None = None, /) -> Awaitable[FetchedPage[T]]:
         """Fetch one page; `window` replaces the caller's time filters."""
         ...
 
@@ -138,7 +138,7 @@ def hash_by(key: Callable[[T], Hashable]) -> Callable[[Sequence[T]], Sequence[in
 class EndpointSource(Generic[T]):
     """A page-numbered list of the API. Safe for concurrent use by tasks of one loop."""
 
-    _session: Session = field(repr=False)
+    _session: Session = field(alias="session", repr=False)
     path: str
     cls: type[T] = field(repr=False)
     dialect: Dialect = field(repr=False)

@@ -221,10 +221,11 @@ class ModelHook:
         attrs.resolve_types(cls)
         self._cls = cls
         self._lenient = paths is not None
+        names: Mapping[str, str] = {} if paths is None else paths
         self._members = [
             _Member(
                 argument=field.alias,
-                keys=tuple((paths or {}).get(field.name, field.name).split(".")),
+                keys=tuple(names.get(field.name, field.name).split(".")),
                 kind=field.type,
                 hook=_parser_hook(parsers[field.name]) if parsers and field.name in parsers else _late_hook(field.type),
                 required=field.default is attrs.NOTHING,

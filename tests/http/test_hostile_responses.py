@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 import aiohttp
 import pytest
+from aiohttp.abc import AbstractResolver
 
 from harness_async import (
     APIStatusError,
@@ -198,7 +199,7 @@ def test_slow_heads_are_life(fault: Any) -> None:
 def test_connect_bounds_dns() -> None:
     """A resolver that hangs is ended by `connect`, not only by the deadline."""
 
-    class Hanging(aiohttp.abc.AbstractResolver):
+    class Hanging(AbstractResolver):
         async def resolve(self, host: str, port: int = 0, family: Any = socket.AF_INET) -> Any:
             await asyncio.sleep(1e6)
 

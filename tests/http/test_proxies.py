@@ -276,6 +276,7 @@ def test_credentials_do_not_show() -> None:
     """The credentials of a proxy are decoded, and are in neither its `str` nor its `repr`."""
     proxy = resolve_proxy(URL(HOST), "http://us%3Aer:p%40ss@p:1", {})
     assert proxy == Proxy(URL("http://p:1"), f"Basic {base64.b64encode(b'us:er:p@ss').decode()}")
+    assert proxy is not None
     assert str(proxy.authorization) not in repr(proxy) + str(proxy)
 
 

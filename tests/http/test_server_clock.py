@@ -26,9 +26,7 @@ class Local:
         """Receive a response that took so many seconds."""
         sent = 50.0 + self.elapsed
         self.elapsed += took
-        self.clock.observe(
-            {"Date": formatdate(date, usegmt=True) if isinstance(date, float) else date, **headers}, sent
-        )
+        self.clock.observe({"Date": date if isinstance(date, str) else formatdate(date, usegmt=True), **headers}, sent)
 
     def seen(self) -> tuple[float | None, float]:
         """Return what is certain and the latest possible time, in seconds from the local time."""
