@@ -22,7 +22,7 @@ from rich.text import Text
 from harness_async.cli.connection import Connection, connect, run_blocking, run_command
 from harness_async.cli.console import format_count, print_note, print_trimmed, sanitize, stdout_console
 from harness_async.cli.errors import COMPLETE, CommandError
-from harness_async.cli.files import check_distinct, find_target, write_file
+from harness_async.cli.files import Target, check_distinct, find_target, write_file
 from harness_async.cli.summary_html import render_page
 from harness_async.cli.summary_rows import RowError, RowReader
 from harness_async.cli.summary_table import (
@@ -76,24 +76,25 @@ class SummarySpec:
         """The name of the input in messages and titles."""
         return "the demo" if self.file is None else "stdin" if self.file == "-" else self.file
 
-    def check(self) -> None:
-        """Check that the options fit together.
+    def check(self) -> Target | None:
+        """Check that the options fit together, and return where the page is written.
 
         Raises:
-            CommandError: They do not.
+            CommandError: They do not, or the page cannot be written.
         """
         if self.demo and self.file is not None:
             raise CommandError("--demo generates its own rows.", "Remove FILE or --demo.")
         if not self.demo and self.file is None:
             raise CommandError("No file.", "Name an exported file, - for stdin, or use --demo.")
         if self.html is None:
-            return
-        if self.html == "-" and self.summary_format is not SummaryFormat.TABLE:
+            return None
+        check_distinct({"FILE": None if self.file == "-" else self.file, "--html": self.html})
+        target = find_target("--html", self.html)
+        if target.kind == "stdout" and self.summary_format is not SummaryFormat.TABLE:
             raise CommandError(
                 f"--html - and --format {self.summary_format} both write to stdout.", "Name a file for the page."
             )
-        if "-" not in {self.file, self.html}:
-            check_distinct({"FILE": self.file, "--html": self.html})
+        return target
 
 
 def summary(
@@ -138,38 +139,33 @@ def summary(
 
 
 async def _summarize_demo(spec: SummarySpec) -> int:
-    spec.check()
+    target = spec.check()
     table = SummaryTable(spec.by)
-    async with (
-        connect(Connection(demo=True)) as client,
-        client.executions.bulk() as run,
-    ):
+    async with connect(Connection(demo=True)) as client, client.executions.bulk() as run:
         async for execution in run:
             table.add(execution_row(execution))
-    return _write(table, spec, ())
+    return _write(table, spec, target, ())
 
 
 def _summarize_file(spec: SummarySpec) -> int:
-    spec.check()
+    target = spec.check()
     table = SummaryTable(spec.by)
     try:
         with nullcontext(sys.stdin.buffer) if spec.file == "-" else Path(str(spec.file)).open("rb") as stream:
             reader = _add_rows(table, stream)
         table.check()
-    except RowError as error:
-        raise CommandError(
-            f"Cannot read {spec.source}: {error}.", "Use a file that harness-async export wrote."
-        ) from error
     except UnsuitableRowsError as error:
         raise CommandError(str(error), error.hint) from error
-    except OSError as error:
-        raise CommandError(f"Cannot read {spec.source}: {error.strerror or error}.", "Check the name.") from error
-    except ValueError as error:  # a null character in the name
-        raise CommandError(f"Cannot read {spec.source}: {error}.", "Check the name.") from error
+    except RowError as error:
+        hint = "Use a file that harness-async export wrote."
+        raise CommandError(f"Cannot read {spec.source}: {error}.", hint) from error
+    except (OSError, ValueError) as error:  # the latter: a null character in the name
+        reason = error.strerror or error if isinstance(error, OSError) else error
+        raise CommandError(f"Cannot read {spec.source}: {reason}.", "Check the name.") from error
     notes = []
     if reader.incomplete:
         notes.append(f"Left out {reader.incomplete}, which was not written to its end. Is the export still running?")
-    return _write(table, spec, notes)
+    return _write(table, spec, target, notes)
 
 
 def _add_rows(table: SummaryTable, stream: BinaryIO) -> RowReader:
@@ -179,27 +175,27 @@ def _add_rows(table: SummaryTable, stream: BinaryIO) -> RowReader:
     return reader
 
 
-def _write(table: SummaryTable, spec: SummarySpec, notes: Sequence[str]) -> int:
+def _write(table: SummaryTable, spec: SummarySpec, target: Target | None, notes: Sequence[str]) -> int:
     groups = table.groups()
     all_notes = [*notes, *table.notes()]
-    if spec.html is not None:
+    if target is not None:
         shown, others = split_groups(groups, spec.top or _DEFAULT_PAGE_ROWS, spec.by)
         name = spec.source if spec.file is None else Path(spec.source).name  # without folders of this machine
         page = render_page(table, shown, others, source=name, notes=all_notes).encode()
-        if spec.html == "-":
+        if target.kind == "stdout":
             sys.stdout.buffer.write(page)
             sys.stdout.flush()
         else:
-            write_file(find_target("--html", spec.html), page)
+            write_file(target, page)
     if spec.summary_format is not SummaryFormat.TABLE:
         _print_data(table, groups, spec)
-    elif spec.html != "-":
+    elif target is None or target.kind != "stdout":
         shown, others = split_groups(groups, spec.top or _DEFAULT_ROWS, spec.by)
         _print_table(stdout_console(), table, shown, others, spec)
     for note in all_notes:
         print_note(note)
-    if spec.html not in {None, "-"}:
-        print_note(f"Page written to {spec.html}.")
+    if target is not None and target.is_regular:
+        print_note(f"Page written to {target.name}.")
     return COMPLETE
 
 
@@ -250,7 +246,7 @@ def _title(table: SummaryTable, source: str) -> Text:
     title = Text.assemble((format_count(table.total.total, table.noun), "bold"), " in ", sanitize(source))
     if table.day_range is not None:
         first, last = table.day_range
-        title.append(f", {first}" if first == last else f", {first} to {last}", "dim")
+        title.append(f", {first} UTC" if first == last else f", {first} to {last} UTC", "dim")
     return title
 
 

@@ -369,7 +369,7 @@ def test_stdin_and_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     """`-` reads stdin, and --demo needs no file."""
     monkeypatch.setattr("harness_async.cli.connection._DEMO_LATENCY", 0.0)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(GOOD)))
-    assert invoke("summary", "-").stdout.startswith("1 execution in stdin, 2023-11-15\n")
+    assert invoke("summary", "-").stdout.startswith("1 execution in stdin, 2023-11-15 UTC\n")
     demo = invoke("summary", "--demo", "--format", "json")
     assert json.loads(demo.stdout)["total"]["total"] == 4000
 
@@ -384,7 +384,7 @@ def test_stdin_and_demo(monkeypatch: pytest.MonkeyPatch) -> None:
         (["rows", "--html", "-", "--format", "csv"], "--html - and --format csv both write to stdout."),
         (["missing"], "Cannot read missing: No such file or directory."),
         (["."], "Cannot read .: Is a directory."),
-        (["rows", "--html", "missing/page.html"], "missing/page.html: No such file or directory"),
+        (["rows", "--html", "missing/page.html"], "Cannot write missing/page.html: No such file or directory."),
         (["rows", "--by", "month"], "'month' is not one of 'project'"),
         (["rows", "--top", "0"], "--top"),
     ],
