@@ -16,6 +16,7 @@ import typer
 
 from harness_async.cli.api import api
 from harness_async.cli.console import print_error
+from harness_async.cli.doctor.command import doctor
 from harness_async.cli.errors import COMPLETE, INTERRUPTED, STDOUT_CLOSED, USAGE, print_report
 from harness_async.cli.export import export
 from harness_async.cli.logs import messages_on_stderr
@@ -49,6 +50,7 @@ app.command()(with_common_options(summary))
 app.command()(with_common_options(projects))
 app.command()(with_common_options(executions))
 app.command()(with_common_options(api))
+app.command()(with_common_options(doctor))
 app.command(context_settings={"ignore_unknown_options": True})(with_common_options(get))  # IDs may start with a dash
 
 

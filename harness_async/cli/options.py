@@ -76,7 +76,12 @@ def _parse_time_option(text: str) -> TimeOption:
     return TimeOption(text)
 
 
-def _parse_project(text: str) -> ProjectRef:
+def parse_project(text: str) -> ProjectRef:
+    """Parse ORG/PROJECT.
+
+    Raises:
+        typer.BadParameter: The text is something else.
+    """
     try:
         return ProjectRef.parse(text)
     except ValueError as error:
@@ -106,14 +111,14 @@ ProjectArgument: TypeAlias = Annotated[
     ProjectRef,
     typer.Argument(
         metavar="ORG/PROJECT",
-        parser=_parse_project,
+        parser=parse_project,
         help=f"Project, such as default/payments. With --demo, for example {DEMO_PROJECT}.",
     ),
 ]
 ProjectsOption: TypeAlias = Annotated[
     list[ProjectRef] | None,
     typer.Option(
-        "--project", "-p", metavar="ORG/PROJECT", parser=_parse_project, help="Include this project. Repeatable."
+        "--project", "-p", metavar="ORG/PROJECT", parser=parse_project, help="Include this project. Repeatable."
     ),
 ]
 OrgsOption: TypeAlias = Annotated[

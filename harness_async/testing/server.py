@@ -18,6 +18,7 @@ from harness_async.testing.recorded import RecordedRequest
 from harness_async.testing.rules import Faults
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
     from types import TracebackType
 
@@ -56,11 +57,13 @@ class FakeHarness(Account):
       NextGen. 404, or 400 with the code `RESOURCE_NOT_FOUND_EXCEPTION`.
     - `v1_max_limit`, `v1_over_limit`: the maximum `limit` of v1 lists, unless their own is lower, and whether a
       larger one is rejected ("refuse") or silently lowered ("clip").
+    - `iacm_max_limit`, `iacm_over_limit`: the same for IaCM lists, whose documentation differs: 100 or 1000.
     - `ceiling`: pipeline executions behind this position cannot be listed. None for no ceiling.
     - `before_request`: called with each authenticated request before it is executed. It may change the data.
     - `between_count_and_rows`: called in each list request after the total is counted, before the rows are read.
     - `rate_limit`: a limiter of `limits`, called with `rate_clock()` for each authenticated request.
     - `faults`: the faults, see `Faults.add`.
+    - `ssl_context`: serves https with the certificate of this context, which is read when the server starts.
     """
 
     def __init__(self, *, host: str = "127.0.0.1", port: int = 0, prefix: str = "", **options: Unpack[Options]) -> None:
@@ -72,6 +75,7 @@ class FakeHarness(Account):
         self.faults: Faults = Faults()
         self.rate_limit: Limiter | None = None
         self.rate_clock: Callable[[], float] = time.monotonic
+        self.ssl_context: ssl.SSLContext | None = None
         self._runner: web.ServerRunner | None = None
         self._address: tuple[str, int] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -93,7 +97,8 @@ class FakeHarness(Account):
         if self._address is None:
             raise RuntimeError("this FakeHarness is not running: use `async with FakeHarness() as fake`")
         host, port = self._address
-        return f"http://{f'[{host}]' if ':' in host else host}:{port}{self.prefix}"
+        scheme = "http" if self.ssl_context is None else "https"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{self.prefix}"
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -113,7 +118,7 @@ class FakeHarness(Account):
         runner = web.ServerRunner(server, shutdown_timeout=_SHUTDOWN_TIMEOUT)
         await runner.setup()
         try:
-            await web.TCPSite(runner, self.host, self.port).start()
+            await web.TCPSite(runner, self.host, self.port, ssl_context=self.ssl_context).start()
         except BaseException:
             await runner.cleanup()
             raise

@@ -27,6 +27,21 @@ async def test_limits_of_v1(fake: FakeHarness, get: Any, name: str) -> None:
     assert sorted(await case.walk(get, 1000)) == sorted(identities)
 
 
+async def test_limits_of_iacm(fake: FakeHarness, get: Any) -> None:
+    """IaCM rejects a limit above its maximum, or clips it silently; the header has the size in effect."""
+    case = ALL["workspaces"]
+    identities = case.fill(fake, 7)
+    fake.iacm_max_limit = 5
+    assert (await case.fetch(get, size=6)).status == 400
+    fake.iacm_over_limit = "clip"
+    response = await case.fetch(get, size=1000)
+    assert len(case.names(response)) == 5
+    assert response.headers["X-Page-Size"] == "5"
+    assert sorted(await case.walk(get, 1000)) == sorted(identities)
+    fake.iacm_max_limit = 1000
+    assert len(case.names(await case.fetch(get, size=1000))) == 7
+
+
 async def test_pipelines(fake: FakeHarness, get: Any) -> None:
     """Pipelines are searched by a regular expression, filtered, and sorted by their last change."""
     case = ALL["pipelines"]

@@ -31,7 +31,7 @@ from harness_async.testing.data.table import Ordering, Row, Table, View
 from harness_async.testing.responses import FakeResponse, encode_json
 
 if TYPE_CHECKING:
-    from harness_async.testing.data.account import Account
+    from harness_async.testing.data.account import Account, OverLimit
 
 Scope = Literal["account", "organization", "project", "optional"]
 """What owns the rows of a list. "optional": account, organization or project, as the query says."""
@@ -115,11 +115,16 @@ class List:
         number = query.integer(dialect.page, least=dialect.first)
         number = dialect.first if number is None or call.options.ignore_page else number
         maximum = MAX_INTEGER if self.maximum is None else self.maximum
+        over_limit: OverLimit = "refuse"
         if dialect is V1:
-            maximum = min(maximum, account.v1_max_limit)
-        clip_silently = dialect is V1 and account.v1_over_limit == "clip"
-        size = query.integer(dialect.size, least=1, most=MAX_INTEGER if clip_silently else maximum) or self.default
+            maximum, over_limit = min(maximum, account.v1_max_limit), account.v1_over_limit
+        elif call.family == "iacm":
+            maximum, over_limit = account.iacm_max_limit, account.iacm_over_limit
+        most = MAX_INTEGER if over_limit == "clip" else maximum
+        size = query.integer(dialect.size, least=1, most=most) or self.default
         reported = min(size, call.options.clip or size, account.max_page_size or size)
+        if call.family == "iacm":  # v1 echoes the requested size
+            reported = min(reported, maximum)
         page = Page(dialect.first, number, min(reported, maximum), reported)
         if self.ceiling and account.ceiling is not None and page.start + page.size > account.ceiling:
             # Harness names no code for it; the limit is described in developer-hub, PR #9145.

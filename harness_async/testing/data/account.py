@@ -54,6 +54,8 @@ class Options(TypedDict, total=False):
     not_found: NotFound
     v1_max_limit: int
     v1_over_limit: OverLimit
+    iacm_max_limit: int
+    iacm_over_limit: OverLimit
     ceiling: int | None
     clock: Callable[[], float]
 
@@ -83,6 +85,8 @@ class Account(IacmData, PlatformData):
         not_found: NotFound = 404,
         v1_max_limit: int = 1000,
         v1_over_limit: OverLimit = "refuse",
+        iacm_max_limit: int = 100,
+        iacm_over_limit: OverLimit = "refuse",
         ceiling: int | None = CEILING,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -95,6 +99,8 @@ class Account(IacmData, PlatformData):
         self.not_found: NotFound = not_found
         self.v1_max_limit = v1_max_limit
         self.v1_over_limit: OverLimit = v1_over_limit
+        self.iacm_max_limit = iacm_max_limit
+        self.iacm_over_limit: OverLimit = iacm_over_limit
         self.ceiling = ceiling
         self.before_request: Callable[[RecordedRequest], None] | None = None
         self.between_count_and_rows: Callable[[RecordedRequest], None] | None = None
