@@ -7,9 +7,11 @@ Exit codes: 0 complete, 1 something failed, 2 usage or configuration error, 3 ke
 from __future__ import annotations
 
 import io
+import os
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import typer
@@ -66,6 +68,9 @@ class _UsageError(Protocol):
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code. Without arguments, print the help and return 2."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the shell: >&-
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - open until the exit
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a limited encoding must not make a table fail
     arguments = list(sys.argv[1:] if arguments is None else arguments)

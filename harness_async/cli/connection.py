@@ -6,16 +6,17 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+import aiohttp
 import typer
 from attrs import define, field, frozen
+from yarl import URL
 
 from harness_async import (
-    APIStatusError,
     AuthenticationError,
     Event,
     HarnessClient,
@@ -23,6 +24,7 @@ from harness_async import (
     PageRead,
     PermissionDeniedError,
     RateLimit,
+    RequestError,
     RetryPlanned,
     Timeouts,
 )
@@ -82,19 +84,28 @@ class Connection:
             raise CommandError(f"--api-key-file: {self.api_key_file} is empty.", "Write the key to it, on one line.")
         return text.strip()
 
-    def explain(self, error: APIStatusError, key: str) -> None:
-        """Add advice to an error where the key and the client name different accounts."""
-        account = self.account or _first_value(ACCOUNT_VARIABLES)
-        own = account_of(key)
-        refused = AuthenticationError | PermissionDeniedError | NotFoundError
-        if isinstance(error, refused) and account and own and account != own:
-            setting = "--account" if self.account else ACCOUNT_VARIABLES[0]
-            error.add_note(f"The key belongs to account {own}, but {setting} names account {account}.")
+    def explain(self, error: RequestError, key: str) -> None:
+        """Add advice to an error that comes from the account or the proxy, and name the setting."""
+        if isinstance(error, AuthenticationError | PermissionDeniedError | NotFoundError):
+            variable, account = _first_set(ACCOUNT_VARIABLES)
+            setting, account = ("--account", self.account) if self.account else (variable, account)
+            own = account_of(key)
+            if account and own and account != own:
+                error.add_note(f"The key belongs to account {own}, but {setting} names account {account}.")
+            elif isinstance(error, NotFoundError) and "account" in error.message.lower():
+                error.add_note(f"Check the account {account or own}: --account or {ACCOUNT_VARIABLES[0]} sets it.")
+        causes = (error, error.__cause__, error.__cause__ and error.__cause__.__cause__)
+        if any(isinstance(each, aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError) for each in causes):
+            scheme = URL(error.url).scheme
+            names = (f"{scheme}_proxy", f"{scheme}_proxy".upper(), "all_proxy", "ALL_PROXY")
+            setting = "--proxy" if self.proxy else _first_set(names)[0]
+            error.add_note(f"Check that the proxy runs. {setting} sets its address; NO_PROXY lists hosts without one.")
 
 
-def _first_value(names: tuple[str, ...]) -> str:
-    """Return the value of the first variable that is set, or an empty string."""
-    return next(filter(None, (os.environ.get(name, "").strip() for name in names)), "")
+def _first_set(names: Sequence[str]) -> tuple[str, str]:
+    """Return the name and value of the first variable that is set, or empty strings."""
+    values = ((name, os.environ.get(name, "").strip()) for name in names)
+    return next((pair for pair in values if pair[1]), ("", ""))
 
 
 @define
@@ -135,7 +146,8 @@ async def connect(
         async with _connect_demo(connection, quiet=quiet) as client:
             yield client
         return
-    key = connection.read_key() or _first_value(KEY_VARIABLES)
+    file_key = connection.read_key()
+    key = file_key or _first_set(KEY_VARIABLES)[1]
     if not key:
         raise CommandError(
             f"No API key: set {' or '.join(KEY_VARIABLES)}.",
@@ -143,7 +155,7 @@ async def connect(
         )
     ca_bundle = connection.ca_bundle
     async with HarnessClient(
-        api_key=key,
+        api_key=file_key,
         account_id=connection.account,
         base_url=connection.base_url,
         proxy=connection.proxy,
@@ -154,7 +166,7 @@ async def connect(
     ) as client:
         try:
             yield client
-        except APIStatusError as error:
+        except RequestError as error:
             connection.explain(error, key)
             raise
 

@@ -26,12 +26,13 @@ from harness_async import (
     NotFoundError,
     PermissionDeniedError,
     RateLimitError,
+    RequestError,
     RequestTimeoutError,
     ServerError,
     TransportError,
     UnexpectedResponseError,
 )
-from harness_async.cli.console import print_error
+from harness_async.cli.console import format_count, print_error
 from harness_async.config import KEY_VARIABLES
 from harness_async.http.redaction import redact_text
 
@@ -94,7 +95,7 @@ def report_error(error: Exception) -> ErrorReport:
             return ErrorReport(name_options(str(error)), advice_for(error), USAGE)
         case HarnessError():
             code = KEY_REJECTED if isinstance(error, AuthenticationError) else INCOMPLETE
-            return ErrorReport(name_options(str(error)), advice or advice_for(error), code)
+            return ErrorReport(name_options(describe(error)), advice or advice_for(error), code)
         case OSError():
             return ErrorReport(describe_os_error(error), _OS_ADVICE.get(error.errno or 0, ""), INCOMPLETE)
         case _:
@@ -104,6 +105,24 @@ def report_error(error: Exception) -> ErrorReport:
                 INCOMPLETE,
                 is_fault=True,
             )
+
+
+def describe(error: BaseException) -> str:
+    """Return what failed, without the request: `-vv` shows it."""
+    cause = error.__cause__
+    if isinstance(error, DeadlineExceededError) and isinstance(cause, RequestError):
+        number = len(error.attempts)
+        return f"{describe(cause)} ({format_count(number, 'attempt')} within --timeout)"
+    text = str(error)
+    if isinstance(error, RequestError):
+        request = f" ({error.method} {error.url}"
+        before, found, after = text.partition(request)
+        _, _, fields = after.partition(")")
+        text = before + fields if found else text
+    if isinstance(error, APIStatusError) and error.correlation_id:
+        text += f" (correlation id {error.correlation_id})"
+    # What the advice says in the words of the command.
+    return text.partition(" (the key ")[0].partition("; for a private certificate authority")[0]
 
 
 def describe_os_error(error: OSError) -> str:
@@ -130,6 +149,9 @@ _URL_SETTINGS = "--base-url or HARNESS_BASE_URL"
 _TEMPORARY_STATUSES = frozenset({408, 409, 423, 425, 499})
 """Client errors that do not depend on the request: timeout, conflict, locked, too early, client closed request."""
 
+_UNKNOWN_AUTHORITY = frozenset({18, 19, 20, 21})
+"""OpenSSL's codes of a certificate whose authority is not known."""
+
 _UNREACHABLE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN})
 
 _ADVICE: tuple[tuple[type[HarnessError], str], ...] = (
@@ -146,7 +168,7 @@ _ADVICE: tuple[tuple[type[HarnessError], str], ...] = (
     (BudgetError, "Increase --max-requests, or select less with --org, --project or --since."),
     (
         UnexpectedResponseError,
-        f"A proxy or a sign-in page responded: check the server URL ({_URL_SETTINGS}) and the key.",
+        f"The API did not respond itself. Check the server URL ({_URL_SETTINGS}), and that the key is not expired.",
     ),
     (HarnessError, "Run again."),
 )
@@ -169,10 +191,14 @@ def _network_advice(cause: BaseException) -> str:
     """Return the advice for an error of aiohttp, or an empty string."""
     advice = ""
     match cause:
-        case aiohttp.ClientConnectorCertificateError():
+        case aiohttp.ClientConnectorCertificateError() if (
+            getattr(cause.certificate_error, "verify_code", None) in _UNKNOWN_AUTHORITY
+        ):
             advice = "For a private authority, name its PEM file with --ca-bundle or SSL_CERT_FILE."
-        case aiohttp.ClientProxyConnectionError():
-            advice = "Check that the proxy runs and its address is right (--proxy, or HTTPS_PROXY and ALL_PROXY)."
+        case aiohttp.ClientConnectorCertificateError():
+            advice = f"Check the host in {_URL_SETTINGS}, and the clock of this machine."
+        case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
+            advice = "Check the proxy: its address comes from --proxy, or from HTTPS_PROXY, HTTP_PROXY or ALL_PROXY."
         case aiohttp.ClientConnectorDNSError() if cause.os_error.errno == socket.EAI_AGAIN:
             advice = "No name server responds. Check the network."
         case aiohttp.ClientConnectorDNSError():
@@ -188,11 +214,12 @@ _OPTIONS_BY_ARGUMENT = (
     (re.compile(r",? or pass allow_http=True"), ""),
     (re.compile(r"\bor pass ssl_context\b"), "or name it with --ca-bundle"),
     (re.compile(r"\(proxy\)"), "(--proxy)"),
-    (re.compile(r"\bTimeouts\.deadline\b"), "--timeout"),
+    (re.compile(r"\bTimeouts\.deadline must be more than 0 seconds or None"), "--timeout must be more than 0 seconds"),
+    (re.compile(r"\b\w+Status\b"), "status"),
     (re.compile(r"\bmax_requests="), "--max-requests "),
     (re.compile(r"\baccount_id\b"), "--account"),
     (re.compile(r"\bbase_url\b"), _URL_SETTINGS),
-    (re.compile(r"\bapi_key\b"), KEY_VARIABLES[0]),
+    (re.compile(r"\bapi_key\b"), "--api-key-file"),
 )
 """Arguments in messages of the library, and the options or variables that set them here."""
 

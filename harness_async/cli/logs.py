@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 
 from harness_async.cli.console import print_note
+from harness_async.cli.errors import name_options
 
 logger: logging.Logger = logging.getLogger("harness_async")
 
@@ -56,4 +57,4 @@ def set_verbosity(verbosity: int) -> None:
 
 def _print_warning(message: Warning | str, *_: object, **__: object) -> None:
     """Print a warning without the line of code that it comes from."""
-    print_note(f"Warning: {message}.")
+    print_note(name_options(f"Warning: {message}."))

@@ -15,6 +15,7 @@ from attrs import frozen
 
 from harness_async import ProjectRef, __version__
 from harness_async.cli.connection import DEMO_PROJECT, Connection
+from harness_async.cli.errors import CommandError
 from harness_async.cli.logs import set_verbosity
 
 
@@ -33,6 +34,8 @@ class ViewFormat(StrEnum):
     JSONL = "jsonl"
     CSV = "csv"
 
+
+_SHOWN_TIME = "%Y-%m-%d %H:%M:%SZ"
 
 _AGE = re.compile(r"(\d+)([mhdw])", re.ASCII)
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -98,13 +101,15 @@ class Filters:
     end_time: TimeOption | None
 
     def arguments(self, now: datetime | None = None) -> dict[str, Any]:
-        """Return keyword arguments for `executions.list` and `executions.bulk`."""
-        return {
-            "status": self.status,
-            "workspace": self.workspace,
-            "start_time": None if self.start_time is None else self.start_time.resolve(now),
-            "end_time": None if self.end_time is None else self.end_time.resolve(now),
-        }
+        """Return keyword arguments for `executions.list` and `executions.bulk`.
+
+        Raises:
+            CommandError: The range of time is empty.
+        """
+        start, end = (each and each.resolve(now) for each in (self.start_time, self.end_time))
+        if start and end and start > end:
+            raise CommandError(f"--since ({start:{_SHOWN_TIME}}) is later than --until ({end:{_SHOWN_TIME}}).")
+        return {"status": self.status, "workspace": self.workspace, "start_time": start, "end_time": end}
 
 
 ProjectArgument: TypeAlias = Annotated[

@@ -15,6 +15,7 @@ from harness_async.http.transport import RawResponse, parse_date
 
 _TOO_MANY_REQUESTS = 429
 _BAD_REQUEST = 400
+_SERVER_ERROR = 500
 _THROTTLED_CODE = b"TOO_MANY_REQUESTS"
 _SEARCHED = 4096
 """Bytes of an error body in which a code is searched before it is parsed."""
@@ -168,7 +169,9 @@ def _first_text(content: Mapping[str, Any], *names: str) -> str | None:
 
 def _quote_body(status: int, headers: Mapping[str, str], body: bytes) -> str:
     if is_html(headers, body):
-        return "an HTML page, not a response of the API: a proxy, a firewall or a sign-in page"
+        is_busy = status == _TOO_MANY_REQUESTS or status >= _SERVER_ERROR
+        origin = "a gateway or firewall" if is_busy else "a proxy, a firewall or a sign-in page"
+        return f"an HTML page, not a response of the API: {origin}"
     text = body[: _QUOTED_CHARACTERS * 4].decode("utf-8", "replace").strip()
     if not text:
         return f"an empty response with status {status}"

@@ -15,6 +15,7 @@ import io
 import logging
 import math
 import os
+import re
 import socket
 import ssl
 import time
@@ -389,15 +390,20 @@ def translate(error: Exception, proxy: Proxy | None = None) -> TransportFailure:
             kind = FailureKind.NOT_SENT if error.status in _PROXY_UNAVAILABLE else FailureKind.UNUSABLE
             return TransportFailure(kind, f"the proxy {proxy or ''} refused: {error.status} {error.message}")
         case aiohttp.ClientProxyConnectionError():
-            return TransportFailure(FailureKind.NOT_SENT, f"cannot connect to the proxy {proxy or ''}: {text}")
+            return TransportFailure(
+                FailureKind.NOT_SENT, f"cannot connect to the proxy {proxy or ''}: {_describe_os_error(error)}"
+            )
         case aiohttp.InvalidURL():
             return TransportFailure(FailureKind.UNUSABLE, text)
         case aiohttp.ClientConnectorDNSError() if getattr(error.os_error, "errno", None) in _PERMANENT_DNS_ERRORS:
-            return TransportFailure(FailureKind.UNUSABLE, f"the host is unknown: {text}{through}")
+            return TransportFailure(
+                FailureKind.UNUSABLE, f"the host {error.host} is unknown: {_describe_os_error(error)}{through}"
+            )
         case aiohttp.ConnectionTimeoutError():
             return TransportFailure(FailureKind.NOT_SENT, f"no connection in time{through}", timed_out=True)
         case aiohttp.ClientConnectorError():
-            return TransportFailure(FailureKind.NOT_SENT, text + through)
+            reason = f"cannot connect to {error.host}:{error.port}: {_describe_os_error(error)}{through}"
+            return TransportFailure(FailureKind.NOT_SENT, reason)
         case TimeoutError():
             return TransportFailure(FailureKind.READ_TIMEOUT, f"no response in time{through}", timed_out=True)
         case aiohttp.ClientPayloadError() if "Not enough data" in text or "not completed" in text:
@@ -406,6 +412,15 @@ def translate(error: Exception, proxy: Proxy | None = None) -> TransportFailure:
             return TransportFailure(FailureKind.GARBLED, f"the response cannot be parsed: {text}{through}")
         case _:
             return TransportFailure(FailureKind.LOST, f"the connection was lost: {text}{through}")
+
+
+def _describe_os_error(error: aiohttp.ClientConnectorError) -> str:
+    """Return why a connection failed. asyncio words it with the address, and joins the texts of several addresses."""
+    reason = error.os_error
+    codes = {reason.errno} if reason.errno else set(map(int, re.findall(r"\[Errno (\d+)\]", str(reason))))
+    if len(codes) == 1 and (code := codes.pop()) > 0:  # those of DNS are negative
+        return os.strerror(code)
+    return reason.strerror or " ".join(str(reason).split())
 
 
 def _describe_certificate_error(error: aiohttp.ClientConnectorCertificateError) -> str:

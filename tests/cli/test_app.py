@@ -5,13 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
 
 from harness_async.cli.connection import DEMO_PROJECT
-from harness_async.testing import FakeHarness, SignInPage, Status
+from harness_async.testing import FakeHarness
 from tests.support.cli_runner import export, invoke, json_lines, row_keys
 
 
@@ -81,20 +80,6 @@ def test_get_prints_fields(server: FakeHarness) -> None:
     missing = invoke("get", "default/network", "nope", "nope")
     assert (missing.exit_code, missing.stderr.startswith("Error: 404")) == (1, True)
     assert "Check the names" in missing.stderr
-
-
-@pytest.mark.parametrize(
-    ("fault", "hint"),
-    [(Status(403), "view permission"), (Status(400), "Check the options"), (SignInPage(), "sign-in page")],
-    ids=["denied", "bad request", "sign-in page"],
-)
-def test_api_error(server: FakeHarness, fault: Any, hint: str) -> None:
-    """A failed request is exit code 1, with the error on one line and a hint on another."""
-    server.faults.add(fault, times=None)
-    result = invoke("executions", "default/network")
-    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 2)
-    assert result.stderr.startswith("Error: ")
-    assert hint in result.stderr
 
 
 @pytest.mark.parametrize(
