@@ -1,14 +1,7 @@
-"""How long the event loop is held up while pages of 100 rows are read and decoded.
+"""Time for which callbacks block the event loop while pages of 100 rows are read and decoded.
 
-What is timed is each callback that the loop runs, from the moment it takes it up to the moment it has it back: so
-long does everything else in the process wait. A page is decoded in one of them, and in the same one the consumer gets
-the rows that need not be waited for.
-
-Each is timed by two clocks. That of the wall has in it what the machine does besides, and on a busy one the longest
-callbacks are those that were interrupted; that of the thread's processor time has not. Python's collector of garbage
-is in both, and how long it took at most, of processor time, is told beside them.
-
-    python -m benchmarks blocking
+Each callback of the loop is measured by two clocks: wall time, which includes interruptions by other processes, and
+the processor time of the thread. Both include the garbage collector, whose longest collection is shown too.
 """
 
 from __future__ import annotations
@@ -32,7 +25,7 @@ from benchmarks.workers import Job, Measure, take_samples
 OPENER = "benchmarks.blocking:open_measure"
 
 AIM = 0.002
-"""Seconds, for the longest."""
+"""Seconds of processor time of the longest callback."""
 
 CLOCKS = ("cpu p99", "cpu longest", "wall p99", "wall longest")
 
@@ -44,29 +37,29 @@ ROWS: dict[str, tuple[str, bool]] = {
     "bulk": ("bulk", False),
     "raw aiohttp, json": ("raw json", False),
 }
-"""Readers, and whether they may decode with the extra `speed`."""
+"""Readers, and whether they decode with the extra `speed`."""
 
 
 @define
 class Watch:
-    """What callbacks and collections of garbage took, in seconds."""
+    """Times of callbacks and collections, in seconds."""
 
     wall: array[float] = field(factory=lambda: array("d"))
     cpu: array[float] = field(factory=lambda: array("d"))
     collected: float = 0.0
-    """All collections so far, in processor time."""
+    """Processor time of all collections so far."""
 
     longest_collection: float = 0.0
     over: int = 0
-    """Callbacks that took more processor time than we aim at."""
+    """Callbacks that took more than `AIM`."""
 
-    blameless: int = 0
-    """Those of them that took so long because of a collection."""
+    by_collector: int = 0
+    """Those of them that would not have, without a collection."""
 
     _began: float = 0.0
 
     def collect(self, phase: str, _: dict[str, int]) -> None:
-        """Take the time of a collection."""
+        """Measure a collection."""
         if phase == "start":
             self._began = time.thread_time()
         else:
@@ -75,19 +68,19 @@ class Watch:
             self.longest_collection = max(self.longest_collection, taken)
 
     def note(self, wall: float, cpu: float, collected: float) -> None:
-        """Take the times of a callback, and what collections have come to before it."""
+        """Record the times of a callback, and those of all collections before it."""
         self.wall.append(wall)
         self.cpu.append(cpu)
         if cpu > AIM:
             self.over += 1
-            self.blameless += cpu - (self.collected - collected) <= AIM
+            self.by_collector += cpu - (self.collected - collected) <= AIM
 
 
 @contextmanager
 def watch() -> Iterator[Watch]:
-    """Time every callback of asyncio's loop."""
+    """Measure every callback of the event loop."""
     seen = Watch()
-    original = asyncio.Handle._run  # noqa: SLF001 - there is no public place between the loop and its callbacks
+    original = asyncio.Handle._run  # noqa: SLF001 - asyncio has no public hook around callbacks
     wall, cpu = time.perf_counter, time.thread_time
 
     def timed(handle: asyncio.Handle) -> Any:
@@ -106,7 +99,7 @@ def watch() -> Iterator[Watch]:
 
 @asynccontextmanager
 async def open_measure(which: str, url: str) -> AsyncGenerator[Measure, None]:
-    """Open a reader, to time the callbacks of so many pages."""
+    """Open a reader and measure its callbacks."""
     async with READERS[which].open(url) as read:
 
         async def measure(load: Mapping[str, int]) -> Mapping[str, float]:
@@ -121,7 +114,7 @@ async def open_measure(which: str, url: str) -> AsyncGenerator[Measure, None]:
                 "cpu p99": cpu[p99],
                 "cpu longest": cpu[-1],
                 "over": seen.over,
-                "blameless": seen.blameless,
+                "by_collector": seen.by_collector,
                 "collection": seen.longest_collection,
             }
 
@@ -136,8 +129,8 @@ def run(settings: Settings) -> None:
         for name, (reader, speed) in ROWS.items()
         if not speed or settings.has(DECODER)
     }
-    with start_server() as server:
-        taken = take_samples(jobs, server.url, samples, pages=pages)
+    with start_server() as url:
+        taken = take_samples(jobs, url, samples, pages=pages)
     rows = [[name, *_cells(taken[name])] if name in taken else [name, NOT_INSTALLED] for name in ROWS]
     limit = f"{1000 * AIM:g} ms"
     columns = (
@@ -149,11 +142,11 @@ def run(settings: Settings) -> None:
         "by it",
     )
     note = (
-        f"{samples} samples of {pages} pages, in turns. 99 % is a median of samples, the longest is that of all, with "
-        f"the median of samples in brackets. Over {limit} of processor time should be none; by it: those that but for "
-        "the collector would not be."
+        f"{samples} samples of {pages} pages, in turns. 99 % is the median of the samples; longest is the maximum, "
+        f"with the median in brackets. Over: callbacks of more than {limit} of processor time; by it: through the "
+        "collector."
     )
-    show(Table("How long callbacks hold up the event loop", columns, rows, [note]))
+    show(Table("How long callbacks block the event loop", columns, rows, [note]))
 
 
 def _cells(samples: Sequence[Mapping[str, float]]) -> list[str]:
@@ -165,5 +158,5 @@ def _cells(samples: Sequence[Mapping[str, float]]) -> list[str]:
         f"{sum(sample['callbacks'] for sample in samples):,.0f}",
         *map(write, CLOCKS),
         f"{1000 * max(sample['collection'] for sample in samples):.2f}",
-        *(f"{sum(sample[key] for sample in samples):,.0f}" for key in ("over", "blameless")),
+        *(f"{sum(sample[key] for sample in samples):,.0f}" for key in ("over", "by_collector")),
     ]

@@ -1,39 +1,33 @@
-"""What lists that move cost and lose: naive paging beside live, checked and strict, over random schedules.
+"""Rows that moving lists lose, and requests that they cost: naive paging, live, checked and strict walks.
 
-Virtual time and no network: the machines are driven as the client drives them, against a list held in memory. The
-model: *pages* full pages of rows spread evenly over the 9,000 s that end a minute before the walk begins. One unit of
-time is the mean latency of a request, taken to be 300 ms. Rows arrive, created now, and random rows go away, both as
-Poisson processes with so many events a unit. A request takes 0.5 to 1.5 units; at a random moment of it the server
-counts, and takes the rows 0.03 units later. Each schedule has a seed of its own, and every mode meets the same ones.
+The strategies run in virtual time, without network, against a list in memory. The list has full pages, of which the
+last misses one row, spread evenly over the 9,000 s that end a minute before the walk begins. A unit of time is the
+mean latency of a request, 300 ms. Rows arrive, created now, and random rows depart, as Poisson processes with so many
+events a unit. A request takes 0.5 to 1.5 units; the server counts at a random moment of it, and reads the rows 0.03
+units later. Every mode meets the same schedules, each of which has its own seed.
 
-Naive is what most scripts do: the number of pages is computed from the first total, and they are asked for one after
-another, of a list that is open at its end; what comes is kept as it comes. Live and strict have one request under
-way, checked as many as `--in-flight`.
+Naive computes the number of pages from the first total and requests them one after another, without a frozen end.
+Live and strict have one request in flight, checked has 8.
 
 A row is lost if it was in the list from the beginning of the walk to its end and was not delivered; it is doubled
-each time it was delivered again. Lossy is the share of runs with loss. The requests are set against those that the
-first total asks for.
-
-python benchmarks/drift.py [--schedules 500] [--seed 1] [--page 50] [--pages 20] [--in-flight 8]
+each time it was delivered again. Lossy is the share of walks with loss. Requests are compared with what the first
+total requires.
 """
 
 from __future__ import annotations
 
-import argparse
 import heapq
 import math
-import os
-import platform
 import random
-import time
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 from typing import Literal, TypeAlias
 
 from attrs import define, field, frozen
 
+from benchmarks.report import Settings, Table, show
 from harness_async.pagination.checked import CheckedStrategy
 from harness_async.pagination.seek import SeekStrategy
 from harness_async.pagination.source import PageTotals
@@ -43,7 +37,7 @@ from harness_async.types import Guarantee, TimeWindow
 Order: TypeAlias = Literal["newest", "oldest", "hash"]
 Mode: TypeAlias = Literal["naive", "live", "checked", "strict"]
 Entry: TypeAlias = tuple[int, int, int, int]
-"""A row: its place in two numbers, its `created`, its identity."""
+"""A row: its position as two numbers, its `created`, its identity."""
 
 ORDERS: tuple[Order, ...] = ("newest", "oldest", "hash")
 MODES: tuple[Mode, ...] = ("naive", "live", "checked", "strict")
@@ -58,7 +52,9 @@ SPREAD, AGE = 9_000_000, 60_000
 """Milliseconds over which the rows are spread, and the age of the youngest."""
 
 APART = 0.03
-"""Units between the count and the rows of one reply."""
+"""Units between the count and the rows of one response."""
+
+PAGE, IN_FLIGHT, SEED = 50, 8, 1
 
 
 @frozen
@@ -79,27 +75,16 @@ class Cell:
 CELLS = (Cell(0, 0), Cell(0.02, 0.005), Cell(0.2, 0.05), Cell(1, 1), Cell(0.2, 0.05, late=10))
 
 
-@frozen
-class Settings:
-    """What holds for all cells."""
-
-    schedules: int
-    seed: int
-    page: int
-    pages: int
-    in_flight: int
-
-
 @define
 class MovingList:
-    """The rows, kept sorted, and the pages of a window of them."""
+    """The sorted rows of a list that changes."""
 
     order: Order
     entries: list[Entry] = field(factory=list)
     _serial: int = 0
 
-    def add(self, created: int) -> int:
-        """Put a row where it belongs and give its identity."""
+    def add(self, created: int) -> None:
+        """Insert a row."""
         self._serial += 1
         number = self._serial
         places = {
@@ -108,10 +93,9 @@ class MovingList:
             "hash": ((number * 2654435761) % 2**32, number),
         }
         insort(self.entries, (*places[self.order], created, number))
-        return number
 
     def window(self, bounds: TimeWindow | None) -> Sequence[Entry]:
-        """List the rows of a window, its bounds among them."""
+        """Return the rows of a window, bounds included."""
         start, end = bounds or (None, None)
         if start is None and end is None:
             return self.entries
@@ -125,14 +109,14 @@ class MovingList:
 
 @define
 class NaiveStrategy:
-    """Pages one after another, as many as the first total says; nothing frozen, nothing compared."""
+    """Requests one page after another, as many as the first total requires, and keeps every row."""
 
     limit: int
     guarantee: Guarantee = "best_effort"
     frozen_window: TimeWindow | None = None
     _index: int = 0
     _pages: int = 1
-    _asked: bool = False
+    _waiting: bool = False
 
     @property
     def done(self) -> bool:
@@ -140,28 +124,28 @@ class NaiveStrategy:
         return self._index == self._pages
 
     def next_request(self) -> PageRequest | None:
-        """Give the next page, unless one is under way."""
-        if self.done or self._asked:
+        """Return the next page, unless one is in flight."""
+        if self.done or self._waiting:
             return None
-        self._asked = True
+        self._waiting = True
         return PageRequest(self._index)
 
     def receive(self, request: PageRequest, result: PageResult) -> Sequence[int]:
-        """Take all rows as they come."""
-        self._asked = False
+        """Keep all rows."""
+        self._waiting = False
         if request.index == 0:
             self._pages = max(1, -(-(result.totals.items or 0) // self.limit))
         self._index += 1
         return range(result.count)
 
-    def handle_missing_page(self, request: PageRequest) -> bool:  # noqa: ARG002 - the machines' common interface
-        """Take any refusal for an error."""
+    def handle_missing_page(self, request: PageRequest) -> bool:  # noqa: ARG002 - the protocol of strategies
+        """Treat any missing page as an error."""
         return False
 
 
 @define
 class Result:
-    """What the runs of one mode in one cell came to."""
+    """The walks of one mode in one cell."""
 
     lost: int = 0
     doubled: int = 0
@@ -174,6 +158,8 @@ class Result:
 
 @define
 class _Request:
+    """A request in flight."""
+
     request: PageRequest
     total: int = 0
     rows: Sequence[Entry] = ()
@@ -181,18 +167,17 @@ class _Request:
 
 @define
 class Run:
-    """One walk over one schedule: a queue of what happens when, in units of time."""
+    """One walk over one schedule: a queue of events, in units of time."""
 
-    machine: WalkStrategy
+    strategy: WalkStrategy
     rows: MovingList
     cell: Cell
     width: int
-    page: int
     latency: random.Random
     churn: random.Random
     delivered: list[int] = field(factory=list)
     requests: int = 0
-    under_way: int = 0
+    in_flight: int = 0
     now: float = 0.0
     _queue: list[tuple[float, int, str, _Request | None]] = field(factory=list)
     _serial: int = 0
@@ -201,8 +186,8 @@ class Run:
         """Run to the end of the walk."""
         self._draw("arrive", self.cell.arrivals)
         self._draw("depart", self.cell.departures)
-        self._ask()
-        while self.under_way:
+        self._send()
+        while self.in_flight:
             self.now, _, what, request = heapq.heappop(self._queue)
             if request is not None:
                 self._serve(what, request)
@@ -214,33 +199,33 @@ class Run:
                 if self.rows.entries:
                     self.rows.entries.pop(self.churn.randrange(len(self.rows.entries)))
                 self._draw("depart", self.cell.departures)
-        assert self.machine.done
+        assert self.strategy.done
 
     def _serve(self, what: str, request: _Request) -> None:
-        """Count, take the rows, or hand the reply over."""
+        """Count, read the rows, or pass the response to the strategy."""
         if what == "count":
             request.total = len(self.rows.window(request.request.window))
         elif what == "rows":
-            begin = request.request.index * self.page
-            request.rows = self.rows.window(request.request.window)[begin : begin + self.page]
+            begin = request.request.index * PAGE
+            request.rows = self.rows.window(request.request.window)[begin : begin + PAGE]
         else:
             keys = [entry[3] for entry in request.rows]
-            totals = PageTotals(request.total, -(-request.total // self.page), self.page)
+            totals = PageTotals(request.total, -(-request.total // PAGE), PAGE)
             result = PageResult(keys, keys, totals, [entry[2] for entry in request.rows])
-            self.delivered += [keys[position] for position in self.machine.receive(request.request, result)]
-            self.under_way -= 1
-            self._ask()
+            self.delivered += [keys[position] for position in self.strategy.receive(request.request, result)]
+            self.in_flight -= 1
+            self._send()
 
-    def _ask(self) -> None:
-        while self.under_way < self.width and (wanted := self.machine.next_request()) is not None:
-            self.under_way += 1
+    def _send(self) -> None:
+        while self.in_flight < self.width and (wanted := self.strategy.next_request()) is not None:
+            self.in_flight += 1
             self.requests += 1
             request = _Request(wanted)
             latency = self.latency.uniform(0.5, 1.5)
             counted = self.now + self.latency.uniform(0, latency - APART)
             self._at(counted, "count", request)
             self._at(counted + APART, "rows", request)
-            self._at(self.now + latency, "reply", request)
+            self._at(self.now + latency, "response", request)
 
     def _draw(self, what: str, rate: float) -> None:
         if rate:
@@ -251,8 +236,8 @@ class Run:
         heapq.heappush(self._queue, (moment, self._serial, what, request))
 
 
-def make_machine(mode: Mode, limit: int) -> WalkStrategy:
-    """Make the machine of a mode, as a client does that was asked for it at `START`."""
+def create_strategy(mode: Mode, limit: int) -> WalkStrategy:
+    """Create the strategy of a mode for a walk that begins at `START`."""
     match mode:
         case "naive":
             return NaiveStrategy(limit)
@@ -264,22 +249,21 @@ def make_machine(mode: Mode, limit: int) -> WalkStrategy:
             return SeekStrategy(limit, TimeWindow(None, START))
 
 
-def measure(mode: Mode, order: Order, cell: Cell, settings: Settings) -> Result:
+def measure(cell: Cell, order: Order, mode: Mode, schedules: int, pages: int) -> Result:
     """Walk all schedules of a cell in one mode."""
     result = Result()
-    for number in range(settings.schedules):
-        name = f"{settings.seed}/{order}/{cell}/{number}"
+    for number in range(schedules):
+        name = f"{SEED}/{order}/{cell}/{number}"
         rows = MovingList(order)
         spread = random.Random(name)
-        for _ in range(settings.page * settings.pages):
+        for _ in range(PAGE * pages - 1):
             rows.add(START - AGE - spread.randrange(SPREAD))
         before = {entry[3] for entry in rows.entries}
         run = Run(
-            make_machine(mode, settings.page),
+            create_strategy(mode, PAGE),
             rows,
             cell,
-            settings.in_flight if mode == "checked" else 1,
-            settings.page,
+            IN_FLIGHT if mode == "checked" else 1,
             random.Random(f"{name}/latency"),
             random.Random(f"{name}/churn"),
         )
@@ -290,51 +274,30 @@ def measure(mode: Mode, order: Order, cell: Cell, settings: Settings) -> Result:
         result.runs_with_loss += lost > 0
         result.doubled += len(run.delivered) - len(got)
         result.requests += run.requests
-        result.least += max(1, -(-len(before) // settings.page))
+        result.least += max(1, -(-len(before) // PAGE))
         result.runs += 1
-        guarantee = run.machine.guarantee
+        guarantee = run.strategy.guarantee
         result.guarantees[guarantee] = result.guarantees.get(guarantee, 0) + 1
     return result
 
 
-def measure_all(settings: Settings, jobs: int) -> Iterator[tuple[Cell, Order, Mode, Result]]:
-    """Measure every cell, order and mode, several at a time, in the order in which they are printed."""
+def run(settings: Settings) -> None:
+    """Measure and print."""
+    schedules, pages = (1, 4) if settings.quick else (500, 20)
     tasks = list(product(CELLS, ORDERS, MODES))
-    with ProcessPoolExecutor(jobs) as pool:
-        futures = [pool.submit(measure, mode, order, cell, settings) for cell, order, mode in tasks]
-        for (cell, order, mode), future in zip(tasks, futures, strict=True):
-            yield cell, order, mode, future.result()
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and print, as the command line asks for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--schedules", type=int, default=500, help="random schedules for each line of the table")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--page", type=int, default=50, help="rows of a page")
-    parser.add_argument("--pages", type=int, default=20, help="pages of the list")
-    parser.add_argument("--in-flight", type=int, default=8, help="requests under way in checked")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
-    options = vars(parser.parse_args(arguments))
-    jobs = options.pop("jobs")
-    settings = Settings(**options)
-    began = time.perf_counter()
-    print(
-        f"Python {platform.python_version()}; {settings.schedules} schedules a line, seed {settings.seed}; "
-        f"{settings.pages} pages of {settings.page}; {settings.in_flight} requests under way in checked, else 1; "
-        f"count and rows {APART} apart; {time.strftime('%Y-%m-%d')}"
-    )
-    print(f"{'arrivals, departures':22} order   mode        lost  doubled   lossy  requests  verdicts")
-    for cell, order, mode, result in measure_all(settings, jobs):
-        share = f"{100 * result.runs_with_loss / result.runs:.1f} %"
-        over = f"{100 * (result.requests / result.least - 1):+.1f} %"
-        said = ", ".join(f"{name} {count}" for name, count in sorted(result.guarantees.items()))
-        print(
-            f"{cell!s:22} {order:7} {mode:8} {result.lost:7} {result.doubled:8} {share:>7} {over:>9}"
-            + ("" if mode == "naive" else f"  {said}")
-        )
-    print(f"{time.perf_counter() - began:.0f} s")
-
-
-if __name__ == "__main__":
-    main()
+    with ProcessPoolExecutor() as pool:
+        results = pool.map(measure, *zip(*tasks, strict=True), [schedules] * len(tasks), [pages] * len(tasks))
+        rows = []
+        for (cell, order, mode), result in zip(tasks, results, strict=True):
+            guarantees = ", ".join(f"{name} {count}" for name, count in sorted(result.guarantees.items()))
+            cells = [
+                f"{result.lost:,}",
+                f"{result.doubled:,}",
+                f"{100 * result.runs_with_loss / result.runs:.1f} %",
+                f"{100 * (result.requests / result.least - 1):+.1f} %",
+                "" if mode == "naive" else guarantees,
+            ]
+            rows.append([f"{cell}; {order}; {mode}", *cells])
+    columns = ("arrivals, departures; order; mode", "lost", "doubled", "lossy", "requests", "guarantees")
+    note = f"{schedules} schedules a line, {pages} pages of {PAGE} rows"
+    show(Table("Lists that change during a walk", columns, rows, [note]))

@@ -1,64 +1,52 @@
-"""What `import harness_async` costs beside its four dependencies: whole processes, interleaved, medians.
-
-python benchmarks/import_time.py [--runs 15]
-"""
+"""Processor time of `import harness_async` beside its dependencies, in whole processes that run in turns."""
 
 from __future__ import annotations
 
-import argparse
 import resource
-import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Sequence
-from pathlib import Path
 
-HERE = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})"  # this checkout, installed or not
+from benchmarks.report import Settings, Table, median, show
+from benchmarks.server import ROOT
+
 DEPENDENCIES = "import aiohttp, attrs, cattrs, cattrs.gen, yarl"
-PACKAGE = f"{DEPENDENCIES}; import harness_async"
-CLIENT = f"{DEPENDENCIES}; from harness_async import HarnessClient"  # names are imported when they are asked for
-EVERYTHING = f"{DEPENDENCIES}; from harness_async import *"
-NOTHING = "pass"
+CODES = {
+    "nothing": "pass",
+    "aiohttp": "import aiohttp",
+    "all dependencies": DEPENDENCIES,
+    "harness_async": "import harness_async",
+    "HarnessClient": "from harness_async import HarnessClient",
+    "all names": "from harness_async import *",
+}
+AIM = "1.25"
 
 
 def measure(code: str) -> float:
     """Run a fresh interpreter and return its seconds of processor time."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, "-I", "-c", f"{HERE}; {code}"], check=True)  # noqa: S603 - our own interpreter
+    path = f"import sys; sys.path.insert(0, {str(ROOT)!r})"  # this checkout, installed or not
+    subprocess.run([sys.executable, "-I", "-c", f"{path}; {code}"], check=True)  # noqa: S603 - our own interpreter
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and print, as the command line asks for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=15)
-    runs = parser.parse_args(arguments).runs
-    codes = {
-        "nothing": NOTHING,
-        "dependencies": DEPENDENCIES,
-        "and harness_async": PACKAGE,
-        "and HarnessClient": CLIENT,
-        "and all names": EVERYTHING,
-    }
-    for code in codes.values():
-        measure(code)  # compiles and caches
-    taken: dict[str, list[float]] = {name: [] for name in codes}
-    for _ in range(runs):
-        for name, code in codes.items():
-            taken[name].append(measure(code))
-    print(
-        f"Python {sys.version.split()[0]}, {runs} runs in turns, {time.strftime('%Y-%m-%d')}: milliseconds of CPU, and"
-    )
-    print("the ratio to the dependencies, the interpreter taken off both; of medians, and of the lowest")
-    for name in codes:
-        cells = []
-        for pick in (statistics.median, min):
-            base, alone, total = (pick(taken[each]) for each in ("nothing", "dependencies", name))
-            cells.append(f"{1000 * total:8.1f} {(total - base) / (alone - base):6.2f}")
-        print(f"  {name:18}{'   '.join(cells)}")
-
-
-if __name__ == "__main__":
-    main()
+def run(settings: Settings) -> None:
+    """Measure and print."""
+    runs = 1 if settings.quick else 15
+    times: dict[str, list[float]] = {name: [] for name in CODES}
+    for turn in range(runs + (not settings.quick)):  # the first turn compiles, and does not count
+        for name, code in CODES.items():
+            seconds = measure(code)
+            if turn or settings.quick:
+                times[name].append(seconds)
+    rows = []
+    for name in CODES:
+        cells = [f"{1000 * median(times[name]):.1f}"]
+        for base in ("aiohttp", "all dependencies"):
+            for pick in (median, min):
+                alone = pick(times[base]) - pick(times["nothing"])
+                cells.append(f"{(pick(times[name]) - pick(times['nothing'])) / alone:.2f}")
+        rows.append([name, *cells, AIM if name == "HarnessClient" else ""])
+    columns = ("", "ms of CPU", "to aiohttp", "of the lowest", "to dependencies", "of the lowest", "aim, to aiohttp")
+    note = f"{runs} runs in turns, medians. Ratios are of the time beyond that of the interpreter."
+    show(Table("Import", columns, rows, [note]))

@@ -1,10 +1,8 @@
-"""Samples taken in processes of their own, in turns, so that what slows the machine down slows all of them.
+"""Samples taken in worker processes, in turns, so that a busy machine affects all of them alike.
 
-A worker opens one thing to be measured, once, and measures when it is told to: a line of JSON on its standard input
-asks for a sample, a line on its standard output answers. What is opened is a function that gives an asynchronous
-context manager around a `Measure`, named as `module:function`.
-
-    python -m benchmarks.workers benchmarks.cpu:open_measure live http://127.0.0.1:PORT [--hide msgspec] [--uvloop]
+A worker opens what it measures once. A line of JSON on its standard input requests a sample, a line on its standard
+output returns it. What is opened is a function that returns an asynchronous context manager around a `Measure`, named
+as `module:function`.
 """
 
 from __future__ import annotations
@@ -25,46 +23,46 @@ from attrs import frozen
 from benchmarks.server import ROOT
 
 Measure: TypeAlias = Callable[[Mapping[str, int]], Awaitable[Mapping[str, float]]]
-"""Takes a sample: how much is asked for by name, and so are the figures."""
+"""Takes a sample of a load and returns its figures, both by name."""
 
 Opener: TypeAlias = Callable[[str, str], AbstractAsyncContextManager[Measure]]
-"""Opens what is to be measured: which of them, and the URL of the server."""
+"""Opens what is measured: its name, and the URL of the server."""
 
 
 @frozen
 class Job:
-    """What a worker measures."""
+    """The job of a worker."""
 
     opener: str
     which: str
     hide: tuple[str, ...] = ()
-    """Modules that cannot be imported there."""
+    """Modules that the worker cannot import."""
 
     uvloop: bool = False
 
 
 @frozen
 class Worker:
-    """A worker, as its parent sees it."""
+    """A worker process."""
 
     job: Job
     process: subprocess.Popen[str]
 
     def measure(self, **load: int) -> dict[str, float]:
-        """Let it take a sample."""
+        """Take a sample."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         print(json.dumps(load), file=self.process.stdin, flush=True)
-        answer = self.process.stdout.readline()
-        if not answer:
-            raise RuntimeError(f"the worker of {self.job} ended; what it said is above")
-        figures: dict[str, float] = json.loads(answer)
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the worker of {self.job} ended; its output is above")
+        figures: dict[str, float] = json.loads(line)
         return figures
 
 
 @contextmanager
 def start_worker(job: Job, url: str) -> Iterator[Worker]:
-    """Run a worker for as long as the block lasts."""
+    """Run a worker until the end of the block."""
     command = [sys.executable, "-m", "benchmarks.workers", job.opener, job.which, url]
     command += [f"--hide={name}" for name in job.hide] + ["--uvloop"] * job.uvloop
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own interpreter
@@ -76,7 +74,7 @@ def start_worker(job: Job, url: str) -> Iterator[Worker]:
 
 
 def take_samples(jobs: Mapping[str, Job], url: str, samples: int, **load: int) -> dict[str, list[dict[str, float]]]:
-    """Take samples of all jobs in turns, after one each that does not count."""
+    """Take samples of all jobs in turns, after one of each that does not count."""
     with ExitStack() as stack:
         workers = {name: stack.enter_context(start_worker(job, url)) for name, job in jobs.items()}
         taken: dict[str, list[dict[str, float]]] = {name: [] for name in jobs}
@@ -89,7 +87,7 @@ def take_samples(jobs: Mapping[str, Job], url: str, samples: int, **load: int) -
 
 
 async def work(opener: Opener, which: str, url: str) -> None:
-    """Measure whenever a line comes. That waiting for it blocks the loop harms nobody: nothing is under way then."""
+    """Measure whenever a line arrives. Waiting for it blocks the loop, in which nothing runs then."""
     async with opener(which, url) as measure:
         for line in sys.stdin:
             gc.collect()
@@ -97,7 +95,7 @@ async def work(opener: Opener, which: str, url: str) -> None:
 
 
 def main() -> None:
-    """Be a worker."""
+    """Run a worker."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("opener")
     parser.add_argument("which")
@@ -106,7 +104,7 @@ def main() -> None:
     parser.add_argument("--uvloop", action="store_true")
     options = parser.parse_args()
     for name in options.hide:
-        sys.modules[name] = None  # type: ignore[assignment]  # what the import system takes for "not there"
+        sys.modules[name] = None  # type: ignore[assignment]  # the import system raises ModuleNotFoundError for it
     module, _, function = options.opener.partition(":")
     opener = getattr(import_module(module), function)
     factory: Any = import_module("uvloop").new_event_loop if options.uvloop else None
