@@ -45,12 +45,7 @@ from tests.support.virtual import run_jumping
 Connect: TypeAlias = Callable[..., HarnessClient]
 
 EXECUTIONS = "/iacm/api/orgs/default/projects/payments/executions"
-NEW = {
-    "pipeline": "provision",
-    "pipeline_execution_id": "fresh",
-    "pipeline_stage_id": "stage",
-    "workspace": "network",
-}
+NEW = {"pipeline": "provision", "pipeline_execution_id": "fresh", "pipeline_stage_id": "stage", "workspace": "network"}
 RUN2 = ("default", "payments", "run2", "stage")
 
 

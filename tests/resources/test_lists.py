@@ -514,3 +514,29 @@ async def test_totals_in_headers(fake: FakeHarness, client: HarnessClient, body:
     dialect = Dialect(first_page=1, rows="rows", total_items="total.items")
     path = "/iacm/api/orgs/default/projects/payments/executions"
     assert await client.paginate(path, dialect=dialect).count() == 3
+
+
+DIALECT_OF: Mapping[str, Any] = {
+    "services": "ng_page",
+    "environments": "ng_page",
+    "audit events": "ng",
+    "costs": Dialect(first_page=1, rows="workspaces", total_items="totalItems"),
+}
+
+
+@pytest.mark.parametrize("case", ALL.values(), ids=str)
+async def test_paginate(fake: FakeHarness, client: HarnessClient, case: Case) -> None:
+    """Any list is read by its path alone or with a named dialect, every row once, even while rows arrive."""
+    fake.remove_organization("labs")
+    stored = case.fill(fake, 14)
+    options: dict[str, Any] = {"dialect": DIALECT_OF.get(case.name), "limit": 4, "key": str}
+    if case.body is not None:
+        options |= {"method": "POST", "json": case.body}
+    if "projectIdentifier" in case.params:
+        options |= {"org": "default", "project": "payments"}
+    fake.before_request = Churn(fake, *PROJECT, collection=case.collection, arrivals=0.5, departures=0.0)
+    found = [read(row, case.wire) for row in await client.paginate(case.path, **options).collect()]
+    assert len(found) == len(set(found))
+    assert set(stored) <= set(found)
+    assert {request.status for request in fake.requests} == {200}
+    assert fake.requests[0].query[case.page] == [str(case.first)]

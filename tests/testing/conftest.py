@@ -1,16 +1,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import aiohttp
 import attrs
 import pytest
 
 from harness_async.testing import FakeHarness
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
 
 NOW = 1_700_000_000.0
 
@@ -47,16 +45,6 @@ class Client:
         options.setdefault("allow_redirects", False)
         async with self.session.request(method, self.fake.url + path, headers=headers, **options) as response:
             return Response(response.status, response.headers, await response.read())
-
-    async def walk(self, path: str, size: int, first: int = 1) -> list[Any]:
-        """Read pages until an empty one."""
-        rows: list[Any] = []
-        for page in range(first, 10_000):
-            response = await self(path, params={"limit": size, "page": page})
-            if not response.json:
-                return rows
-            rows += response.json
-        raise AssertionError("the list has no end")
 
 
 @pytest.fixture

@@ -1,15 +1,13 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import aiohttp
 import pytest
 import yarl
 
 from harness_async.testing import FakeHarness
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 LIST = "/iacm/api/orgs/default/projects/payments/executions"
 WRONG = "pat.Ab1Cd2Ef3Gh4Ij5Kl6Mn7O.other.secret"
@@ -62,19 +60,6 @@ async def test_methods_that_are_not(fake: FakeHarness, get: Any) -> None:
     """An unsupported method is 405, and the response names the supported ones."""
     response = await get("/v1/orgs", "DELETE")
     assert (response.status, response.headers["Allow"]) == (405, "GET, POST")
-
-
-async def test_denied_projects(fake: FakeHarness, get: Any, envelope: Callable[[Any], str]) -> None:
-    """A denied project rejects requests for its rows and no others, until it is allowed again."""
-    fake.add_project("default", "payments")
-    fake.add_project("default", "other")
-    fake.deny("default", "payments")
-    response = await get(LIST)
-    assert (response.status, envelope(response), response.json["name"]) == (403, "goa", "forbidden")
-    assert (await get(LIST.replace("payments", "other"))).status == 200
-    assert (await get("/v1/orgs/default/projects")).status == 200
-    fake.allow("default", "payments")
-    assert (await get(LIST)).status == 200
 
 
 async def test_denied_organizations(fake: FakeHarness, get: Any, envelope: Callable[[Any], str]) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import pytest
@@ -22,9 +22,6 @@ from harness_async.testing import (
     Totals,
 )
 from tests.testing.cases import ALL
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 LIST = "/iacm/api/orgs/default/projects/payments/executions"
 
@@ -148,10 +145,3 @@ async def test_clients_that_disconnect(fake: FakeHarness, fault: Any) -> None:
     writer.close()
     await asyncio.wait({task}, timeout=5)
     assert task.done()
-
-
-def test_unchanged_totals(envelope: Callable[[Any], str]) -> None:
-    """`Totals` changes nothing by default, and its repr shows that."""
-    response = FakeResponse(200, b"[]", headers={"x-total-items": "5"})
-    assert Totals().apply(response) == response
-    assert "UNCHANGED" in repr(Totals())

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import aiohttp
 import attrs
@@ -10,7 +11,6 @@ import pytest
 
 from harness_async.testing import (
     Body,
-    ClipPages,
     CompressedZeros,
     CutBody,
     Delay,
@@ -24,9 +24,6 @@ from harness_async.testing import (
     TooManyRequests,
     Totals,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 LIST = "/iacm/api/orgs/default/projects/payments/executions"
 BODY = {"pipeline": "p", "pipeline_execution_id": "e", "pipeline_stage_id": "s", "workspace": "w"}
@@ -140,27 +137,6 @@ async def test_slow_bodies_arrive(fake: FakeHarness, get: Any) -> None:
     """A slow body is the regular one."""
     fake.faults.add(SlowBody(500, 0.0))
     assert (await get(LIST)).json == fake.executions("default", "payments")
-
-
-async def test_totals(fake: FakeHarness, get: Any) -> None:
-    """Totals are overridden with any text or removed, in both header families; others stay."""
-    fake.totals = "both"
-    fake.faults.add(Totals(items="many", pages=None), times=1)
-    response = await get(LIST)
-    assert response.headers["x-total-items"] == response.headers["X-Total-Elements"] == "many"
-    assert "x-total-pages" not in response.headers
-    assert response.headers["x-page-size"] == "30"
-    assert len(response.json) == 12
-    assert "UNCHANGED" in repr(Totals())
-
-
-async def test_clipped_pages(fake: FakeHarness, get: Any) -> None:
-    """ClipPages has the effect of max_page_size; the smallest of several applies."""
-    fake.faults.add(ClipPages(5))
-    fake.faults.add(ClipPages(3), times=1)
-    assert len((await get(LIST)).json) == 3
-    response = await get(LIST, params={"page": 3})
-    assert (len(response.json), response.headers["x-page-size"]) == (2, "5")
 
 
 async def test_a_delayed_create_takes_effect_at_once(fake: FakeHarness, get: Any) -> None:

@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from harness_async.testing import FakeHarness
 from tests.testing.cases import IACM
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from harness_async.testing import FakeHarness
 
 MISSING = "98fcd82e-9918-45be-b790-17eb77a06c16"
 

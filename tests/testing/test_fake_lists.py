@@ -1,19 +1,25 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from harness_async.testing import Churn, ClipPages, FixedWindow, PageTotals, SamePage, Status, Totals
+from harness_async.testing import (
+    Churn,
+    ClipPages,
+    FakeHarness,
+    FixedWindow,
+    PageTotals,
+    RecordedRequest,
+    SamePage,
+    Status,
+    Totals,
+)
 from harness_async.testing.api.lists import List
 from harness_async.testing.api.routes import ROUTES
 from tests.testing.cases import CASES, IN_PROJECT, Case, read
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from harness_async.testing import FakeHarness, RecordedRequest
 
 EVERY_LIST = pytest.mark.parametrize("case", CASES, ids=str)
 PROJECT_LISTS = pytest.mark.parametrize(
@@ -51,8 +57,7 @@ async def test_page_sizes(fake: FakeHarness, get: Any, envelope: Callable[[Any],
 
 @EVERY_LIST
 @pytest.mark.parametrize(
-    ("page", "value"),
-    [(True, "-1"), (True, "x"), (True, "1.0"), (True, ""), (False, "0"), (False, "-5"), (False, "²")],
+    ("page", "value"), [(True, "-1"), (True, "x"), (True, "1.0"), (True, ""), (False, "0"), (False, "-5"), (False, "²")]
 )
 async def test_malformed_pages(
     fake: FakeHarness, get: Any, envelope: Callable[[Any], str], case: Case, page: bool, value: str
@@ -91,7 +96,7 @@ async def test_clipped_pages(fake: FakeHarness, get: Any, case: Case) -> None:
 
 @EVERY_LIST
 async def test_past_the_end(fake: FakeHarness, get: Any, case: Case) -> None:
-    """A page behind the last one is empty or an error, as the option says."""
+    """A page behind the last one is empty or an error, as the option says; the first page is never an error."""
     case.fill(fake, 3)
     assert case.names(await case.fetch(get, 1, 3)) == []
     for status in (404, 400):
@@ -118,30 +123,33 @@ async def test_totals(fake: FakeHarness, get: Any, case: Case) -> None:
 
 @EVERY_LIST
 async def test_orders(fake: FakeHarness, get: Any, case: Case) -> None:
-    """Every order contains the same rows, and "hash" is stable and differs from "oldest"."""
+    """Every order contains the same rows: by time, or "hash", which is stable and unrelated to it."""
     identities = sorted(case.fill(fake, 12))
     orders = {}
     for order in ("newest", "oldest", "hash", "random_ties"):
         fake.order = order
         orders[order] = await case.walk(get, 5)
         assert sorted(orders[order]) == identities
+    if case.collection not in {"organizations", "projects", "workspaces"}:  # by insertion, and by name
+        fake.order = "oldest"
+        assert orders["newest"][::-1] == orders["oldest"] == case.identities(fake)
     fake.order = "hash"
     assert orders["hash"] == await case.walk(get, 5)
     assert orders["hash"] != orders["oldest"]
 
 
 @pytest.mark.parametrize(
-    "case",
-    [case for case in CASES if case.collection not in {"organizations", "projects", "workspaces"}],
-    ids=str,
+    "case", [case for case in CASES if case.collection not in {"organizations", "projects", "workspaces"}], ids=str
 )
 async def test_random_ties(fake: FakeHarness, get: Any, case: Case) -> None:
-    """Under "random_ties" rows with equal sort values change places with each request."""
+    """Under "random_ties" rows with equal sort values change places with each request, and others do not."""
     fake.add_project("default", "payments")
-    fake.add_rows(case.collection, "default", "payments", 20, apart=0)
+    for newest in (fake.now() - 5000, fake.now()):
+        fake.add_rows(case.collection, "default", "payments", 10, newest=newest, apart=0)
     fake.order = "random_ties"
     first, second = [case.names(await case.fetch(get, 0, 20)) for _ in range(2)]
     assert first != second
+    assert sorted(first[:10]) == sorted(second[:10])
     assert sorted(first) == sorted(second)
 
 

@@ -57,17 +57,7 @@ def test_the_fixture_in_a_suite_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(SUITE)
     options = ["-W", "error", "-o", "asyncio_mode=auto", "-o", "asyncio_default_fixture_loop_scope=function"]
     plugins = ["-p", "harness_async.testing.plugin", "-p", "pytest_asyncio.plugin"]
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        *plugins,
-        *options,
-        "--rootdir",
-        str(tmp_path),
-        str(tmp_path),
-    ]
+    command = [sys.executable, "-m", "pytest", "-q", *plugins, *options, "--rootdir", str(tmp_path), str(tmp_path)]
     run = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False, cwd=tmp_path)  # noqa: S603
     assert "3 passed" in run.stdout, run.stdout + run.stderr
 
