@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
@@ -23,6 +21,7 @@ from harness_async.cli.connection import Connection, connect, run_blocking, run_
 from harness_async.cli.console import format_count, print_note, print_trimmed, sanitize, stdout_console
 from harness_async.cli.errors import COMPLETE, CommandError
 from harness_async.cli.files import Target, check_distinct, find_target, write_file
+from harness_async.cli.options import RowFormat
 from harness_async.cli.summary_html import render_page
 from harness_async.cli.summary_rows import RowError, RowReader
 from harness_async.cli.summary_table import (
@@ -37,7 +36,7 @@ from harness_async.cli.summary_table import (
     split_groups,
     sum_counts,
 )
-from harness_async.cli.writers import execution_row
+from harness_async.cli.writers import Row, create_encoder, execution_row
 
 _DEFAULT_ROWS, _DEFAULT_PAGE_ROWS = 20, 100
 """Groups that the terminal and the page show. Data contains all of them."""
@@ -47,8 +46,8 @@ _MIN_LABEL_WIDTH, _MIN_BAR_WIDTH, _MAX_BAR_WIDTH = 12, 10, 60
 _WIDE = 110
 """Columns from which all counts are shown."""
 
-_STYLES = ("red", "bright_black", "green")
-_SIGNS, _ASCII_SIGNS = "█▒─", "#+-"
+_STYLES = ("red", "dim", "green")
+_SIGNS, _ASCII_SIGNS = "▇╍─", "#+-"
 """Signs of failure, other and success. They differ without color."""
 
 
@@ -213,18 +212,15 @@ def _print_data(table: SummaryTable, groups: Sequence[Group], spec: SummarySpec)
             "failure_share": share,
         }
 
-    rows: list[Mapping[str, Any]] = [
-        {**dict(zip(names, group.key, strict=True)), **values(group.counts)} for group in shown
-    ]
+    rows: list[Row] = [{**dict(zip(names, group.key, strict=True)), **values(group.counts)} for group in shown]
     if spec.summary_format is SummaryFormat.CSV:
-        text_file = io.StringIO()
-        writer = csv.writer(text_file, lineterminator="\n")
-        writer.writerows([[*names, *values(Counts())], *(row.values() for row in rows)])
-        text = text_file.getvalue()
+        header, encode = create_encoder(RowFormat.CSV, [*names, *values(Counts())])
+        data = b"".join([header, *map(encode, rows)])
     else:
         document = {"by": str(spec.by), "groups": rows, "more_groups": len(others), "total": values(table.total)}
-        text = json.dumps(document, ensure_ascii=False, indent=2) + "\n"
-    sys.stdout.buffer.write(text.encode(errors="backslashreplace"))
+        text = json.dumps(document, ensure_ascii=False, indent=2)
+        data = text.encode(errors="backslashreplace") + b"\n"
+    sys.stdout.buffer.write(data)
     sys.stdout.flush()
 
 

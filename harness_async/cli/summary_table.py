@@ -183,7 +183,7 @@ class SummaryTable:
             possible.append(str(GroupBy.DAY))
         raise UnsuitableRowsError(
             f"The rows have no {missing}, only {shown}{more}." if shown else f"The rows have no {missing}.",
-            f"Use --by {' or --by '.join(possible)}." if possible else "Use a file that harness-async export wrote.",
+            f"Use --by {_join_or(possible)}." if possible else "Use a file that harness-async export wrote.",
         )
 
     @property
@@ -281,6 +281,11 @@ def apportion(counts: Counts, width: int) -> tuple[int, int, int]:
     cells = [max(bool(part), round(part * width / whole)) for part in parts]
     cells[cells.index(max(cells))] += width - sum(cells)
     return (cells[0], cells[1], cells[2])
+
+
+def _join_or(words: Sequence[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def _parse_day(row: Mapping[str, Any]) -> int | None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from harness_async import PipelineExecution
+from harness_async import PipelineExecution, Workspace, WorkspaceStatus
 from harness_async.cli.summary_html import render_page
 from harness_async.cli.summary_rows import RowReader
 from harness_async.cli.summary_table import Counts, GroupBy, SummaryTable, apportion, format_share
@@ -162,16 +162,22 @@ def test_day_of_a_row(members: dict[str, Any], day: str) -> None:
     assert list(counts_of(count([row(**members)], "day"))) == [day]
 
 
-def test_pipeline_executions() -> None:
-    """Rows of pipeline executions are counted by project, pipeline and day, and not by workspace."""
-    executions = [
-        PipelineExecution(org="o", project="p", plan_execution_id=str(number), pipeline="x", start_ts=START)
-        for number in range(2)
+def test_rows_of_other_lists() -> None:
+    """Rows of pipeline executions and workspaces are counted by what they have: their own words and times."""
+    run = PipelineExecution(
+        org="o", project="p", plan_execution_id="r", pipeline="x", start_ts=START, created=START - DAY
+    )
+    rows = [{**run.to_dict(), "status": status} for status in ("Failed", "Success", "AsyncWaiting")]
+    for by, label in (("project", "o/p"), ("pipeline", "o/p/x"), ("day", "2023-11-15")):
+        table = count(rows, by)
+        assert counts_of(table) == {label: (1, 1, 1)}
+        assert table.noun == "execution"
+    workspaces = [
+        Workspace(org="o", project="p", identifier="w", status=status, created=START)
+        for status in (WorkspaceStatus.FAILED, WorkspaceStatus.ACTIVE)
     ]
-    rows = [{**execution.to_dict(), "status": "Failed"} for execution in executions]
-    assert counts_of(count(rows)) == {"o/p": (2, 0, 0)}
-    assert counts_of(count(rows, "pipeline")) == {"o/p/x": (2, 0, 0)}
-    assert counts_of(count(rows, "day")) == {"2023-11-15": (2, 0, 0)}
+    table = count(workspace.to_dict() for workspace in workspaces)
+    assert (counts_of(table), table.noun, table.notes()) == ({"o/p": (1, 1, 0)}, "row", [])
 
 
 @pytest.mark.parametrize(
@@ -308,7 +314,7 @@ def test_rows_without_the_column(tmp_path: Path, content: bytes, by: str, messag
     result = summarize(tmp_path, content, "--by", by)
     assert (result.exit_code, result.stdout) == (2, "")
     assert message in result.stderr
-    hint = {"workspace": "Use --by project or --by day.", "day": "Use --by project."}.get(by, "Use a file that")
+    hint = {"workspace": "Use --by project or day.", "day": "Use --by project."}.get(by, "Use a file that")
     assert hint in result.stderr
 
 
@@ -339,7 +345,7 @@ def test_table_at_two_widths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert payments[-4:] == "────"
         assert any(line.startswith("default/[red]bold[/red] ") for line in lines)
         assert any(line.startswith("total ") for line in lines)
-        assert lines[-1].startswith("██ failed   ▒▒ other   ── succeeded")
+        assert lines[-1].startswith("▇▇ failed   ╍╍ other   ── succeeded")
 
 
 def test_top(tmp_path: Path) -> None:
@@ -349,9 +355,11 @@ def test_top(tmp_path: Path) -> None:
     assert lines[4].split()[3:5] == ["8", "1"]
     lines = summarize(tmp_path, json_lines(ROWS), "--top", "1", "--by", "day").stdout.splitlines()
     assert [line.split("  ")[0] for line in lines[3:6]] == ["and 3 earlier", "2023-11-18", "total"]
-    data = summarize(tmp_path, json_lines(ROWS), "--top", "1", "--by", "workspace", "--format", "csv").stdout
+    rows = [row("=1+1", status="failure", workspace=None), *ROWS]
+    data = summarize(tmp_path, json_lines(rows), "--top", "2", "--by", "workspace", "--format", "csv").stdout
     assert data.splitlines() == [
         "org,project,workspace,total,success,failure,other,failure_share",
+        "default,'=1+1,,1,0,1,0,1.0",
         "default,network,vpc,3,1,2,0,0.666667",
     ]
 
