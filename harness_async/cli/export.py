@@ -29,7 +29,7 @@ from harness_async.bulk.run import with_output
 from harness_async.cli.connection import Connection, RetryNotifier, connect, run_command
 from harness_async.cli.console import stderr_console
 from harness_async.cli.errors import COMPLETE, INCOMPLETE, CommandError, usage_errors
-from harness_async.cli.files import Target, WriteError, check_distinct, find_target, open_output
+from harness_async.cli.files import Target, WriteError, check_distinct, find_target, is_disk_full, open_output
 from harness_async.cli.options import (
     Filters,
     OrgsOption,
@@ -275,6 +275,8 @@ class _Export:
         except HarnessError as error:
             if self.run.report.outcomes or not isinstance(error, CheckpointError):  # else nothing was requested
                 self._print_summary("stopped")
+            if isinstance(error, CheckpointError) and is_disk_full(error.__cause__):  # not a wrong path
+                raise CommandError(f"{error}.", code=INCOMPLETE) from error
             raise
         failed = self._has_failures()
         self._print_summary("incomplete" if failed else "complete")

@@ -52,6 +52,11 @@ class WriteError(CommandError):
         self.is_undone = is_undone
 
 
+def is_disk_full(error: BaseException | None) -> bool:
+    """Return whether there was no space for a write."""
+    return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
 @contextmanager
 def write_errors(name: str) -> Iterator[None]:
     """Raise a `WriteError` in place of an `OSError`."""
@@ -125,8 +130,8 @@ def _find(option: str, text: str) -> Target:
         _check_access(path)
         if not stat.S_ISREG(mode):
             return Target(name=text, path=path, kind="pipe" if stat.S_ISFIFO(mode) else "device")
-        replaceable = os.access(path.parent, os.W_OK | os.X_OK)
-        return Target(name=text, path=path, kind="file" if replaceable else "in place")
+        is_replaceable = _may_write(path.parent, is_folder=True)
+        return Target(name=text, path=path, kind="file" if is_replaceable else "in place")
     except OSError as error:
         raise CommandError(f"Cannot write {text}: {error.strerror}.", f"Choose another {option}.") from error
 
@@ -135,8 +140,13 @@ def _check_access(path: Path, *, is_folder: bool = False) -> None:
     """Raise the error that a write would meet."""
     if is_folder and not stat.S_ISDIR(path.stat().st_mode):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-    if not os.access(path, os.W_OK | os.X_OK if is_folder else os.W_OK):
+    if not _may_write(path, is_folder=is_folder):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def _may_write(path: Path, *, is_folder: bool = False) -> bool:
+    mode = os.W_OK | os.X_OK if is_folder else os.W_OK
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _own_descriptor(text: str) -> int | None:

@@ -125,7 +125,8 @@ async def _sync(spec: SyncSpec, connection: Connection) -> int:
         writer = RowWriter(rows)
         async with run, _progress_display(run, notifier, rows.stream, quiet=spec.quiet):
             await write_rows(run, writer, lambda row: encode(resource.to_row(row)))
-        rows.finish()
+        if writer.rows or run.report.complete or not run.report.outcomes:
+            rows.finish()
         write_file(state, run.state.to_json().encode())
     report = run.report
     if not spec.quiet or report.failed or report.unlisted:
