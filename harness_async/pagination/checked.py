@@ -30,7 +30,15 @@ from typing import Literal, TypeAlias
 from attrs import define, field
 
 from harness_async.pagination.seek import Order, OutsideWindowError, SeekStrategy, detect_order, is_outside
-from harness_async.pagination.strategy import ListExtent, LiveStrategy, PageRequest, PageResult, SeenKeys, WalkStrategy
+from harness_async.pagination.strategy import (
+    MAX_PAGES_WITHOUT_NEWS,
+    ListExtent,
+    LiveStrategy,
+    PageRequest,
+    PageResult,
+    SeenKeys,
+    WalkStrategy,
+)
 from harness_async.types import Guarantee, TimeWindow
 
 _Phase: TypeAlias = Literal["first", "forward", "reverse", "done"]
@@ -114,6 +122,7 @@ class CheckedStrategy:
     _pass_keys: set[int] = field(factory=set, init=False, repr=False)  # rows of the reverse pass
     _guarantee: Guarantee = field(default="exact", init=False)
     _unordered: bool = field(default=False, init=False)  # whether a page is not sorted by time
+    _without_news: int = field(default=0, init=False)  # pages in a row without a new row
     _total_overstated: bool = field(default=False, init=False)  # whether a total promised rows that do not exist
     _delegate: WalkStrategy | None = field(default=None, init=False)
 
@@ -170,7 +179,7 @@ class CheckedStrategy:
             self._pending = range(0)  # no later page exists either
         # A page behind the last full one only proves that nothing follows.
         if request.index * self._extent.page_size < self._highest_allowed:
-            self._totals.add(None)
+            self._give_up_pass()
         self._settle()
         return True
 
@@ -189,10 +198,15 @@ class CheckedStrategy:
         if self._phase == "reverse":
             self._stable.update(result)
             self._pass_keys.update(result.keys or ())
-            if self.window is None and request.index == self._last and positions and self._extent.is_full(1, result):
+            if not result.count and (total or 0) > start:
+                self._give_up_pass()  # the total promises rows that do not exist, perhaps any number of pages
+            elif self.window is None and request.index == self._last and positions and self._extent.is_full(1, result):
                 self._start_reverse(request.index + 1, total or 0)  # the list is longer than its total said
         elif result.count:
             self._unordered = self._unordered or detect_order(result.times or ()) == "none"
+            self._without_news = 0 if positions else self._without_news + 1
+            if self._without_news >= MAX_PAGES_WITHOUT_NEWS:
+                self._give_up_pass()
         else:
             self._pending = range(0)  # past the end, whatever the total says
             # A total that promises rows that do not exist does not tell how many pages to read again.
@@ -249,6 +263,11 @@ class CheckedStrategy:
             self._fall_back()
         else:
             self._start_reverse(max(1, -(-totals.lowest // self._extent.page_size)) - 1, totals.lowest)
+
+    def _give_up_pass(self) -> None:
+        """Request no more pages of a pass that cannot prove anything."""
+        self._pending = range(0)
+        self._totals.add(None)
 
     def _start_reverse(self, last: int, total: int) -> None:
         self._phase, self._last, self._pending = "reverse", last, range(last + 1)[::-1]

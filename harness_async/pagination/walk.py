@@ -309,7 +309,9 @@ class PageWalk(Walk[T]):
         super().__init__(spec.prefetch)
         self._spec = spec if spec.largest_page is None else evolve(spec, limit=spec.largest_page.limit)
         self._freeze: _Freeze | None = None
+        self._clock_was_guessed = False
         if spec.created is not None and spec.consistency != "live" and not spec.stable_order:
+            self._clock_was_guessed = not spec.source.clock.has_responses
             self._freeze = _Freeze.of(spec.window, spec.source.clock)
         self._may_restart = self._freeze is not None or spec.largest_page is not None or spec.ceiling is not None
         self._uses_times = spec.created is not None and spec.consistency != "live"
@@ -506,16 +508,20 @@ class PageWalk(Walk[T]):
         if self._strategy.frozen_window is None or before.is_frozen:
             return False
         now = _Freeze.of(self._spec.window, self._spec.source.clock)
-        ends = before.window.end, now.window.end
-        if None not in ends and abs(ends[0] - ends[1]) < _CLOCK_TOLERANCE:  # type: ignore[operator]
+        end, new_end = before.window.end, now.window.end
+        if end is not None and new_end is not None and abs(end - new_end) < _CLOCK_TOLERANCE:
             certain = now.certain_end
-            self._freeze = evolve(before, certain_end=None if certain is None else min(certain, ends[0] or 0))
+            self._freeze = evolve(before, certain_end=None if certain is None else min(certain, end))
             if isinstance(self._strategy, CheckedStrategy):
                 self._strategy.frozen = self._freeze.is_frozen
             return False
+        # Once: a slow server whose clock is never certain would repeat its first page for ever.
+        is_guess, self._clock_was_guessed = self._clock_was_guessed, False
+        if not is_guess or before.window == now.window:
+            return False
         self._freeze = now
         self._strategy = create_strategy(self._spec, now)
-        return before.window != now.window
+        return True
 
     def _deliver(self, request: PageRequest, fetched: FetchedPage[T]) -> Page[T] | None:
         """Pass a page to the strategy, and return a page of its new rows."""
