@@ -60,6 +60,7 @@ def render_page(
     share = format_share(total.failure, total.total) if table.has_status else format_share(0, 0)
     groups = len(shown) + len(others)
     heading = f"{table.noun.capitalize()}s by {table.by}"
+    chart = None if table.day_range is None else _Chart.create(table)
     figures = (
         ("", f"{table.noun.capitalize()}s", f"{total.total:,}"),
         ("failed" if total.failure else "", "Failed", f"{total.failure:,}"),
@@ -73,12 +74,13 @@ def render_page(
         subtitle=_subtitle(table, source),
         figures="\n".join(f'<div class="{css}"><dt>{name}</dt><dd>{value}</dd></div>' for css, name, value in figures),
         legend=_LEGEND,
-        chart=_Chart.create(table).render() if table.day_range else '<p class="muted">No row has a time.</p>',
+        chart_heading=f"{table.noun.capitalize()}s by day" if chart is None else chart.heading,
+        chart='<p class="muted">No row has a time.</p>' if chart is None else chart.render(),
         table_heading=f"By {table.by}",
         caption=_caption(table),
         headers=_headers(table),
         rows=_rows(table, shown, others),
-        total=_row(table, "Total", total),
+        total=_row(table, "Total", total, 0 if table.by is GroupBy.DAY else None),
         notes=_notes(notes),
     )
 
@@ -104,8 +106,11 @@ def _caption(table: SummaryTable) -> str:
 
 def _headers(table: SummaryTable) -> str:
     names = (f"{table.noun}s".capitalize(), "Failed", "Other", "Succeeded", "Failure share", "Outcomes")
-    cells = [f'<th scope="col" role="columnheader">{name}</th>' for name in (str(table.by).capitalize(), *names)]
-    return "".join(cells)
+    return "".join(
+        f'<th scope="col" role="columnheader"{css}>{name}</th>'
+        for name in (str(table.by).capitalize(), *names)
+        for css in [' class="detail"' if name in {"Other", "Succeeded"} else ""]
+    )
 
 
 def _rows(table: SummaryTable, shown: Sequence[Group], others: Sequence[Group]) -> str:
@@ -184,9 +189,14 @@ class _Chart:
             step=step,
         )
 
+    @property
+    def heading(self) -> str:
+        """What a bar is."""
+        period = "day" if self.days_per_bar == 1 else f"period of {self.days_per_bar:,} days"
+        return f"{self.noun.capitalize()}s per {period}"
+
     def render(self) -> str:
         """Return the SVG, and the same numbers as a table."""
-        period = "day" if self.days_per_bar == 1 else f"period of {self.days_per_bar:,} days"
         highest = max(range(len(self.bars)), key=lambda index: self.bars[index].total)
         failures = max(range(len(self.bars)), key=lambda index: self.bars[index].failure)
         description = (
@@ -194,11 +204,9 @@ class _Chart:
             f"Most {self.noun}s: {self.bars[highest].total:,}, {self._period(highest)}. "
             f"Most failures: {self.bars[failures].failure:,}, {self._period(failures)}."
         )
-        head = f"{self.noun.capitalize()}s per {period}"
         return (
-            f'<p class="muted">{head}</p>\n'
             f'<svg role="img" aria-labelledby="chart-title" aria-describedby="chart-description">'
-            f'<title id="chart-title">{head}, by outcome</title>'
+            f'<title id="chart-title">{self.heading}, by outcome</title>'
             f'<desc id="chart-description">{description}</desc>'
             '<defs><pattern id="hatch" width="5" height="5" patternUnits="userSpaceOnUse" '
             'patternTransform="rotate(45)"><rect width="5" height="5" style="fill:var(--other-back)"/>'

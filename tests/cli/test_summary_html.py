@@ -40,6 +40,7 @@ MEASURE = """(() => {
         [...group.querySelectorAll("rect:not(.hit)")].map(rect => [rect.className.baseVal, rect.getBBox().height]));
     return {
         overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+        name: document.querySelector(".groups tbody th").offsetWidth,
         labels: [...document.querySelectorAll("svg text")].filter(text => text.getClientRects().length).length,
         card: color("section", "backgroundColor"),
         texts: [color("h1", "color"), color(".muted", "color"), color("td.bad", "color"), color("thead th", "color")],
@@ -151,10 +152,11 @@ async def test_page_in_a_browser(tmp_path: Path, by: GroupBy) -> None:
     async with browse(tmp_path / "profile") as tab:
         await tab.open(path)
         for scheme in ("light", "dark"):
-            wide, narrow = await tab.show(1200, scheme), await tab.show(400, scheme)
-            assert (wide["overflow"], narrow["overflow"]) == (0, 0)
+            wide, medium, narrow = [await tab.show(width, scheme) for width in (1200, 800, 400)]
             assert narrow["labels"] < wide["labels"]
-            for measures in (wide, narrow):
+            for measures in (wide, medium, narrow):
+                assert measures["overflow"] == 0
+                assert measures["name"] >= 160
                 card = luminance(measures["card"])
                 assert (card > 0.5) == (scheme == "light")
                 assert all(contrast(luminance(text), card) >= MIN_TEXT_CONTRAST for text in measures["texts"])
