@@ -14,7 +14,7 @@ from attrs import frozen
 
 from harness_async import APIStatusError, DialectName, NotFoundError, Pager
 from harness_async.cli.connection import Connection, connect, run_command
-from harness_async.cli.console import escape_controls
+from harness_async.cli.console import print_data
 from harness_async.cli.errors import COMPLETE, CommandError, describe_os_error, usage_errors
 from harness_async.cli.writers import json_line
 
@@ -128,21 +128,12 @@ async def _print_response(spec: _Spec, connection: Connection) -> int:
                     spec.method, spec.path, params=spec.params, headers=headers, content=spec.body
                 )
         except APIStatusError as error:
-            _print_body(error.body)
+            print_data(error.body)
             if isinstance(error, NotFoundError):
                 error.add_note("Check the path and the identifiers in it.")
             raise
-    _print_body(response.body)
+    print_data(response.body)
     return COMPLETE
-
-
-def _print_body(body: bytes) -> None:
-    """Print a body as received; on a terminal without control characters, and with a line end."""
-    if body and sys.stdout.isatty():
-        body = escape_controls(body.decode(errors="backslashreplace")).encode(errors="backslashreplace")
-        body = body if body.endswith(b"\n") else body + b"\n"
-    sys.stdout.buffer.write(body)
-    sys.stdout.flush()
 
 
 async def _print_rows(spec: _Spec, dialect: DialectName | None, row_format: ApiFormat, connection: Connection) -> int:

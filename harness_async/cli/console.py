@@ -29,11 +29,6 @@ def sanitize(text: object, style: str = "") -> Text:
     return Text(shown, style=style, overflow="fold")
 
 
-def escape_controls(text: str) -> str:
-    """Return text of several lines with its other control characters escaped."""
-    return "".join(char if char.isprintable() or char in "\n\t" else _escape(char) for char in text)
-
-
 def _escape(char: str) -> str:
     return char.encode("unicode_escape").decode()
 
@@ -92,6 +87,16 @@ def print_error(message: str, hint: str = "") -> None:
     console.print(Text.assemble(("Error: ", "bold red"), sanitize(message)))
     if hint:
         print_trimmed(console, Padding(sanitize(hint), (0, 0, 0, len("Error: "))))
+
+
+def print_data(data: bytes) -> None:
+    """Print data to stdout as it is; on a terminal with control characters escaped, and with a line end."""
+    if data and sys.stdout.isatty():
+        text = data.decode(errors="backslashreplace")
+        text = "".join(char if char.isprintable() or char in "\n\t" else _escape(char) for char in text)
+        data = (text if text.endswith("\n") else f"{text}\n").encode(errors="backslashreplace")
+    sys.stdout.buffer.write(data)
+    sys.stdout.flush()
 
 
 def print_note(message: str) -> None:

@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from harness_async import Execution, Page, ProjectRef
+from harness_async import Execution, Page, Project, ProjectRef
 from harness_async.cli.connection import Connection, connect, run_command
 from harness_async.cli.console import (
     format_count,
+    print_data,
     print_fields,
     print_note,
     print_table,
@@ -24,6 +25,7 @@ from harness_async.cli.options import (
     Filters,
     OrgsOption,
     ProjectArgument,
+    RowFormat,
     SinceOption,
     StatusOption,
     UntilOption,
@@ -31,7 +33,18 @@ from harness_async.cli.options import (
     ViewFormatOption,
     WorkspaceOption,
 )
-from harness_async.cli.writers import execution_row, format_time, print_json_lines, project_row
+from harness_async.cli.resources import RESOURCES
+from harness_async.cli.writers import Row, create_encoder, execution_row, format_time, json_line
+from harness_async.serialization.model import dict_names
+
+
+def _print_rows(rows: Sequence[Row], columns: Sequence[str], view_format: ViewFormat) -> None:
+    """Print rows to stdout as data."""
+    if view_format is ViewFormat.JSON:
+        print_data(b"[" + b",\n".join(json_line(row).rstrip() for row in rows) + b"]\n")
+        return
+    header, encode = create_encoder(RowFormat(view_format), columns)
+    print_data(header + b"".join(map(encode, rows)))
 
 
 def projects(
@@ -47,8 +60,8 @@ def projects(
 async def _list_projects(orgs: Sequence[str] | None, view_format: ViewFormat, connection: Connection) -> int:
     async with connect(connection) as client:
         found = await client.projects.list_all(orgs=orgs or None).collect()
-    if view_format is ViewFormat.JSONL:
-        print_json_lines(map(project_row, found))
+    if view_format is not ViewFormat.TABLE:
+        _print_rows([project.to_dict() for project in found], dict_names(Project), view_format)
         return COMPLETE
     rows = [
         [sanitize(project.org), sanitize(project.identifier), sanitize(project.name), sanitize(modules)]
@@ -92,8 +105,8 @@ async def _show_executions(
         async with aclosing(pager.pages()) as pages:
             page = await anext(pages)
     newest = sorted(page.items, key=lambda execution: execution.created, reverse=True)
-    if view_format is ViewFormat.JSONL:
-        print_json_lines(map(execution_row, newest))
+    if view_format is not ViewFormat.TABLE:
+        _print_rows([execution_row(execution) for execution in newest], RESOURCES["executions"].columns, view_format)
         return COMPLETE
     if newest:
         print_table(
@@ -146,8 +159,10 @@ async def _show_execution(
         with usage_errors():
             found = await client.executions.get(project.org, project.project, execution, stage)
     row = execution_row(found)
-    if view_format is ViewFormat.JSONL:
-        print_json_lines([row])
+    if view_format is not ViewFormat.TABLE:
+        # One object in JSON, as the API returns it.
+        one = ViewFormat.JSONL if view_format is ViewFormat.JSON else view_format
+        _print_rows([row], RESOURCES["executions"].columns, one)
         return COMPLETE
     cells = {name: sanitize("" if value is None else value) for name, value in row.items()}
     print_fields({**cells, "status": status_text(found.status)})

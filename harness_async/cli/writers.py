@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from harness_async import Execution, Project
+from harness_async import Execution
 from harness_async.cli.options import RowFormat
 from harness_async.serialization.converters import unstructure
 
@@ -36,22 +36,10 @@ def execution_row(execution: Execution) -> dict[str, Any]:
     return {**unstructure(execution), "created_at": format_time(execution.created_at)}
 
 
-def project_row(project: Project) -> dict[str, Any]:
-    """Return the row of a project."""
-    row: dict[str, Any] = unstructure(project)
-    return row
-
-
 def json_line(row: dict[str, Any]) -> bytes:
     """Encode a row as one line of JSON. Lone surrogates, which UTF-8 cannot encode, become JSON escapes."""
     line = json.dumps(row, ensure_ascii=False)
     return (line if line.isascii() else line.translate(_LINE_ENDS)).encode(errors="backslashreplace") + b"\n"
-
-
-def print_json_lines(rows: Iterable[dict[str, Any]]) -> None:
-    """Print one JSON object per line to stdout."""
-    sys.stdout.buffer.write(b"".join(map(json_line, rows)))
-    sys.stdout.flush()
 
 
 def choose_format(row_format: RowFormat | None, path: str | None) -> RowFormat:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +30,27 @@ def test_projects(server: FakeHarness) -> None:
     rows = json_lines(invoke("projects", "--format", "jsonl").stdout)
     assert [row["identifier"] for row in rows] == ["payments", "network", "empty"]
     assert invoke("projects", "--org", "typo").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [(["projects"], 3), (["executions", "default/network"], 3), (["get", "default/network", "run", "=stage"], 1)],
+    ids=["projects", "executions", "get"],
+)
+def test_formats(server: FakeHarness, command: list[str], number: int) -> None:
+    """The three data formats have the same rows; in CSV a cell that a spreadsheet would run has a prefix."""
+    if command[0] == "get":
+        server.add_execution("default", "network", pipeline_execution_id="run", pipeline_stage_id="=stage")
+    lines, array, table = (invoke(*command, "--format", name).stdout for name in ("jsonl", "json", "csv"))
+    rows = json_lines(lines)
+    assert len(rows) == number
+    assert json.loads(array) == (rows[0] if command[0] == "get" else rows)
+    cells = list(csv.DictReader(table.splitlines()))
+    for row, shown in zip(rows, cells, strict=True):
+        assert list(shown) == list(row)
+        texts = {name: value for name, value in row.items() if isinstance(value, str)}
+        assert {name: shown[name].removeprefix("'") for name in texts} == texts
+    assert ("'=stage" in table) == (command[0] == "get")
 
 
 def test_executions(server: FakeHarness) -> None:
