@@ -336,7 +336,7 @@ async def _prevent_resend(request: aiohttp.ClientRequest, handler: aiohttp.Clien
     except aiohttp.ClientConnectorError:
         raise
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise _ConnectionLostError(*error.args) from error
+        raise _ConnectionLostError(str(error)) from error
 
 
 async def _read_body(response: aiohttp.ClientResponse) -> bytes:
