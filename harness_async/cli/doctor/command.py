@@ -85,8 +85,8 @@ class Report:
 
     results: Sequence[Result]
     requests: int
-    host: str
-    """The host of the service, which names the account if it is a vanity host."""
+    private: Sequence[str] = ()
+    """Texts that the JSON hides: the host of the service, which may name the account, and names of files."""
 
     @property
     def exit_code(self) -> int:
@@ -133,10 +133,12 @@ async def examine(connection: Connection, project: ProjectRef | None) -> Report:
         checks = checks[len(NETWORK) :]
     else:
         configuration = inspect_configuration(connection, os.environ)
-    results, host = [*configuration.results], configuration.base_url.host or ""
+    results = [*configuration.results]
+    host = configuration.base_url.host or ""
+    private = [text for text in (host, connection.api_key_file, connection.ca_bundle) if text not in {"", "-", None}]
     if not configuration.is_complete:
         skipped = unknown(f"{_SKIPPED}the configuration is incomplete")
-        return Report([*results, *(Result(group, check.name, skipped) for group, check in checks)], 0, host)
+        return Report([*results, *(Result(group, check.name, skipped) for group, check in checks)], 0, private)
     async with _open_client(connection, configuration) as client:
         facts = Facts(configuration, Prober(client, connection.timeout), project)
         obstacle = ""
@@ -144,7 +146,7 @@ async def examine(connection: Connection, project: ProjectRef | None) -> Report:
             for group, check in checks:
                 finding, obstacle = await _run_check(check, facts, obstacle)
                 results.append(Result(group, check.name, finding))
-    return Report(results, facts.prober.requests, host)
+    return Report(results, facts.prober.requests, private)
 
 
 @asynccontextmanager
@@ -186,14 +188,14 @@ async def _run_check(check: Check[Facts], facts: Facts, obstacle: str) -> tuple[
 
 
 def report_to_json(report: Report) -> dict[str, Any]:
-    """Convert a report to plain data, without the host of the service unless all accounts share it."""
+    """Convert a report to plain data, without private texts."""
     checks = [
         {
             "group": each.group,
             "name": each.name,
             "verdict": each.finding.verdict,
-            "detail": _anonymize(each.finding.detail, report.host),
-            "advice": _anonymize(each.finding.advice, report.host),
+            "detail": _anonymize(each.finding.detail, report.private),
+            "advice": _anonymize(each.finding.advice, report.private),
         }
         for each in report.results
     ]
@@ -208,10 +210,13 @@ def report_to_json(report: Report) -> dict[str, Any]:
     }
 
 
-def _anonymize(text: str, host: str) -> str:
-    """Hide the host, and values that messages quote: addresses and paths."""
+def _anonymize(text: str, private: Sequence[str]) -> str:
+    """Hide private texts, and values that messages quote: addresses and paths."""
     text = _QUOTED.sub("'…'", text)
-    return text if not host or host in _PUBLIC_HOSTS else text.replace(host, "<host>")
+    for each in private:
+        if each not in _PUBLIC_HOSTS:
+            text = text.replace(each, "…")
+    return text
 
 
 def _print_report(report: Report) -> None:
@@ -244,7 +249,7 @@ def _print_report(report: Report) -> None:
 
 def _summarize(report: Report) -> str:
     counts = Counter(each.finding.verdict for each in report.results)
-    parts = [f"{counts[verdict]} {verdict}" for verdict in _STYLES if counts[verdict]]
+    parts = [f"{verdict}: {counts[verdict]}" for verdict in _STYLES if counts[verdict]]
     text = f"{', '.join(parts)}. {format_count(report.requests, 'request')} sent."
     if any(each.finding.verdict == "differs" and each.group == "service" for each in report.results):
         text += " The library copes with habits that differ; please report them, with the output of --format json."

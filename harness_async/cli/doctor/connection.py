@@ -155,16 +155,14 @@ async def find_tls(facts: Facts) -> Finding:
     if facts.configuration.base_url.scheme == "http":
         return ok("not used: the base URL is plain http")
     response = await facts.first_response()
+    if not isinstance(response, TransportError):
+        return ok("the certificate is trusted")
     problem = next((cause for cause in _causes(response) if isinstance(cause, ssl.SSLError)), None)
-    if problem is not None:
-        return failed(describe_error(response), _tls_advice(problem)) if isinstance(response, RequestError) else ok("")
-    if isinstance(response, TransportError):
-        return unknown("no connection")
-    return ok("the certificate is trusted")
+    return unknown("no connection") if problem is None else failed(describe_error(response), _tls_advice(problem))
 
 
-def _causes(error: object) -> Iterator[BaseException]:
-    while isinstance(error, BaseException):
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
@@ -181,15 +179,11 @@ def _tls_advice(problem: ssl.SSLError) -> str:
 async def find_service(facts: Facts) -> Finding:
     """Check that the first response comes from the API."""
     response = await facts.first_response()
-    match response:
-        case Listing():
-            return ok(f"responds after {response.attempts[-1].elapsed:.2f} s")
-        case RateLimitError() | ServerError():
-            return failed(describe_error(response), advice_for(response))
-        case APIStatusError():
-            return ok(f"responds: {describe_error(response)}")
-        case _:
-            return failed(describe_error(response), advice_for(response))
+    if isinstance(response, Listing):
+        return ok(f"responds after {response.attempts[-1].elapsed:.2f} s")
+    if isinstance(response, APIStatusError) and not isinstance(response, RateLimitError | ServerError):
+        return ok(f"responds: {describe_error(response)}")
+    return failed(describe_error(response), advice_for(response))
 
 
 async def find_clock(facts: Facts) -> Finding:
@@ -312,7 +306,7 @@ async def find_executions(facts: Facts) -> Finding:
             continue
         if facts.executions is None or len(listing.rows) > len(facts.executions.rows):
             facts.project, facts.executions = ref, listing
-        if len(listing.rows) > 1:
+        if len(listing.rows) >= probes.PAGE:  # enough for every check
             break
     if facts.executions is not None and facts.executions.rows:
         return ok(f"the project examined has {_at_least(facts.executions, 'x-total-items', 'execution')}")
