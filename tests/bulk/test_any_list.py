@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from harness_async import BulkRun, CheckpointError, HarnessClient, Pager, PipelineExecution, ProjectRef
-from harness_async.testing import Churn, FakeHarness, Status
+from harness_async.testing import Churn, FakeHarness, SlidingWindow, Status
 from harness_async.testing.data.collection import CollectionName
+from tests.support.virtual import run_jumping
 
 RESOURCES: dict[CollectionName, str] = {
     "workspaces": "identifier",
@@ -177,6 +178,34 @@ def test_refused_lists(client: HarnessClient, open_list: Any) -> None:
     """What opens a list must be a function."""
     with pytest.raises(TypeError, match="open_list must be a function"):
         client.bulk(open_list)
+
+
+def test_two_runs_share_one_budget() -> None:
+    """Two runs of one client use the rate limit together: all of it, and never more than the server allows."""
+
+    async def read(run: BulkRun[Any]) -> int:
+        async with run:
+            return len([row async for row in run])
+
+    async def main() -> None:
+        fake, loop = FakeHarness(), asyncio.get_running_loop()
+        refs = [("many", f"p{number}") for number in range(300)]
+        for ref in refs:
+            fake.add_workspace(*ref)
+            fake.add_service(*ref)
+        fake.rate_limit, fake.rate_clock = SlidingWindow(400), loop.time
+        async with fake, HarnessClient(fake.api_key, base_url=fake.url) as client:
+            began = loop.time()
+            assert await asyncio.gather(read(client.workspaces.bulk(refs)), read(client.services.bulk(refs))) == [
+                300,
+                300,
+            ]
+            share = len(fake.requests) / (loop.time() - began) * 60 / 400
+        assert len(fake.requests) == 600
+        assert client.stats.throttled == 0
+        assert share > 0.97
+
+    run_jumping(main())
 
 
 # -- a project with more rows than the ceiling, and many small ones ----------------------------------------------------
