@@ -198,7 +198,7 @@ class SummaryTable:
         return (date.fromordinal(min(known)), date.fromordinal(max(known))) if known else None
 
     def groups(self) -> list[Group]:
-        """Return the groups: the highest failure share first, then most failures, rows, and by name. Days in order."""
+        """Return the groups: the highest failure share first, then most rows, then by name. Days in order."""
         if self.by is GroupBy.DAY:
             known = sorted(day for day in self.days if day is not None)
             groups = [Group((date.fromordinal(day).isoformat(),), self.days[day]) for day in known]
@@ -207,7 +207,6 @@ class SummaryTable:
         groups.sort(
             key=lambda group: (
                 -group.counts.failure_share,
-                -group.counts.failure,
                 -group.counts.total,
                 [(part is None, part or "") for part in group.key],
             )
