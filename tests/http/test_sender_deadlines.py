@@ -1,0 +1,292 @@
+"""Deadlines, Retry-After and cancellation of calls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+
+from harness_async import (
+    APIStatusError,
+    DeadlineExceededError,
+    Event,
+    GateClosed,
+    HarnessClient,
+    HarnessError,
+    RetryPlanned,
+    RetryPolicy,
+    Timeouts,
+)
+from harness_async.testing import Delay, FakeHarness, Reset, SlowBody, Status, TooManyRequests
+from tests.support import virtual
+from tests.support.connections import free_places, is_idle
+from tests.support.http import Connect, quick
+
+SILENT = Delay(3600)
+
+
+def run(scenario: Callable[[FakeHarness, HarnessClient, list[Event]], Any], **options: Any) -> Any:
+    """Run a scenario with a server and an unpaced client, in virtual time."""
+
+    async def main() -> Any:
+        fake, events = FakeHarness(), list[Event]()
+        fake.add_organization("default", "Default")
+        async with (
+            fake,
+            HarnessClient(
+                fake.api_key, base_url=fake.url, on_event=events.append, **{"rate_limit": None, **options}
+            ) as client,
+        ):
+            result = await scenario(fake, client, events)
+            assert is_idle(client)
+            return result
+
+    return virtual.run_jumping(main())
+
+
+# -- Retry-After -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", ["0", "7", "119.5"])
+def test_retry_after(seconds: str) -> None:
+    """The wait before a retry is at least the Retry-After of the response."""
+
+    async def scenario(fake: FakeHarness, client: HarnessClient, events: list[Event]) -> float:
+        fake.faults.add(Status(503, headers={"Retry-After": seconds}), times=3)
+        await client.organizations.get("default")
+        waits = [event.wait for event in events if isinstance(event, RetryPlanned)]
+        assert len(waits) == 3
+        assert min(waits) >= float(seconds)
+        return asyncio.get_running_loop().time()
+
+    assert run(scenario, timeouts=Timeouts(deadline=None)) >= 1000 + 3 * float(seconds)
+
+
+@pytest.mark.parametrize("seconds", ["0", "30"])
+def test_retry_after_of_a_429(seconds: str) -> None:
+    """After a 429 the gate is closed at least as long as its Retry-After, for all calls."""
+
+    async def scenario(fake: FakeHarness, client: HarnessClient, events: list[Event]) -> None:
+        arrivals: list[float] = []
+        fake.before_request = lambda _: arrivals.append(asyncio.get_running_loop().time())
+        fake.faults.add(TooManyRequests(retry_after=seconds), times=1)
+        throttled = asyncio.create_task(client.organizations.get("default"))
+        while not any(isinstance(event, GateClosed) for event in events):
+            await asyncio.sleep(0)
+        await asyncio.gather(throttled, client.organizations.get("default"))
+        assert sum(isinstance(event, GateClosed) for event in events) == 1
+        assert len(arrivals) == 3
+        assert min(arrivals[1:]) - arrivals[0] >= float(seconds)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        (503, {"Retry-After": "60"}),
+        (408, {"retry-after": " 60.0 "}),
+        (503, {"Retry-After": formatdate(1_700_000_060, usegmt=True), "Date": formatdate(1_700_000_000, usegmt=True)}),
+    ],
+    ids=["seconds", "fraction", "date"],
+)
+async def test_wait_beyond_the_deadline(
+    fake: FakeHarness, connect: Connect, status: int, headers: dict[str, str]
+) -> None:
+    """A wait that would end after the deadline fails the call at once, with the response as the cause."""
+    events: list[Event] = []
+    fake.faults.add(Status(status, headers=headers))
+    client = connect(timeouts=Timeouts(deadline=30.0), on_event=events.append)
+    with pytest.raises(DeadlineExceededError) as caught:
+        await client.organizations.get("default")
+    cause = caught.value.__cause__
+    assert isinstance(cause, APIStatusError)
+    assert cause.retry_after == 60.0
+    assert [attempt.status for attempt in caught.value.attempts] == [status]
+    assert not any(isinstance(event, RetryPlanned) for event in events)
+    assert (client.stats.backoff, len(fake.requests)) == (0, 1)
+
+
+async def test_gate_beyond_the_deadline(fake: FakeHarness, connect: Connect) -> None:
+    """A gate that is closed until after the deadline fails the throttled call and the next one at once."""
+    fake.faults.add(TooManyRequests(retry_after=60), times=1)
+    client = connect(timeouts=Timeouts(deadline=30.0))
+    with pytest.raises(DeadlineExceededError) as caught:
+        await client.organizations.get("default")
+    assert [attempt.status for attempt in caught.value.attempts] == [429]
+    with pytest.raises(DeadlineExceededError, match="nothing was sent") as second:
+        await client.organizations.get("default")
+    assert second.value.attempts == ()
+    assert len(fake.requests) == 1
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_retry_after_beyond_the_limit(fake: FakeHarness, connect: Connect, status: int) -> None:
+    """A Retry-After beyond `max_retry_after` raises the error of the response, with the seconds on it."""
+    fake.faults.add(Status(status, headers={"Retry-After": "3600"}))
+    with pytest.raises(APIStatusError) as caught:
+        await connect(retry=quick(max_retry_after=5.0)).organizations.get("default")
+    assert (caught.value.status, caught.value.retry_after, len(fake.requests)) == (status, 3600.0, 1)
+
+
+# -- deadlines ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", [SILENT, SlowBody(chunk_size=1, pause=1.0)], ids=["silence", "slow body"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_deadline_of_a_request(fault: Any, method: str) -> None:
+    """A response that is not complete by the deadline is given up; a POST may have taken effect."""
+
+    async def scenario(fake: FakeHarness, client: HarnessClient, _: list[Event]) -> None:
+        fake.faults.add(fault)
+        with pytest.raises(DeadlineExceededError) as caught:
+            await client.request(method, "/v1/orgs")
+        error = caught.value
+        assert isinstance(error, TimeoutError)
+        assert [(attempt.status, attempt.error) for attempt in error.attempts] == [(None, "cut short by the deadline")]
+        assert error.ambiguous == (method == "POST")
+        assert (error.method, error.url) == (method, f"{fake.url}/v1/orgs")
+        assert asyncio.get_running_loop().time() == pytest.approx(1005.0, abs=0.1)
+
+    run(scenario, timeouts=Timeouts(read=60.0, deadline=5.0))
+
+
+def test_deadline_of_a_queued_call() -> None:
+    """The time in the queue counts, and a call that was never sent is not ambiguous."""
+
+    async def scenario(fake: FakeHarness, client: HarnessClient, _: list[Event]) -> None:
+        fake.faults.add(SILENT)
+        first = asyncio.create_task(client.organizations.get("default"))
+        while not fake.requests:
+            await asyncio.sleep(0)
+        with pytest.raises(DeadlineExceededError) as caught:
+            await client.with_options(timeouts=Timeouts(deadline=5.0)).request("POST", "/v1/orgs", json={})
+        assert (caught.value.attempts, caught.value.ambiguous) == ((), False)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        assert len(fake.requests) == 1
+
+    run(scenario, max_in_flight=1, timeouts=Timeouts(deadline=None, read=None))
+
+
+async def test_deadline_of_retries(fake: FakeHarness, connect: Connect) -> None:
+    """Failures are retried until the deadline; the error has all attempts and the last message."""
+    fake.faults.add(Status(503), times=2)
+    fake.faults.add(Status(503, message="down", headers={"Retry-After": "60"}))
+    with pytest.raises(DeadlineExceededError, match="down") as caught:
+        await connect(timeouts=Timeouts(deadline=30.0)).organizations.get("default")
+    assert len(fake.requests) == len(caught.value.attempts) == 3
+
+
+def test_no_deadline() -> None:
+    """Without a deadline and a limit of attempts a call is retried until it succeeds."""
+
+    async def scenario(fake: FakeHarness, client: HarnessClient, _: list[Event]) -> float:
+        fake.faults.add(Status(503), times=60)
+        await client.organizations.get("default")
+        assert len(fake.requests) == 61
+        return asyncio.get_running_loop().time()
+
+    assert run(scenario, timeouts=Timeouts(deadline=None), retry=RetryPolicy()) > 1120
+
+
+def test_timeout_of_the_caller() -> None:
+    """The end of a caller's `asyncio.timeout` is a plain `TimeoutError`."""
+
+    async def scenario(fake: FakeHarness, client: HarnessClient, _: list[Event]) -> None:
+        fake.faults.add(SILENT)
+        with pytest.raises(TimeoutError) as caught:
+            async with asyncio.timeout(5):
+                await client.organizations.get("default")
+        assert not isinstance(caught.value, HarnessError)
+
+    run(scenario)
+
+
+# -- attempts ----------------------------------------------------------------------------------------------------------
+
+
+def test_attempts() -> None:
+    """Each attempt has its start, its duration, its outcome, and the time waited before it."""
+
+    async def scenario(fake: FakeHarness, client: HarnessClient, _: list[Event]) -> None:
+        fake.faults.add(Status(503, message="down", headers={"Retry-After": "20"}), times=1)
+        fake.faults.add(Reset("before"), times=1)
+        fake.faults.add(Delay(3), when=lambda _: len(fake.requests) == 3)
+        attempts = (await client.request("GET", "/v1/orgs")).attempts
+        assert [attempt.status for attempt in attempts] == [503, None, 200]
+        assert [attempt.error is None for attempt in attempts] == [False, False, True]
+        assert attempts[0].error == "down"
+        assert [attempt.waited for attempt in attempts[:2]] == pytest.approx([0, 20], abs=0.6)
+        assert attempts[2].waited < 20, "a backoff belongs to one attempt"
+        assert attempts[2].elapsed == pytest.approx(3, abs=0.1)
+        assert attempts[0].started <= attempts[1].started <= attempts[2].started
+
+    run(scenario)
+
+
+# -- cancellation ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["queue", "pacer", "network", "backoff", "body"])
+async def test_cancellation(fake: FakeHarness, connect: Connect, place: str) -> None:
+    """A call that is cancelled anywhere releases its place and its connection."""
+    client = connect(max_in_flight=1, timeouts=Timeouts(deadline=None, read=None))
+    sender = client._session.sender
+    holder: asyncio.Task[object] | None = None
+    faults: dict[str, Any] = {
+        "queue": SILENT,
+        "network": SILENT,
+        "backoff": Status(503, headers={"Retry-After": "100"}),
+        "body": SlowBody(chunk_size=1, pause=0.05),
+    }
+    if place == "pacer":
+        sender.pacer.pause(3600)
+    else:
+        fake.faults.add(faults[place])
+    if place == "queue":
+        holder = asyncio.create_task(client.organizations.get("labs"))
+        while not fake.requests:
+            await asyncio.sleep(0)
+    expected = len(fake.requests) + (place not in {"queue", "pacer"})
+    task = asyncio.create_task(client.organizations.get("default"))
+    while len(fake.requests) < expected or (place == "backoff" and not sender.backing_off):
+        await asyncio.sleep(0)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not task.done()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    if holder is not None:
+        holder.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await holder
+    assert free_places(client) == 1
+    assert sender.pacer.waiting == 0
+    if place != "pacer":
+        assert is_idle(client)
+        fake.faults.clear()
+        assert (await client.organizations.get("default")).name == "Default"
+
+
+def test_cancelled_probe() -> None:
+    """When the request that probes a closed gate is cancelled, another request becomes the probe."""
+
+    async def scenario(fake: FakeHarness, client: HarnessClient, _: list[Event]) -> None:
+        fake.faults.add(TooManyRequests(), times=1)
+        fake.faults.add(SILENT, when=lambda _: len(fake.requests) == 2)
+        probe = asyncio.create_task(client.organizations.get("default"))
+        while len(fake.requests) < 2:
+            await asyncio.sleep(0.5)
+        waiting = asyncio.create_task(client.organizations.get("default"))
+        await asyncio.sleep(1)
+        assert len(fake.requests) == 2
+        probe.cancel()
+        await waiting
+        assert probe.cancelled()
+
+    run(scenario, timeouts=Timeouts(deadline=None, read=None))
