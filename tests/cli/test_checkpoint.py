@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from attrs import evolve
 
 from harness_async import ProjectOutcome, ProjectRef
 from harness_async.cli.files import find_target
 from harness_async.cli.options import RowFormat
 from harness_async.cli.resumable_output import ResumableOutput
-from harness_async.testing import FakeHarness
-from tests.support.cli_runner import Result, export, json_lines, row_keys
+from harness_async.testing import Delay, FakeHarness
+from tests.support.cli_runner import Result, export, json_lines, row_keys, start
 from tests.support.kill_exports import main as kill_exports
 
 
@@ -91,6 +99,76 @@ def test_disk_full(server: FakeHarness, tmp_path: Path, monkeypatch: pytest.Monk
 def test_killed_processes() -> None:
     """After SIGKILL at random moments, the next process completes the file."""
     assert kill_exports(kills=3, seed=5, latency=0.2, per_round=3) >= 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_interrupted(server: FakeHarness, tmp_path: Path) -> None:
+    """The summary of an interrupted run has its real time and counts; the next run reads only the rest."""
+    (slow, *_), done = server.projects[:1], len(server.projects) - 1
+    server.faults.add(Delay(3600), path=f"*/{slow[1]}/executions", times=None)
+    with start("export", "--output", str(tmp_path / "o"), "--checkpoint", str(tmp_path / "c")) as process:
+        while not (tmp_path / "c").exists() or len((tmp_path / "c").read_bytes().splitlines()) <= done:
+            assert process.poll() is None
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    written = len((tmp_path / "o").read_bytes().splitlines())
+    assert re.search(rf"complete +{done} +projects\n +not finished +1 +project\n +rows +{written} ", stderr)
+    assert re.search(rf"requests +{len(server.requests)}\n", stderr)
+    seconds = re.search(r"time +([0-9.]+) +s", stderr)
+    assert seconds is not None
+    assert float(seconds[1]) >= 0.2
+    assert "run the same command again to resume" in stderr
+    server.faults.clear()
+    server.requests.clear()
+    assert export("--output", str(tmp_path / "o"), "--checkpoint", str(tmp_path / "c")).exit_code == 0
+    assert {request.path.split("/")[6] for request in server.requests if "/iacm/" in request.path} == {slow[1]}
+    assert row_keys(json_lines((tmp_path / "o").read_text())) == row_keys(server.all_executions())
+
+
+@pytest.mark.parametrize("spelling", ["default/PAYMENTS", "Default/payments"])
+def test_other_spelling(server: FakeHarness, tmp_path: Path, spelling: str) -> None:
+    """Rows are filed under the project that was requested, however the server spells it in its rows."""
+    server.add_executions("default", "payments", 5)
+    files = ("--output", str(tmp_path / "o"), "--checkpoint", str(tmp_path / "c"))
+    for _ in range(2):
+        assert export("--project", spelling, *files).exit_code == 0
+        assert row_keys(json_lines((tmp_path / "o").read_text())) == row_keys(server.executions("default", "payments"))
+
+
+def test_left_over(server: FakeHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that no completed project accounts for are an error that names them."""
+    commit = ResumableOutput.commit
+
+    def forget(output: ResumableOutput, outcome: ProjectOutcome) -> Mapping[str, Any]:
+        other = evolve(outcome, project=ProjectRef("other", "one")) if outcome.project == lost else outcome
+        return commit(output, other)
+
+    lost = ProjectRef(*server.projects[0])
+    rows = len(server.executions(*server.projects[0]))
+    monkeypatch.setattr(ResumableOutput, "commit", forget)
+    result = export_to(tmp_path)
+    assert result.exit_code == 1
+    assert f"Rows were received but not written: {rows} of {lost}." in result.stderr
+    assert "Export complete" not in result.stderr
+
+
+def test_no_lock(server: FakeHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where files cannot be locked, the error says so and offers to continue without a lock."""
+    fcntl = pytest.importorskip("fcntl")
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    result = export_to(tmp_path)
+    assert (result.exit_code, server.requests) == (2, [])
+    assert not (tmp_path / "rows.jsonl").exists()
+    assert "cannot be locked: No locks available" in result.stderr
+    assert "--no-lock" in result.stderr
+    assert export_to(tmp_path, "--no-lock").exit_code == 0
+    assert written(tmp_path) == row_keys(server.all_executions())
 
 
 def test_changed_options_or_files(server: FakeHarness, tmp_path: Path) -> None:

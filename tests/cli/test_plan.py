@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -55,12 +56,16 @@ def test_failures(server: FakeHarness) -> None:
     assert "nope/*: projects not listed: 404" in result.stderr
 
 
-def test_max_requests_exceeded(server: FakeHarness, tmp_path: Path) -> None:
-    """An export over --max-requests is exit code 2 with a hint. The old file is kept."""
+@pytest.mark.parametrize(
+    "options", [lambda _: (), lambda folder: ("--checkpoint", str(folder / "run"))], ids=["", "checkpoint"]
+)
+def test_max_requests_exceeded(server: FakeHarness, tmp_path: Path, options: Callable[[Path], Sequence[str]]) -> None:
+    """An export over --max-requests is exit code 2 with a hint. The old file is kept, and no checkpoint is begun."""
     output = tmp_path / "rows.jsonl"
     output.write_text("old", encoding="utf-8")
-    result = export("--max-requests", "9", "--output", str(output))
+    result = export("--max-requests", "9", "--output", str(output), *options(tmp_path))
     assert (result.exit_code, result.stdout, output.read_text(encoding="utf-8")) == (2, "", "old")
+    assert list(tmp_path.iterdir()) == [output]
     assert "more than --max-requests 9" in result.stderr
     assert "--since" in result.stderr
     assert len(server.requests) <= 9

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from harness_async.testing import FakeHarness, Status
-from tests.support.cli_runner import Result, invoke, json_lines
+from harness_async.testing import Delay, FakeHarness, Status
+from tests.support.cli_runner import Result, Terminal, invoke, json_lines, start
 
 
 @pytest.fixture
@@ -82,10 +83,50 @@ def test_failed_project(server: FakeHarness, tmp_path: Path) -> None:
     assert got | set(written(tmp_path)) == {row["pipeline_execution_id"] for row in server.all_executions()}
 
 
-def test_output_folder_missing(server: FakeHarness, tmp_path: Path) -> None:
-    """An output that cannot be created is exit code 2, before any request."""
-    result = sync(tmp_path / "missing")
-    assert (result.exit_code, "Cannot write" in result.stderr, server.requests) == (2, True, [])
+def test_control_characters(server: FakeHarness, tmp_path: Path) -> None:
+    """Control characters that the server sends do not reach the terminal, in the names of projects either."""
+    sync(tmp_path)
+    server.add_project("default", "evil\x1b[31m", modules=["IACM"])
+    server.deny("default", "evil\x1b[31m")
+    result = sync(tmp_path)
+    assert result.exit_code == 1
+    assert "\x1b" not in result.stderr
+    assert "default/evil\\x1b[31m" in result.stderr
+
+
+def test_pipeline_executions(server: FakeHarness, tmp_path: Path) -> None:
+    """The other list has a state of its own; a state of another list is exit code 2 with a hint."""
+    assert sync(tmp_path, "pipeline-executions").exit_code == 0
+    rows = json_lines((tmp_path / "rows.jsonl").read_text())
+    assert {row["plan_execution_id"] for row in rows} == {
+        row["planExecutionId"] for ref in server.projects for row in server.rows("pipeline_executions", *ref)
+    }
+    assert sync(tmp_path, "pipeline-executions").exit_code == 0
+    result = sync(tmp_path)
+    assert (result.exit_code, "Choose another --state" in result.stderr) == (2, True)
+
+
+def test_demo(tmp_path: Path) -> None:
+    """The state of a demo fits the server of the next one, which has another port."""
+    for least, most in ((4000, 4000), (0, 1000)):
+        result = sync(tmp_path, "--demo")
+        assert result.exit_code == 0
+        assert least <= len(written(tmp_path)) <= most
+        assert "Each run writes only what is new" in result.stderr
+
+
+def test_progress(server: FakeHarness, tmp_path: Path) -> None:
+    """On a terminal the progress is shown, and erased before the report."""
+    server.faults.add(Delay(0.3), path="*/executions", times=None)
+    with Terminal() as terminal:
+        arguments = ("sync", "--state", str(tmp_path / "state"), "--output", "-")
+        with start(*arguments, stderr=terminal.stream) as process:
+            terminal.wait_for("/4 projects")
+            assert process.stdout is not None
+            rows = json_lines(process.stdout.read())
+        terminal.wait_for("Each run writes only what is new")
+    assert (process.returncode, len(rows)) == (0, 120)
+    assert not re.search("limited by|━", terminal.text.partition("4 complete")[2])
 
 
 @pytest.mark.parametrize("content", ["", "garbage", '{"version": 9}'])
