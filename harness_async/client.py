@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Coroutine, Hashable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, Unpack, overload
 
@@ -399,7 +399,19 @@ class HarnessClient:
         """
         if not callable(open_list):
             raise TypeError(f"open_list must be a function of a ProjectRef, not {type(open_list).__name__}")
-        return self._runs.bulk(lambda ref, _end: open_list(ref), projects, filters=None, **options)
+
+        def open_checked(ref: ProjectRef, _end: int | None) -> Pager[T]:
+            pager: object = open_list(ref)
+            if not isinstance(pager, Pager):
+                if isinstance(pager, Coroutine):
+                    pager.close()
+                raise TypeError(
+                    "open_list must return a Pager without awaiting, as `workspaces.list` does, "
+                    f"not {type(pager).__name__}"
+                )
+            return pager
+
+        return self._runs.bulk(open_checked, projects, filters=None, **options)
 
 
 def _create_pacer(rate_limit: RateLimit | None, pacer: Pacer | None) -> RatePacer:

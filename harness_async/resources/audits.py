@@ -10,7 +10,7 @@ from attrs import frozen
 from harness_async.http.endpoints import QueryValue
 from harness_async.http.session import Session
 from harness_async.pagination.dialects import DIALECTS
-from harness_async.pagination.pager import ListEndpoint, Pager, parse_window
+from harness_async.pagination.pager import ListEndpoint, Pager, parse_window, scope_params
 from harness_async.serialization.converters import register_model
 from harness_async.serialization.model import Model
 from harness_async.types import Consistency, Time, TimeWindow
@@ -132,12 +132,12 @@ class AuditsAPI:
         """
         if project is not None and org is None:
             raise ValueError("project needs org: a project belongs to an organization")
-        given = {"orgIdentifier": org, "projectIdentifier": project}
+        given = {"org": org, "project": project}
         scope = {name: check_identifier(name, value) for name, value in given.items() if value is not None}
         window, words = parse_window(start_time, end_time), as_str_tuple("actions", actions)
         body: dict[str, object] = {
             "filterType": "Audit",
-            "scopes": [{"accountIdentifier": self._session.account_id, **scope}],
+            "scopes": [scope_params(self._session, scope)],
             "includeChildScopes": include_children,
             **_apply_window(window)[1],
         }

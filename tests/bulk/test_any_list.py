@@ -180,6 +180,19 @@ def test_refused_lists(client: HarnessClient, open_list: Any) -> None:
         client.bulk(open_list)
 
 
+async def test_function_that_opens_no_list(fake: FakeHarness, client: HarnessClient) -> None:
+    """A function that returns rows, or has to be awaited, is an error that says what it must return."""
+
+    async def open_later(ref: ProjectRef) -> Pager[Any]:
+        return client.workspaces.list(ref.org, ref.project)
+
+    functions: list[Any] = [lambda _: [1], open_later]
+    for function in functions:
+        with pytest.raises(TypeError, match=r"open_list must return a Pager .* not (list|coroutine)"):
+            await client.bulk(function, [("default", "payments")]).plan()
+    assert fake.requests == []
+
+
 def test_two_runs_share_one_budget() -> None:
     """Two runs of one client use the rate limit together: all of it, and never more than the server allows."""
 
