@@ -9,7 +9,9 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from urllib.parse import unquote
 
@@ -51,10 +53,12 @@ def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def fake() -> FakeHarness:
-    """A server, not started, with 250 executions and other rows in the last of three projects that are tried."""
+    """A server, not started, with 250 executions and other rows in the last of the three projects with IaCM."""
     fake = FakeHarness(api_key="pat.Wx1Yz2Ab3Cd4Ef5Gh6Ij7K.thekey.thesecret", account_id="Wx1Yz2Ab3Cd4Ef5Gh6Ij7K")
     fake.add_organization(ORG, created=CREATED)
     fake.add_organization("other", created=CREATED + 5)
+    for number in (19, 18, 17):
+        fake.add_project(ORG, f"other{number}", modules=["CD"], updated=CREATED + number)
     for number in (9, 8):
         fake.add_project(ORG, f"empty{number}", modules=["IACM"], updated=CREATED + number)
     fake.add_project(ORG, PROJECT, modules=["IACM"], updated=CREATED)
@@ -106,6 +110,14 @@ def test_only_announced_requests_are_sent(server: FakeHarness) -> None:
     assert [one for one in sent if not any(is_like(one, pattern) for pattern in patterns)] == []
     posts = {each.path for each in server.requests if each.method != "GET"}
     assert posts == {"/pipeline/api/pipelines/execution/summary"}
+
+
+def test_limit(server: FakeHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No request is sent beyond the limit; what needs one is unknown."""
+    monkeypatch.setattr("harness_async.cli.doctor.probes.MAX_REQUESTS", 12)
+    result, found, report = examine()
+    assert (result.exit_code, report["requests"], len(server.requests)) == (0, 12, 12)
+    assert found["pipelines: order"][0] == "unknown"
 
 
 def change_rows(change: Callable[[list[Any]], list[Any]]) -> ChangeJson:
@@ -344,6 +356,35 @@ def test_broken_proxy(server: FakeHarness, unused_port: int, monkeypatch: pytest
     assert f"http://127.0.0.1:{unused_port} from HTTP_PROXY, with credentials" in table
     assert "Check the address in HTTP_PROXY" in table
     assert "s3cret" not in result.stdout + table
+
+
+class RefusingProxy(BaseHTTPRequestHandler):
+    """A proxy that requires credentials."""
+
+    def do_GET(self) -> None:
+        self.send_response(407)
+        self.end_headers()
+
+    def log_message(self, *_arguments: object) -> None:
+        pass
+
+
+def test_refusing_proxy(server: FakeHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that refuses the request is told apart from a service that does."""
+    proxy = HTTPServer(("127.0.0.1", 0), RefusingProxy)
+    thread = Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    monkeypatch.setenv("ALL_PROXY", f"http://user:s3cret@127.0.0.1:{proxy.server_port}")
+    try:
+        result, found, report = examine()
+    finally:
+        proxy.shutdown()
+        thread.join()
+        proxy.server_close()
+    assert (result.exit_code, report["requests"], server.requests) == (1, 1, [])
+    assert found["proxy connection"][0] == "failed"
+    assert "requires authentication (407)" in found["proxy connection"][1]
+    assert "s3cret" not in result.stdout
 
 
 @pytest.fixture

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from typing import Any
 
 import aiohttp
 import pytest
+import trustme
 import yarl
 
 from harness_async.testing import FakeHarness
@@ -112,3 +114,17 @@ async def test_the_url_of_a_stopped_server() -> None:
             with pytest.raises(RuntimeError, match="already"):
                 await fake.start()
     await fake.close()
+
+
+async def test_tls() -> None:
+    """With a TLS context the server speaks https, and its URL says so."""
+    authority = trustme.CA()
+    fake = FakeHarness()
+    fake.ssl_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(fake.ssl_context)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    async with fake, aiohttp.ClientSession() as session:
+        assert fake.url.startswith("https://127.0.0.1:")
+        async with session.get(f"{fake.url}/v1/orgs", headers={"x-api-key": fake.api_key}, ssl=trusting) as response:
+            assert response.status == 200

@@ -36,14 +36,21 @@ from harness_async.cli.doctor.configuration import Configuration, inspect_config
 from harness_async.cli.doctor.connection import API, NETWORK, Facts, MissingFactError
 from harness_async.cli.doctor.habits import HABITS
 from harness_async.cli.doctor.probes import MAX_REQUESTS, PROBES, BudgetSpentError, Prober
-from harness_async.cli.doctor.results import Check, Finding, Group, Result, Verdict, describe_error, ok, unknown
+from harness_async.cli.doctor.results import (
+    Check,
+    Finding,
+    Group,
+    Result,
+    Verdict,
+    describe_error,
+    ok,
+    skipped,
+    unknown,
+)
 from harness_async.cli.errors import COMPLETE
 from harness_async.cli.options import parse_project
 
 _STYLES: dict[Verdict, str] = {"ok": "green", "differs": "yellow", "unknown": "dim", "failed": "bold red"}
-
-_SKIPPED = "skipped: "
-"""How the details of checks begin that an earlier one has made pointless. They are the last ones."""
 
 _PUBLIC_HOSTS = {
     *("app.harness.io", "app3.harness.io", "accounts.harness.io", "accounts.eu.harness.io"),
@@ -137,8 +144,8 @@ async def examine(connection: Connection, project: ProjectRef | None) -> Report:
     host = configuration.base_url.host or ""
     private = [text for text in (host, connection.api_key_file, connection.ca_bundle) if text not in {"", "-", None}]
     if not configuration.is_complete:
-        skipped = unknown(f"{_SKIPPED}the configuration is incomplete")
-        return Report([*results, *(Result(group, check.name, skipped) for group, check in checks)], 0, private)
+        finding = skipped("the configuration is incomplete")
+        return Report([*results, *(Result(group, check.name, finding) for group, check in checks)], 0, private)
     async with _open_client(connection, configuration) as client:
         facts = Facts(configuration, Prober(client, connection.timeout), project)
         obstacle = ""
@@ -170,7 +177,7 @@ async def _open_client(connection: Connection, configuration: Configuration) -> 
 async def _run_check(check: Check[Facts], facts: Facts, obstacle: str) -> tuple[Finding, str]:
     """Run a check unless there is an obstacle. Return its finding, and the obstacle for the following checks."""
     if obstacle:
-        return unknown(f"{_SKIPPED}{obstacle}"), obstacle
+        return skipped(obstacle), obstacle
     try:
         finding = await check.find(facts)
     except MissingFactError as error:
@@ -226,16 +233,17 @@ def _print_report(report: Report) -> None:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     group = None
-    skipped = [each for each in report.results if each.finding.detail.startswith(_SKIPPED)]
-    for each in report.results[: len(report.results) - len(skipped)]:
+    for each in report.results:
+        if each.finding.is_skipped:
+            continue
         if each.group != group:
             table.add_row(Text(each.group.capitalize(), style="bold"))
             group = each.group
         verdict = each.finding.verdict
         table.add_row(f"  {each.name}", Text(verdict, style=_STYLES[verdict]), sanitize(each.finding.detail))
-    if skipped:
-        finding = skipped[0].finding
-        table.add_row(format_count(len(skipped), "further check"), Text(finding.verdict, style="dim"), finding.detail)
+    if rest := [each.finding for each in report.results if each.finding.is_skipped]:
+        text = format_count(len(rest), "further check")
+        table.add_row(text, Text(rest[0].verdict, style="dim"), sanitize(rest[0].detail))
     print_trimmed(console, table)
     for each in report.results:
         if each.finding.advice:

@@ -145,7 +145,7 @@ async def find_proxy(facts: Facts) -> Finding:
         )
     writer.close()
     response = await facts.first_response()
-    if isinstance(response, TransportError) and f"proxy {proxy} refused" in str(response):
+    if isinstance(response, TransportError) and str(response).startswith(f"The proxy {proxy} "):
         return failed(describe_error(response), f"Check user, password and permissions of the proxy in {source}.")
     return ok(f"{proxy} accepts connections")
 

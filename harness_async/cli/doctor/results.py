@@ -31,6 +31,9 @@ class Finding:
     exit_code: int = 1
     """The exit code of a failure."""
 
+    is_skipped: bool = False
+    """Whether an earlier check made this one pointless."""
+
 
 @frozen
 class Result:
@@ -64,6 +67,11 @@ def differs(detail: str, advice: str = "") -> Finding:
 def unknown(detail: str) -> Finding:
     """Create the finding of something that could not be examined."""
     return Finding("unknown", detail)
+
+
+def skipped(reason: str) -> Finding:
+    """Create the finding of something that was not examined because an earlier check made it pointless."""
+    return Finding("unknown", f"skipped: {reason}", is_skipped=True)
 
 
 def failed(detail: str, advice: str, exit_code: int = 1) -> Finding:
