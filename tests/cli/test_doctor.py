@@ -237,6 +237,13 @@ def test_wrong_key(server: FakeHarness, monkeypatch: pytest.MonkeyPatch) -> None
     assert "pat…cret from HARNESS_API_KEY" in table.stdout
 
 
+def test_wrong_key_and_clock(server: FakeHarness) -> None:
+    """A refused key decides about the exit code, whatever else fails."""
+    server.faults.add(Status(401, envelope="legacy", headers={"Date": "Tue, 14 Nov 2023 22:13:20 GMT"}))
+    result, found, _ = examine()
+    assert (found["clock"][0], found["key and account"][0], result.exit_code) == ("failed", "failed", 3)
+
+
 def test_wrong_account(server: FakeHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """An account that is not the key's is pointed out, whatever the service responds."""
     monkeypatch.setenv("HARNESS_ACCOUNT_ID", "AnotherAccountOfMine")

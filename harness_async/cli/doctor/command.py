@@ -78,7 +78,7 @@ ProjectOption: TypeAlias = Annotated[
         "--project",
         metavar="ORG/PROJECT",
         parser=parse_project,
-        help="Project with executions to examine. Default: the first that is found.",
+        help="Project to examine. Default: of those that the key sees, one with executions.",
     ),
 ]
 DryRunOption: TypeAlias = Annotated[
@@ -97,9 +97,9 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """The exit code of the first failure, 0 without failures."""
-        codes = [each.finding.exit_code for each in self.results if each.finding.verdict == "failed"]
-        return codes[0] if codes else COMPLETE
+        """The exit code: 0 without failures, else that of the most specific one."""
+        failures = (each.finding for each in self.results if each.finding.verdict == "failed")
+        return max((finding.exit_code for finding in failures), default=COMPLETE)
 
 
 def doctor(
