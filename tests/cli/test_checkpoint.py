@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import os
 import re
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,7 @@ from harness_async.cli.files import find_target
 from harness_async.cli.options import RowFormat
 from harness_async.cli.resumable_output import ResumableOutput
 from harness_async.testing import Delay, FakeHarness
-from tests.support.cli_runner import Result, export, json_lines, row_keys, start
-from tests.support.kill_exports import main as kill_exports
+from tests.support.cli_runner import Result, export, invoke, json_lines, row_keys, start
 
 
 class Crash(BaseException):
@@ -96,9 +96,31 @@ def test_disk_full(server: FakeHarness, tmp_path: Path, monkeypatch: pytest.Monk
     assert written(tmp_path) == row_keys(server.all_executions())
 
 
-def test_killed_processes() -> None:
-    """After SIGKILL at random moments, the next process completes the file."""
-    assert kill_exports(kills=3, seed=5, latency=0.2, per_round=3) >= 0
+def kill_at(server: FakeHarness, number: int, arguments: Sequence[str]) -> None:
+    """Start a command, and kill it when the server has received a number of requests."""
+    server.requests.clear()
+    with start(*arguments) as process:
+        server.before_request = lambda _: process.kill() if len(server.requests) == number else None
+    server.before_request = None
+    assert process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("name", ["executions.csv", "pipeline-executions.jsonl"])
+def test_killed_processes(server: FakeHarness, tmp_path: Path, name: str) -> None:
+    """After SIGKILL in the middle, again and again, the last process completes the file: every row once."""
+    resource, output = name.partition(".")[0], tmp_path / name
+    arguments = ("export", resource, "-o", str(output), "--checkpoint", str(tmp_path / "run"), "--raw-csv")
+    for request in (9, 6):
+        kill_at(server, request, arguments)
+    assert invoke(*arguments).exit_code == 0
+    with output.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream)) if name.endswith("csv") else json_lines(stream.read())
+    if resource == "executions":
+        assert row_keys(rows) == row_keys(server.all_executions())
+    else:
+        ids = [row["planExecutionId"] for ref in server.projects for row in server.rows("pipeline_executions", *ref)]
+        assert sorted(row["plan_execution_id"] for row in rows) == sorted(ids)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
@@ -109,6 +131,7 @@ def test_interrupted(server: FakeHarness, tmp_path: Path) -> None:
     with start("export", "--output", str(tmp_path / "o"), "--checkpoint", str(tmp_path / "c")) as process:
         while not (tmp_path / "c").exists() or len((tmp_path / "c").read_bytes().splitlines()) <= done:
             assert process.poll() is None
+            time.sleep(0.01)
         time.sleep(0.2)
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=60)

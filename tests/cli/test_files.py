@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -407,9 +408,11 @@ def test_killed(server: FakeHarness, folder: Path, command: Command) -> None:
         if command is export_command:
             while path.read_text() == OLD:
                 assert process.poll() is None
+                time.sleep(0.01)
         else:
             while not any(each.stat().st_size for each in folder.glob(".*")):
                 assert process.poll() is None
+                time.sleep(0.01)
         process.kill()
     if command is export_command:
         assert row_keys(json_lines(path.read_text())) == row_keys(server.executions("default", "network"))
