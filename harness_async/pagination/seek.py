@@ -267,7 +267,7 @@ class SeekStrategy:
             if isinstance(self.seen, BoundaryKeys):
                 self.seen.move(part.window)
             return None
-        return _Part(gap, bisect=True, known_rows=part.gap_rows if total is not None else None)
+        return _Part(gap, bisect=True, known_rows=None if expected is None or total is None else part.gap_rows)
 
     def _is_full(self, result: PageResult) -> bool:
         clips = self._clips or self._extent.server_clips
@@ -298,6 +298,8 @@ class SeekStrategy:
     def _divide(self, part: _Part, result: PageResult, total: int | None) -> None:
         """Continue with a smaller window, two of them, or by counting pages, if it cannot be divided."""
         times, window = result.times or (), part.window
+        if total == result.count:
+            total = None  # perhaps it counts the rows of the page
         order = "none" if part.bisect or len(set(times)) == 1 else self._order
         if order == "none" or order is None:
             parts = [_Part(half, bisect=True) for half in _bisect(window, times)]
