@@ -71,7 +71,7 @@ class StableOrder:
     """Evidence that a list, read from its last page to the first, is sorted by time and without ties between pages."""
 
     holds: bool = True
-    _order: Order | None = None
+    order: Order | None = None
     _right: PageResult | None = None
 
     def update(self, result: PageResult) -> None:
@@ -90,8 +90,8 @@ class StableOrder:
         next_times = () if right is None else (right.times or ())[:1]
         order = detect_order([*times, *next_times])
         if order is not None:
-            self._order = self._order or order
-            self.holds = self.holds and order == self._order != "none"
+            self.order = self.order or order
+            self.holds = self.holds and order == self.order != "none"
         if times and times[-1:] == [*next_times]:
             self.holds = False  # rows of one time may change places
 
@@ -240,14 +240,16 @@ class CheckedStrategy:
 
     def _settle(self) -> None:
         """When all results of a pass have arrived, evaluate them."""
-        totals, may_rise = self._totals, self.window is None
-        if totals.highest > self._highest_allowed and not may_rise:
+        totals, is_open = self._totals, self.window is None
+        if totals.highest > self._highest_allowed and not is_open:
             self._pending = range(0)  # no page of this pass can prove anything
         if self._pending or self._in_flight:
             return
         if self._phase == "reverse":
             is_complete = totals.complete and len(self._pass_keys) >= min(totals.lowest, self._highest_allowed)
-            if is_complete and self._stable.holds and (may_rise or totals.highest <= self._highest_allowed):
+            # New rows have to come last, or they shift rows to the right, past the reader.
+            is_safe = self._stable.order == "oldest" if is_open else totals.highest <= self._highest_allowed
+            if is_complete and self._stable.holds and is_safe:
                 self._end("covered")
             else:
                 self._fall_back()
