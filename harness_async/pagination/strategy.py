@@ -276,7 +276,7 @@ class LiveStrategy:
             self._look_back(request.index, result)
         self.delivered += len(positions)
         if self._verifying:
-            self._back, self._more = None, False
+            self._end_verification(request.index, result)
         if not self._more and self._back is None:
             self._finish()
         return positions
@@ -285,7 +285,7 @@ class LiveStrategy:
         """Process a missing page as the end, unless the list itself is gone.
 
         Where the total promised the page, the page before it is requested again, then the first one: if that is missing
-        too, the list is gone.
+        too, the list is gone. Else it shrank, and rows have moved to the left.
         """
         self._requested = False
         if self._previous is None or (self._verifying and not request.index):
@@ -294,12 +294,21 @@ class LiveStrategy:
             self._back = 0
         elif self._back is None and self._extent.promises(request.index, self._previous):
             self._back, self._verifying = request.index - 1, True
+            self._boundary = (request.index, self._extent.total_items(self._previous))
         elif self._back:  # the list shrank below the pages to read again
             self._back = request.index - 1
         else:
             self._back, self._more = None, False
             self._finish()
         return True
+
+    def _end_verification(self, index: int, result: PageResult) -> None:
+        """After a page that was requested to verify that the list exists, end the way forward."""
+        self._verifying, self._more = False, False
+        last = -(-(self._extent.total_items(result) or 0) // max(1, self._extent.page_size)) - 1
+        if index + 1 < self._boundary[0] and last > index and result.keys is not None and self._rereads_left > 0:
+            self._rereads_left -= 1
+            self._back = last  # the pages between the first and the missing one were skipped
 
     def _finish(self) -> None:
         self.done = True
