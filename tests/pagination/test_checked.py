@@ -1,4 +1,4 @@
-"""Checked, step by step: what leads to each verdict, and what each costs."""
+"""The checked strategy, step by step: what leads to each verdict, and what it costs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from collections.abc import Sequence
 import pytest
 
 from harness_async.pagination.checked import CheckedStrategy
-from harness_async.pagination.seek import SeekStrategy
 from harness_async.pagination.source import PageTotals, hash_by
-from harness_async.pagination.strategy import LiveStrategy, PageRequest, PageResult
+from harness_async.pagination.strategy import PageRequest, PageResult
 from harness_async.types import Guarantee, TimeWindow
-from tests.support.moving import NOW, MovingList, Order, Request, read
+from tests.support.moving import NOW, MovingList, Order, read
 
-WINDOW = TimeWindow(0, 1000)
+WINDOW = TimeWindow(0, 3000)
+
+Step = tuple[int, PageResult | None]
+"""The position of a page, and its result. None is a page that does not exist."""
 
 
 def page(
@@ -25,32 +27,32 @@ def page(
     size: int | None = None,
     times: Sequence[int] | None = None,
 ) -> PageResult:
-    """Make a reply of rows with these keys, which are their times too unless others are given."""
+    """Make a page of rows with these keys, which are their times too unless others are given."""
     return PageResult(keys, keys, PageTotals(total, pages, size), keys if times is None else times)
 
 
-def asks(machine: CheckedStrategy, most: int = 100) -> list[PageRequest]:
-    """Take all that a machine asks for now."""
+def next_requests(strategy: CheckedStrategy, most: int = 100) -> list[PageRequest]:
+    """Take all requests that a strategy has now."""
     taken: list[PageRequest] = []
-    while len(taken) < most and (request := machine.next_request()) is not None:
+    while len(taken) < most and (request := strategy.next_request()) is not None:
         taken.append(request)
     return taken
 
 
-def play(machine: CheckedStrategy, script: Sequence[tuple[int, PageResult | None]]) -> list[int]:
-    """Answer pages in this order, None for a refusal, each asked for by then; give the keys that were new."""
-    open_: list[PageRequest] = []
+def play(strategy: CheckedStrategy, *script: Step) -> list[int]:
+    """Respond to the requests in this order; return the keys that were new. No other page may be requested."""
+    flights: list[PageRequest] = []
     got: list[int] = []
     for index, result in script:
-        open_ += asks(machine)
-        request = next(request for request in open_ if request.index == index)
-        open_.remove(request)
+        flights += next_requests(strategy)
+        request = next(request for request in flights if request.index == index)
+        flights.remove(request)
         if result is None:
-            assert machine.handle_missing_page(request)
+            assert strategy.handle_missing_page(request)
         else:
             keys = result.keys or ()
-            got += [keys[position] for position in machine.receive(request, result)]
-    assert not open_
+            got += [keys[position] for position in strategy.receive(request, result)]
+    assert not flights
     return got
 
 
@@ -58,193 +60,199 @@ def play(machine: CheckedStrategy, script: Sequence[tuple[int, PageResult | None
 
 
 @pytest.mark.parametrize(
-    "first",
-    [page([], 0), page([1], 1), page([1, 2, 3], 3), page([1, 2, 3], 3, pages=1, size=3), page([1, 2], 2, size=2)],
-    ids=["empty", "one", "full", "full with all headers", "clipped"],
-)
-def test_one_page_is_one_atomic_read(first: PageResult) -> None:
-    """A list that fits its first page, by its total, is exact with one request."""
-    machine = CheckedStrategy(3, WINDOW)
-    play(machine, [(0, first)])
-    assert machine.done
-    assert machine.next_request() is None
-    assert machine.guarantee == "exact"
-    assert machine.frozen_window == WINDOW
+    ("script", "guarantee"),
+    [
+        ([(0, page([], 0))], "exact"),
+        ([(0, page([1], 1))], "exact"),
+        ([(0, page([1, 2], 2, pages=1, size=3))], "exact"),
+        ([(0, page([1, 2, 3], 3)), (1, page([], 3))], "exact"),
+        ([(0, page([1, 2, 3], 3)), (1, None)], "exact"),
+        ([(0, page([1, 2], 2, size=2)), (1, page([], 2, size=2))], "exact"),
+        ([(0, page([]))], "seek"),
+        ([(0, page([], 4))], "best_effort"),
+    ],
+    ids=[
+        "empty", "one", "short", "full, then empty", "full, then missing", "as full as the server clips",
+        "empty without total", "empty against the total",
+    ],
+)  # fmt: skip
+def test_lists_of_one_page(script: list[Step], guarantee: Guarantee) -> None:
+    """A short page is one atomic read; behind a full one there may be another, whatever the total says."""
+    strategy = CheckedStrategy(3, WINDOW)
+    play(strategy, *script)
+    assert strategy.done
+    assert strategy.next_request() is None
+    assert (strategy.guarantee, strategy.frozen_window) == (guarantee, WINDOW)
 
 
-def test_equal_totals_and_as_many_rows_are_exact_in_any_order_of_replies() -> None:
-    """All pages behind the first are asked for at once, answered in any order, and prove themselves."""
-    machine = CheckedStrategy(2, WINDOW)
-    assert asks(machine) == [PageRequest(0, WINDOW)], "the first page goes alone"
-    machine.receive(PageRequest(0, WINDOW), page([9, 8], 7))
-    open_ = asks(machine)
-    assert open_ == [PageRequest(1, WINDOW), PageRequest(2, WINDOW), PageRequest(3, WINDOW)]
-    assert not machine.done
-    machine.receive(open_[2], page([3], 7))
-    machine.receive(open_[0], page([7, 6], 7))
-    assert not machine.done
-    machine.receive(open_[1], page([5, 4], 7))
-    assert machine.done
-    assert machine.guarantee == "exact"
-    assert machine.next_request() is None
+def test_pages_in_any_order_are_exact() -> None:
+    """All pages behind the first are requested at once, and equal totals and as many rows prove them."""
+    strategy = CheckedStrategy(2, WINDOW)
+    assert next_requests(strategy) == [PageRequest(0, WINDOW)]
+    strategy.receive(PageRequest(0, WINDOW), page([9, 8], 7))
+    flights = [PageRequest(index, WINDOW) for index in (1, 2, 3)]
+    assert next_requests(strategy) == flights
+    for index, keys in ((3, [3]), (1, [7, 6]), (2, [5, 4])):
+        assert not strategy.done
+        strategy.receive(flights[index - 1], page(keys, 7))
+    assert strategy.done
+    assert strategy.guarantee == "exact"
 
 
-@pytest.mark.parametrize("rows", [0, 1, 99, 100, 101, 200, 1000])
+@pytest.mark.parametrize("clip", [1000, 99, 30, 1])
+@pytest.mark.parametrize("rows", [0, 1, 99, 100, 101, 200, 250])
 @pytest.mark.parametrize("order", ["newest", "oldest", "hash"])
-def test_a_quiet_list_costs_no_request_too_many(rows: int, order: Order) -> None:
-    """A list at rest is exact, with the requests that its pages need."""
-    server = MovingList(order=order, limit=100)
-    for number in range(rows):
-        server.add(NOW - 1 - number)
-    machine = CheckedStrategy(100, TimeWindow(None, NOW))
-    assert len(read(server, machine)) == rows
-    assert server.requests == max(1, -(-rows // 100))
-    assert machine.guarantee == "exact"
-
-
-@pytest.mark.parametrize("clip", [1, 30, 99])
-def test_the_stride_is_what_the_server_gives(clip: int) -> None:
-    """Pages that the server clips are counted as it gives them."""
-    server = MovingList(limit=100, clip=clip)
-    for number in range(250):
-        server.add(NOW - 1 - number)
-    machine = CheckedStrategy(100, TimeWindow(None, NOW))
-    assert len(read(server, machine)) == 250
-    assert server.requests == -(-250 // clip)
-    assert machine.guarantee == "exact"
+def test_quiet_lists_are_exact_at_the_least_cost(rows: int, order: Order, clip: int) -> None:
+    """A list at rest costs the requests up to its first page that is not full."""
+    server = MovingList(order=order, limit=100, clip=clip)
+    server.fill(rows)
+    strategy = CheckedStrategy(100, TimeWindow(None, NOW))
+    assert len(read(server, strategy)) == rows
+    assert server.requests == rows // min(clip, 100) + 1
+    assert strategy.guarantee == "exact"
 
 
 # -- covered -------------------------------------------------------------------------------------------------------
 
+FELL: list[Step] = [(0, page([9, 8], 6)), (1, page([6, 5], 5)), (2, page([4], 5)), (3, page([], 5))]
+"""9 departs after the first page: 8 7 | 6 5 | 4, and 7 is never read."""
 
-def test_totals_that_fell_lead_to_a_pass_backwards() -> None:
-    """A row that went away pulled another past us; the pages come once more, the last one first, one at a time."""
-    machine = CheckedStrategy(2, WINDOW)
-    # 9 8 | 7 6 | 5 4; 9 goes away after the first page: 8 7 | 6 5 | 4, and nobody reads 7.
-    got = play(machine, [(0, page([9, 8], 6)), (1, page([6, 5], 5)), (2, page([4], 5))])
-    assert not machine.done
-    assert asks(machine) == [PageRequest(2, WINDOW)], "backwards, one request at a time"
-    machine.receive(PageRequest(2, WINDOW), page([4], 5))
-    got += play(machine, [(1, page([6, 5], 5)), (0, page([8, 7], 5))])
+
+def test_totals_that_fell_lead_to_a_reverse_pass() -> None:
+    """The pages are read once more, from the last to the first, one at a time."""
+    strategy = CheckedStrategy(2, WINDOW)
+    got = play(strategy, *FELL)
+    assert next_requests(strategy) == [PageRequest(2, WINDOW)]
+    strategy.receive(PageRequest(2, WINDOW), page([4], 5))
+    got += play(strategy, (1, page([6, 5], 5)), (0, page([8, 7], 5)))
     assert got == [9, 8, 6, 5, 4, 7]
-    assert machine.done
-    assert machine.guarantee == "covered"
-    assert machine.frozen_window == WINDOW
-
-
-def test_the_pass_backwards_begins_at_the_lowest_total() -> None:
-    """Pages that have gone away altogether are not asked for again."""
-    machine = CheckedStrategy(2, WINDOW)
-    play(machine, [(0, page([9, 8], 6)), (1, page([], 2)), (2, page([], 2))])
-    assert asks(machine) == [PageRequest(0, WINDOW)]
-    machine.receive(PageRequest(0, WINDOW), page([5, 4], 2))
-    assert machine.guarantee == "covered"
-
-
-def test_a_row_that_goes_away_between_count_and_rows_is_no_proof() -> None:
-    """Fewer rows on the first page than its total says: the list is looked at again."""
-    machine = CheckedStrategy(3, WINDOW)
-    got = play(machine, [(0, page([9, 8], 3)), (1, page([], 2)), (0, page([9, 8], 2))])
-    assert got == [9, 8]
-    assert machine.done
-    assert machine.guarantee == "covered"
-
-
-@pytest.mark.parametrize("size", [2, 3])
-def test_a_short_first_page_of_a_server_that_clips_is_looked_into(size: int) -> None:
-    """A first page short of its total, and no other page to ask for, is no end and no standstill."""
-    machine = CheckedStrategy(5, WINDOW)
-    assert play(machine, [(0, page([9], 2, size=size))]) == [9]
-    assert machine.done or machine.next_request() is not None
-
-
-# -- seek ----------------------------------------------------------------------------------------------------------
-
-SIX: list[tuple[int, PageResult | None]] = [(0, page([9, 8], 6)), (1, page([7, 6], 6))]
+    assert strategy.done
+    assert (strategy.guarantee, strategy.frozen_window) == ("covered", WINDOW)
 
 
 @pytest.mark.parametrize(
     "script",
     [
-        [*SIX, (2, page([5, 4], 7))],
-        [(0, page([9, 8], 6)), (1, page([7, 6], 5)), (2, page([5], 5)), (2, page([5], 6))],
+        [(0, page([9, 8], 6)), (1, page([], 2)), (2, page([], 2)), (3, page([], 2)), (0, page([5, 4], 2))],
+        [(0, page([9, 8], 3)), (1, page([], 2)), (0, page([9, 8], 2))],
+        [(0, page([9, 8], 4)), (1, page([6], 3)), (2, None), (1, page([6], 3)), (0, page([8, 7], 3))],
+    ],
+    ids=["from the lowest total", "a row departed between count and rows", "a page that does not exist any more"],
+)
+def test_reverse_passes(script: list[Step]) -> None:
+    """A reverse pass that was sorted and brought as many rows as counted is covered."""
+    strategy = CheckedStrategy(3 if len(script) == 3 else 2, WINDOW)
+    play(strategy, *script)
+    assert strategy.done
+    assert strategy.guarantee == "covered"
+
+
+@pytest.mark.parametrize(
+    "times",
+    [{8: 9, 7: 9, 6: 9, 5: 9}, {8: 5, 7: 9}, {5: 8, 6: 8, 7: 1}],
+    ids=["ties", "a later page that is newer", "another order"],
+)
+def test_a_reverse_pass_needs_a_stable_order(times: dict[int, int]) -> None:
+    """Rows of one time may change places, so that a pass over pages proves nothing: the window is sought."""
+
+    def timed(keys: list[int]) -> PageResult:
+        return page(keys, 5, times=[times.get(key, key) for key in keys])
+
+    strategy = CheckedStrategy(2, WINDOW)
+    play(strategy, *FELL, (2, timed([4])), (1, timed([6, 5])), (0, timed([8, 7])))
+    assert strategy.guarantee == "seek"
+    assert next_requests(strategy) == [PageRequest(0, WINDOW)]
+
+
+@pytest.mark.parametrize(("order", "guarantee"), [("oldest", "covered"), ("newest", "best_effort")])
+def test_lists_without_a_window_need_new_rows_to_come_last(order: Order, guarantee: Guarantee) -> None:
+    """Rows that arrive first shift others past the reader of a reverse pass, in a server that ignores the sorting."""
+    server = MovingList(order=order, limit=3)
+    server.fill(10)
+    strategy = CheckedStrategy(3, None)
+
+    def arrive() -> None:
+        if server.added < 15:
+            server.add(NOW + server.added)
+
+    got = read(server, strategy, arrive)
+    assert strategy.guarantee == guarantee
+    assert guarantee == "best_effort" or server.steady <= set(got)
+
+
+# -- seek ----------------------------------------------------------------------------------------------------------
+
+FIVE: list[Step] = [(0, page([9, 8], 5)), (1, page([7, 6], 5))]
+BACK: list[Step] = [(0, page([9, 8], 5)), (1, page([7, 6], 4)), (2, page([], 4))]
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        [*FIVE, (2, page([5], 6))],
+        [*BACK, (1, page([7, 6], 5))],
         [(0, page([9, 8]))],
-        [*SIX, (2, page([5, 4]))],
-        [(0, page([9, 8], 6)), (1, page([7, 6], 5)), (2, page([5], 5)), (2, page([5])), (1, page([7, 6], 5)),
-         (0, page([9, 8], 5))],
-        [*SIX, (2, page([6, 5], 6))],
-        [*SIX, (2, page([5], 6))],
+        [*FIVE, (2, page([5]))],
+        [*BACK, (1, page([7, 6])), (0, page([9, 8], 4))],
+        [*FIVE, (2, page([6], 5))],
+        [*FIVE, (2, page([], 5))],
         [(0, page([9, 8], 1))],
-        [(0, page([], 4))],
-        [*SIX, (2, None)],
-        [(0, page([9, 8], 6)), (1, page([7, 6], 5)), (2, page([5], 5)), (2, None), (1, page([7, 6], 5)),
-         (0, page([9, 8], 5))],
+        [*FIVE, (2, None)],
+        [*BACK, (1, None), (0, page([9, 8], 4))],
     ],
     ids=[
         "the total rose", "it rose on the way back", "no total", "a total is missing",
         "a total is missing on the way back", "a row twice, so one is missing", "a row too few", "more rows than told",
-        "none of those told", "a page refused", "a page refused on the way back",
+        "a page is missing", "a page is missing on the way back",
     ],
 )  # fmt: skip
-def test_what_cannot_be_proved_is_sought(script: list[tuple[int, PageResult | None]]) -> None:
+def test_what_cannot_be_proved_is_sought(script: list[Step]) -> None:
     """Where totals or rows contradict a frozen list, the window is read once more without counting."""
-    machine = CheckedStrategy(2, WINDOW)
-    play(machine, script)
-    assert isinstance(machine._delegate, SeekStrategy)
-    assert machine.guarantee == "seek"
-    assert machine.frozen_window == WINDOW
+    strategy = CheckedStrategy(2, WINDOW)
+    play(strategy, *script)
+    assert (strategy.guarantee, strategy.frozen_window) == ("seek", WINDOW)
+    (request,) = next_requests(strategy)
+    assert request.window is not None
 
 
-def test_a_total_that_rose_calls_off_the_pages_not_yet_asked_for() -> None:
-    """No further page of a pass that can prove nothing is paid for; seeking waits for those under way."""
-    machine = CheckedStrategy(2, WINDOW)
-    machine.receive(machine.next_request() or PageRequest(9), page([9, 8], 20))
-    one, two = asks(machine, 2)
-    machine.receive(one, page([7, 6], 21))
-    assert machine.next_request() is None
-    machine.receive(two, page([5, 4], 21))
-    assert machine.next_request() == PageRequest(0, WINDOW)
+def test_a_total_that_rose_calls_off_the_other_pages() -> None:
+    """No further page of a pass that can prove nothing is requested; seeking waits for those in flight."""
+    strategy = CheckedStrategy(2, WINDOW)
+    strategy.receive(strategy.next_request() or PageRequest(9), page([9, 8], 20))
+    one, two = next_requests(strategy, 2)
+    strategy.receive(one, page([7, 6], 21))
+    assert strategy.next_request() is None
+    strategy.receive(two, page([5, 4], 21))
+    assert strategy.next_request() == PageRequest(0, WINDOW)
 
 
-def test_a_total_beyond_all_bounds_costs_no_memory() -> None:
-    """A server that tells an absurd total makes checked neither run out of memory nor ask for pages without end."""
-    machine = CheckedStrategy(2, WINDOW)
-    machine.receive(machine.next_request() or PageRequest(9), page([9, 8], 10**18 - 1))
-    asked = 1
-    while machine._delegate is None and (request := machine.next_request()) is not None:
-        asked += 1
-        machine.receive(request, page([], 10**18 - 1))
-        assert asked < 10
-    assert machine.guarantee == "seek"
-
-
-@pytest.mark.parametrize("past_end", ["refused", "empty, and the total falls"])
-def test_an_absurd_total_makes_no_walk_endless(past_end: str) -> None:
-    """Behind the end no page is asked for, forwards or backwards, however many the totals promise."""
-    machine = CheckedStrategy(2, WINDOW)
+@pytest.mark.parametrize("falling", [0, 1])
+@pytest.mark.parametrize("past_end", ["empty", "missing"])
+def test_an_absurd_total_costs_neither_memory_nor_requests(past_end: str, falling: int) -> None:
+    """Behind the end no page is requested, forwards or backwards, however many the totals promise."""
+    strategy = CheckedStrategy(2, WINDOW)
     rows = {0: [9, 8], 1: [7]}
-    asked = 0
-    while (request := machine.next_request()) is not None:
-        asked += 1
-        assert asked < 20
-        total = 10**15 - (asked if past_end != "refused" else 0)
-        if request.index in rows or past_end != "refused":
-            machine.receive(request, page(rows.get(request.index, []), total))
+    requests = 0
+    while (request := strategy.next_request()) is not None:
+        requests += 1
+        assert requests < 20
+        if request.index in rows or past_end == "empty":
+            strategy.receive(request, page(rows.get(request.index, []), 10**18 - 1 - requests * falling))
         else:
-            assert machine.handle_missing_page(request)
-    assert machine.done
-    assert machine.guarantee in {"seek", "best_effort"}
+            assert strategy.handle_missing_page(request)
+    assert strategy.done
+    assert strategy.guarantee in {"seek", "best_effort"}
 
 
 def test_seeking_delivers_only_what_did_not_come_before() -> None:
     """Rows that the passes delivered stay delivered."""
-    machine = CheckedStrategy(12, WINDOW)
+    strategy = CheckedStrategy(12, WINDOW)
     rows = list(range(40, 0, -1))
-    got = play(machine, [(0, page(rows[:12], 24)), (1, page(rows[12:24], 25))])
-    got += play(machine, [(0, page(rows[:12], 25)), (0, page(rows[11:23], 14)), (0, page(rows[22:25], 3))])
+    got = play(strategy, (0, page(rows[:12], 24)), (1, page(rows[12:24], 25)), (2, page([], 25)))
+    got += play(strategy, (0, page(rows[:12], 25)), (0, page(rows[11:23], 14)), (0, page(rows[22:25], 3)))
     assert got == rows[:25]
-    assert machine.done
-    assert machine.guarantee == "seek"
+    assert strategy.done
+    assert strategy.guarantee == "seek"
 
 
 @pytest.mark.parametrize(
@@ -257,103 +265,54 @@ def test_seeking_delivers_only_what_did_not_come_before() -> None:
     ],
     ids=["part of a page", "a full page", "a row missing", "several pages"],
 )
-def test_a_filter_that_lets_rows_come_and_go_is_sought(first: PageResult, guarantee: Guarantee) -> None:
-    """With a status filter only a page that is not full proves itself; seeking goes on from the same page."""
-    machine = CheckedStrategy(3, WINDOW, volatile=True)
-    play(machine, [(0, first)])
-    assert machine.done is (guarantee == "exact")
-    assert machine.guarantee == guarantee
-    assert (machine._delegate is not None) is (guarantee == "seek")
-    request = machine.next_request()
-    assert request is None or request != PageRequest(0, WINDOW), "the first page is not asked for again"
-
-
-def test_an_empty_list_without_total_takes_one_request() -> None:
-    """Nothing on the first page is the end, total or not."""
-    machine = CheckedStrategy(3, WINDOW)
-    play(machine, [(0, page([]))])
-    assert machine.done
-    assert machine.guarantee == "seek"
+@pytest.mark.parametrize("volatile", [True, False], ids=["filtered", "unfrozen"])
+def test_windows_that_rows_may_enter_are_sought(first: PageResult, guarantee: Guarantee, volatile: bool) -> None:
+    """With a status filter, or an end in the future, only a short page proves itself; the first is not read again."""
+    strategy = CheckedStrategy(3, WINDOW, volatile=volatile, frozen=volatile)
+    play(strategy, (0, first))
+    assert strategy.done is (guarantee == "exact")
+    assert strategy.guarantee == guarantee
+    assert strategy.next_request() != PageRequest(0, WINDOW)
 
 
 # -- best effort ---------------------------------------------------------------------------------------------------
 
-OUTSIDE = page([9, 2000], 6)
-
-
-def test_rows_outside_the_window_on_the_first_page_end_the_freeze() -> None:
-    """The list is read as live does, without a window of ours, and the verdict is best effort."""
-    machine = CheckedStrategy(2, WINDOW)
-    got = play(machine, [(0, OUTSIDE), (0, OUTSIDE), (1, page([7, 6], 6)), (2, page([5, 4], 6))])
-    assert got == [9, 2000, 7, 6, 5, 4]
-    assert machine.done
-    assert machine.guarantee == "best_effort"
-    assert machine.frozen_window is None
-
-
-def test_without_the_freeze_the_callers_own_window_is_asked_for() -> None:
-    """The pages are those of the caller's filters."""
-    machine = CheckedStrategy(2, WINDOW)
-    play(machine, [(0, OUTSIDE)])
-    assert machine.next_request() == PageRequest(0, None)
+OUTSIDE = page([9, 4000], 5)
 
 
 @pytest.mark.parametrize(
     "script",
     [
-        [(0, page([9, 8], 6)), (2, OUTSIDE), (1, page([7, 6], 6))],
-        [(0, page([9, 8], 6)), (1, page([7, 6], 5)), (2, page([5], 5)), (2, OUTSIDE)],
+        [(0, OUTSIDE)],
+        [(0, page([9, 8], 5)), (2, OUTSIDE), (1, page([7, 6], 5))],
+        [(0, page([9, 8], 5)), (2, OUTSIDE), (1, None)],
+        [*BACK, (1, OUTSIDE)],
         [(0, page([9, 8])), (0, OUTSIDE)],
     ],
-    ids=["in the pass", "on the way back", "while seeking"],
+    ids=["at first", "in the pass", "in the pass, and a page is missing", "on the way back", "while seeking"],
 )
-def test_rows_outside_the_window_end_the_freeze_at_any_time(script: list[tuple[int, PageResult | None]]) -> None:
-    """Whenever such a row comes it is delivered, and the reading begins anew without the window."""
-    machine = CheckedStrategy(2, WINDOW)
-    assert 2000 in play(machine, script)
-    assert isinstance(machine._delegate, LiveStrategy)
-    assert machine.guarantee == "best_effort"
-    assert asks(machine) == [PageRequest(0, None)]
+def test_rows_outside_the_window_end_the_freeze(script: list[Step]) -> None:
+    """Such rows are delivered whenever they come, and the list is read as by `live`, without the window."""
+    strategy = CheckedStrategy(2, WINDOW)
+    got = play(strategy, *script)
+    assert 4000 in got
+    got += play(strategy, (0, page([9, 8], 5)), (1, page([4000, 6], 5)), (2, page([5], 5)))
+    assert sorted(got) == sorted(set(got))
+    assert {9, 8, 6, 5, 4000} <= set(got)
+    assert strategy.done
+    assert (strategy.guarantee, strategy.frozen_window) == ("best_effort", None)
 
 
-@pytest.mark.parametrize(
-    "refused",
-    [False, True],
-)
-def test_what_was_under_way_when_the_freeze_ended_changes_nothing(refused: bool) -> None:
-    """Pages of the frozen pass that come in later, or are refused, do not bring the freeze back."""
-    machine = CheckedStrategy(2, WINDOW)
-    got = play(machine, [(0, page([9, 8], 6)), (1, OUTSIDE), (2, None if refused else page([5, 4], 6))])
-    assert got == ([9, 8, 2000] if refused else [9, 8, 2000, 5, 4])
-    assert machine.guarantee == "best_effort"
-    assert machine.frozen_window is None
-    assert asks(machine) == [PageRequest(0, None)]
+# -- missing pages -------------------------------------------------------------------------------------------------
 
 
-# -- refused pages -------------------------------------------------------------------------------------------------
-
-
-def test_the_first_page_refused_is_an_error() -> None:
-    """A list whose first page is refused does not exist."""
-    machine = CheckedStrategy(3, WINDOW)
-    assert not machine.handle_missing_page(machine.next_request() or PageRequest(9))
-
-
-def test_a_page_refused_because_the_list_went_away_is_an_error() -> None:
-    """After a refused page the first one is asked for; refused too, it is the list that is gone."""
-    machine = CheckedStrategy(2, WINDOW)
-    play(machine, [(0, page([9, 8], 4)), (1, None)])
-    request = PageRequest(0, WINDOW)
-    assert machine.next_request() == request
-    assert not machine.handle_missing_page(request)
-
-
-def test_a_page_refused_while_others_went_away_is_looked_into() -> None:
-    """A page beyond the end, for the list has shrunk, leads to the pass backwards and no further."""
-    machine = CheckedStrategy(2, WINDOW)
-    play(machine, [(0, page([9, 8], 6)), (1, page([6, 5], 4)), (2, None), (1, page([6, 5], 4)), (0, page([8, 7], 4))])
-    assert machine.done
-    assert machine.guarantee == "covered"
+@pytest.mark.parametrize("script", [[], [(0, page([9, 8], 5)), (1, None), (2, None)]], ids=["at first", "later"])
+def test_a_missing_first_page_is_an_error(script: list[Step]) -> None:
+    """A list whose first page is missing does not exist, or not any more."""
+    strategy = CheckedStrategy(2, WINDOW)
+    play(strategy, *script)
+    assert next_requests(strategy) == [PageRequest(0, WINDOW)]
+    assert not strategy.handle_missing_page(PageRequest(0, WINDOW))
 
 
 # -- memory --------------------------------------------------------------------------------------------------------
@@ -362,52 +321,19 @@ def test_a_page_refused_while_others_went_away_is_looked_into() -> None:
 def test_a_walk_remembers_a_row_in_120_bytes() -> None:
     """The keys of a hundred thousand rows, as the API has them, cost at most 120 bytes each."""
     count, limit = 100_000, 100
-    machine = CheckedStrategy(limit, TimeWindow(None, NOW))
+    strategy = CheckedStrategy(limit, TimeWindow(None, NOW))
     hash_each = hash_by(lambda key: key)
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
-        while (request := machine.next_request()) is not None:
-            numbers = range(request.index * limit, (request.index + 1) * limit)
-            keys = [(f"execution-{number:012}", f"stage-{number:016}") for number in numbers]
-            hashes = hash_each(keys)
-            machine.receive(
-                request, PageResult((), hashes, PageTotals(count, None, limit), [NOW - number for number in numbers])
-            )
-            del keys, hashes
+        while (request := strategy.next_request()) is not None:
+            numbers = range(count)[request.index * limit : (request.index + 1) * limit]
+            hashes = hash_each([(f"execution-{number:012}", f"stage-{number:016}") for number in numbers])
+            strategy.receive(request, PageResult((), hashes, PageTotals(count), [NOW - number for number in numbers]))
+            del hashes
         used = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
-    assert machine.guarantee == "exact"
-    assert len(machine.seen) == count
+    assert strategy.guarantee == "exact"
+    assert len(strategy.seen) == count
     assert used <= 120 * count
-
-
-# -- the proof needs its guards ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("order", ["newest", "oldest", "hash"])
-def test_each_departure_at_each_moment_loses_nothing(order: Order) -> None:
-    """Whichever row goes away, and whenever it does, every other one comes, and exact means all of them."""
-    for gone in range(1, 11):
-        for moment in range(8):
-            server = MovingList(order=order, limit=3)
-            for number in range(10):
-                server.add(NOW - 1 - 1000 * number)
-            machine, got, step = CheckedStrategy(3, TimeWindow(None, NOW)), list[int](), 0
-            open_: list[PageRequest] = []
-            while not machine.done:
-                open_ += asks(machine, 4 - len(open_))
-                request = Request(open_.pop())
-                for taken in (server.count, None):
-                    if step == moment:
-                        server.rows = [row for row in server.rows if row.number != gone]
-                    step += 1
-                    if taken is not None:
-                        taken(request)
-                result = server.answer(request)
-                got += [(result.keys or ())[position] for position in machine.receive(request.request, result)]
-            assert len(got) == len(set(got))
-            assert set(got) >= {number for number in range(1, 11) if number != gone}
-            if machine.guarantee == "exact":
-                assert set(got) in ({*range(1, 11)}, {*range(1, 11)} - {gone})
