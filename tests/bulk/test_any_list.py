@@ -236,7 +236,9 @@ def crowd() -> tuple[FakeHarness, set[str]]:
 def read_crowd(client: HarnessClient, **options: Any) -> BulkRun[PipelineExecution]:
     """Read all projects in pages of 1000 rows."""
     executions = client.pipeline_executions
-    return client.bulk(lambda ref: executions.list(ref.org, ref.project, limit=1000, consistency="checked"), **options)
+    return client.bulk(
+        lambda ref: executions.list(ref.org, ref.project, start_time=1, limit=1000, consistency="checked"), **options
+    )
 
 
 @pytest.mark.parametrize("moving", [False, True], ids=["still", "moving"])
@@ -255,6 +257,7 @@ async def test_project_above_the_ceiling(connect: Callable[..., HarnessClient], 
     assert run.report.complete == 31
     assert bool(gone) == moving
     assert {request.status for request in fake.requests} == {200}
+    assert min(request.json["timeRange"]["startTime"] for request in fake.requests if request.body) == 1
     assert len(fake.requests) <= 31 + 2 + (60 if moving else 28)
 
 

@@ -215,18 +215,6 @@ async def test_unknown_status_of_a_filter(fake: FakeHarness, client: HarnessClie
 # -- long lists --------------------------------------------------------------------------------------------------------
 
 
-async def test_list_above_the_ceiling(fake: FakeHarness, client: HarnessClient) -> None:
-    """A list above the ceiling is read completely by windows of time, of which the server refuses none."""
-    stored = fake.add_pipeline_executions(*PROJECT, 10_400, start_ts=NOW, apart=40, stages=0)
-    async with client.pipeline_executions.list(*PROJECT, limit=1000, start_time=1).walk() as walk:
-        found = ids([row async for row in walk])
-    assert len(found) == len(set(found))
-    assert set(found) == {row["planExecutionId"] for row in stored}
-    assert {request.status for request in fake.requests} == {200}
-    assert all(request.json["timeRange"]["startTime"] == 1 for request in fake.requests)
-    assert len(fake.requests) <= 16
-
-
 async def test_too_many_rows_of_one_time(fake: FakeHarness, client: HarnessClient) -> None:
     """More rows of one millisecond than the ceiling cannot be read, which is an error and not a short list."""
     fake.add_pipeline_executions(*PROJECT, 10_001, start_ts=NOW, apart=0, stages=0)
