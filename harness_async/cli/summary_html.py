@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Sequence
 from datetime import date
 from importlib.resources import files
@@ -116,7 +117,9 @@ def _headers(table: SummaryTable) -> str:
 def _rows(table: SummaryTable, shown: Sequence[Group], others: Sequence[Group]) -> str:
     is_day = table.by is GroupBy.DAY
     scale = max((group.counts.total for group in shown), default=0) if is_day else None
-    rows = [_row(table, _escape(group.label), group.counts, scale) for group in shown]
+    # Long names may be broken after the signs that join their words.
+    names = [re.sub(r"([/_.-])(?=\w)", r"\1<wbr>", _escape(group.label)) for group in shown]
+    rows = [_row(table, name, group.counts, scale) for name, group in zip(names, shown, strict=True)]
     if others:
         name = f"and {len(others):,} {'earlier' if is_day else 'more'}"
         more = _row(table, name, sum_counts(others), 0 if is_day else None, css="more")

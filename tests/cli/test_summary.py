@@ -420,7 +420,7 @@ class _Page(HTMLParser):
         self.tags: set[str] = set()
         self.text: list[str] = []
         self._open: list[str] = []
-        self.feed(page)
+        self.feed(page.replace("<wbr>", ""))  # which splits words, not text
         self.close()
         assert self._open == []
 
