@@ -3,9 +3,9 @@
 `app` registers the commands, `options` contains the options they share. `connection` opens the client, and `errors`
 turns errors into messages and exit codes. `export` and `sync` are the two long commands: `resources` describes the
 lists they read, `writers` encodes the rows, `row_writer` and `resumable_output` write them, and `files` contains
-everything that concerns files. `progress` shows the progress and the summary. `summary` reads an
-exported file with `summary_rows`, counts with `summary_table`, and draws the terminal; `summary_html` renders the page.
-`api` and `show` contain the short commands. `console` prints everything else.
+every way to write a file, to the `targets` that options name. `progress` shows the progress and the summary. `summary`
+reads an exported file with `summary_rows`, counts with `summary_table`, and draws the terminal; `summary_html` renders
+the page. `api` and `show` contain the short commands. `console` prints everything else.
 """
 
 from harness_async.cli.app import run

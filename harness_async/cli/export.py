@@ -29,7 +29,7 @@ from harness_async.bulk.run import with_output
 from harness_async.cli.connection import Connection, RetryNotifier, connect, run_command
 from harness_async.cli.console import stderr_console
 from harness_async.cli.errors import COMPLETE, INCOMPLETE, CommandError, usage_errors
-from harness_async.cli.files import Target, WriteError, check_distinct, find_target, is_disk_full, open_output
+from harness_async.cli.files import WriteError, is_disk_full, open_output
 from harness_async.cli.options import (
     Filters,
     OrgsOption,
@@ -52,6 +52,7 @@ from harness_async.cli.progress import (
 from harness_async.cli.resources import RESOURCES, ExportResource, Resource
 from harness_async.cli.resumable_output import ResumableOutput
 from harness_async.cli.row_writer import RowWriter, write_rows
+from harness_async.cli.targets import Target, check_distinct, find_target
 from harness_async.cli.writers import choose_format, create_encoder
 
 

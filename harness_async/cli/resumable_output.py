@@ -16,8 +16,9 @@ from attrs import define, field
 
 from harness_async import ProjectOutcome, ProjectRef
 from harness_async.cli.errors import CommandError
-from harness_async.cli.files import Output, Target, continue_file, open_regular, write_errors
+from harness_async.cli.files import Output, continue_file, open_regular, write_errors
 from harness_async.cli.options import RowFormat
+from harness_async.cli.targets import Target
 
 _MAX_SPOOL_BYTES = 256 * 1024
 """Bytes of one project's rows kept in memory, about a thousand rows. More go to a temporary file."""

@@ -20,7 +20,7 @@ from rich.text import Text
 from harness_async.cli.connection import Connection, connect, run_blocking, run_command
 from harness_async.cli.console import format_count, print_note, print_trimmed, sanitize, stdout_console
 from harness_async.cli.errors import COMPLETE, CommandError
-from harness_async.cli.files import Target, check_distinct, find_target, write_file
+from harness_async.cli.files import write_file
 from harness_async.cli.options import RowFormat
 from harness_async.cli.summary_html import render_page
 from harness_async.cli.summary_rows import RowError, RowReader
@@ -36,6 +36,7 @@ from harness_async.cli.summary_table import (
     split_groups,
     sum_counts,
 )
+from harness_async.cli.targets import Target, check_distinct, find_target
 from harness_async.cli.writers import Row, create_encoder, execution_row
 
 _DEFAULT_ROWS, _DEFAULT_PAGE_ROWS = 20, 100

@@ -18,11 +18,12 @@ from harness_async import Progress, SyncRun, SyncState
 from harness_async.cli.connection import Connection, RetryNotifier, connect, run_command
 from harness_async.cli.console import format_count, sanitize, stderr_console
 from harness_async.cli.errors import COMPLETE, INCOMPLETE, CommandError
-from harness_async.cli.files import check_distinct, find_target, open_output, write_file
+from harness_async.cli.files import open_output, write_file
 from harness_async.cli.options import RowFormat, RowFormatOption
 from harness_async.cli.progress import ProgressDisplay, may_show_progress
 from harness_async.cli.resources import RESOURCES, Resource, SyncResource
 from harness_async.cli.row_writer import RowWriter, write_rows
+from harness_async.cli.targets import check_distinct, find_target
 from harness_async.cli.writers import choose_format, create_encoder
 
 _DEMO_URL = re.compile(r"http://127\.0\.0\.1:\d+")

@@ -17,9 +17,9 @@ import pytest
 from attrs import evolve
 
 from harness_async import ProjectOutcome, ProjectRef
-from harness_async.cli.files import find_target
 from harness_async.cli.options import RowFormat
 from harness_async.cli.resumable_output import ResumableOutput
+from harness_async.cli.targets import find_target
 from harness_async.testing import Delay, FakeHarness
 from tests.support.cli_runner import Result, export, invoke, json_lines, row_keys, start
 

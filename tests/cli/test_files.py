@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import resource
 import shutil
 import stat
 import subprocess
@@ -54,9 +54,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "output"
 
 
-def run(command: Command, output: Path | str) -> Result:
+def run(command: Command, output: Path | str, *more: str) -> Result:
     parent = Path(output).parent.parent if isinstance(output, Path) else Path()
-    return invoke(*command(parent, str(output)), "--requests-per-minute", "100000", "--format", "jsonl", "--quiet")
+    options = ("--requests-per-minute", "100000", "--format", "jsonl", "--quiet")
+    return invoke(*command(parent, str(output)), *options, *more)
 
 
 def check_rows(text: str, server: FakeHarness) -> None:
@@ -83,6 +84,14 @@ def existing(folder: Path) -> Path:
     path.write_text(OLD)
     path.chmod(MODE)
     return path
+
+
+def existing_without_hard_links(folder: Path) -> Path:
+    return existing(folder)
+
+
+def refuse(*_: object) -> None:
+    raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
 
 def link(folder: Path) -> Path:
@@ -233,6 +242,15 @@ def test_link_to_stdout(small: FakeHarness, folder: Path, command: Command) -> N
 
 
 @streaming_commands
+def test_closed_stdout(small: FakeHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
+    """Rows for a stdout that is closed are not lost in silence: exit code 2, before any request."""
+    monkeypatch.setattr(sys, "__stdout__", None)  # as with >&-
+    result = invoke(*command(tmp_path, "-"))
+    assert (result.exit_code, small.requests) == (2, [])
+    assert "Standard output is closed." in result.stderr
+
+
+@streaming_commands
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_full_device(small: FakeHarness, tmp_path: Path, command: Command) -> None:
     """Rows that stdout does not accept are one line of error, without a second one at exit."""
@@ -357,9 +375,26 @@ def test_failure_before_the_first_row(
     assert [each.name for each in folder.iterdir()] == ["rows"]
 
 
+@commands
+def test_failure_after_the_first_row(server: FakeHarness, folder: Path, command: Command) -> None:
+    """An export keeps its rows, one with a checkpoint those of complete projects; a sync leaves the old file."""
+    path = existing(folder)
+    server.faults.add(Status(401), when=lambda request: request.query.get("page") == ["2"], times=None)
+    result = run(command, path)
+    assert result.exit_code == 3
+    if command is export_command:
+        assert len(json_lines(path.read_text())) in {100, 103}
+    elif command is checkpoint_command and path.read_text() != OLD:
+        assert row_keys(json_lines(path.read_text())) == row_keys(server.executions("default", "network"))
+    else:
+        assert path.read_text() == OLD
+    assert (stat.S_IMODE(path.stat().st_mode), len(list(folder.iterdir()))) == (MODE, 1)
+
+
 @contextmanager
 def file_size_limit(size: int) -> Iterator[None]:
     """Let writes beyond a size fail, as on a full disk."""
+    resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -370,15 +405,22 @@ def file_size_limit(size: int) -> Iterator[None]:
 
 @commands
 @pytest.mark.parametrize("part", [0.0, 0.3, 0.9, 0.999])
-@pytest.mark.parametrize("prepare", [new, existing])
+@pytest.mark.parametrize("prepare", [new, existing, existing_without_hard_links])
 def test_full_disk(
-    server: FakeHarness, folder: Path, command: Command, part: float, prepare: Callable[[Path], Path]
+    server: FakeHarness,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: Command,
+    part: float,
+    prepare: Callable[[Path], Path],
 ) -> None:
     """A full disk, at the first or the last piece, is one line of error; the old file is intact, and no other is left.
 
     An export with a checkpoint keeps the projects that it has completed, and continues with the others.
     """
     path = prepare(folder)
+    if prepare is existing_without_hard_links:
+        monkeypatch.setattr(os, "link", refuse)
     reference = folder.parent / "reference"
     assert run(export_command, reference).exit_code == 0
     size = int(reference.stat().st_size * part)
@@ -392,7 +434,7 @@ def test_full_disk(
     if command is checkpoint_command:
         assert run(command, path).exit_code == 0
         check_rows(path.read_text(), server)
-    elif prepare is existing:
+    elif prepare is not new:
         assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == (OLD, MODE)
     elif path.exists():
         assert path.read_text().endswith("}\n"), "whole rows"
