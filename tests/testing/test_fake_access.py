@@ -10,6 +10,7 @@ import trustme
 import yarl
 
 from harness_async.testing import FakeHarness
+from tests.testing.cases import ALL, IN_PROJECT
 
 LIST = "/iacm/api/orgs/default/projects/payments/executions"
 WRONG = "pat.Ab1Cd2Ef3Gh4Ij5Kl6Mn7O.other.secret"
@@ -71,6 +72,26 @@ async def test_denied_organizations(fake: FakeHarness, get: Any, envelope: Calla
     assert (await get(LIST)).status == 404
     response = await get("/v1/orgs/default/projects")
     assert (response.status, envelope(response)) == (404, "legacy")
+
+
+@pytest.mark.parametrize(
+    ("path", "shapes"),
+    [(LIST, ("goa", "goa")), ("/v1/orgs", ("legacy", "v1")), (ALL["pipeline executions"].path, ("legacy", "legacy"))],
+    ids=["iacm", "v1", "pipeline"],
+)
+async def test_writes_must_be_json(
+    fake: FakeHarness, get: Any, envelope: Callable[[Any], str], path: str, shapes: tuple[str, ...]
+) -> None:
+    """Another content type is 415, and a body that is not JSON is 400, each in the envelope of the service."""
+    fake.add_project("default", "payments")
+    params = IN_PROJECT if path.startswith("/pipeline/") else {}
+    for content_type, body, status, shape in (
+        ("text/plain", b"{}", 415, shapes[0]),
+        ("application/json; charset=utf-8", b"{", 400, shapes[1]),
+        ("application/json", b"\xff", 400, shapes[1]),
+    ):
+        response = await get(path, "POST", params=params, data=body, headers={"Content-Type": content_type})
+        assert (response.status, envelope(response)) == (status, shape)
 
 
 async def test_paths_must_be_utf8(fake: FakeHarness, get: Any) -> None:

@@ -56,27 +56,6 @@ async def test_header_families(fake: FakeHarness, get: Any, totals: Any, names: 
     assert {name: response.headers[name] for name in names} == {name: values[name] for name in names}
 
 
-async def test_filters_combine(fake: FakeHarness, get: Any) -> None:
-    """Filters combine with AND, and totals count the filtered rows."""
-    add = fake.add_execution
-    one = add("default", "payments", status="failure", workspace="a", pipeline="p", pipeline_name="The P")
-    two = add("default", "payments", status="failure", workspace="b", pipeline="p")
-    three = add("default", "payments", status="none", workspace="a")
-
-    async def kept(**params: str) -> list[Any]:
-        response = await get(LIST, params=params)
-        assert response.headers["x-total-items"] == str(len(response.json))
-        return sorted(ids(response.json))
-
-    assert await kept(status="failure") == sorted(ids([one, two]))
-    assert await kept(status="failure,none") == sorted(ids([one, two, three]))
-    assert await kept(workspace="a") == sorted(ids([one, three]))
-    assert await kept(workspace="a", status="failure") == ids([one])
-    assert await kept(pipeline_name="The P") == ids([one])
-    assert await kept(pipeline_execution_id=three["pipeline_execution_id"]) == ids([three])
-    assert await kept(status="no_such") == []
-
-
 async def test_filters_see_what_changed(fake: FakeHarness, get: Any) -> None:
     """A repeated filter includes rows that were added, and excludes those removed or changed, in any order."""
     for order in ("newest", "random_ties"):
@@ -97,8 +76,6 @@ async def test_filters_see_what_changed(fake: FakeHarness, get: Any) -> None:
         ("inclusive", {"start_time": 10, "end_time": 20}, {10, 15, 20}),
         ("exclusive", {"start_time": 10, "end_time": 20}, {10, 15}),
         ("ignored", {"start_time": 10, "end_time": 20}, {5, 10, 15, 20, 25}),
-        ("inclusive", {"start_time": 15}, {15, 20, 25}),
-        ("inclusive", {"end_time": 10}, {5, 10}),
     ],
 )
 async def test_time_filters(fake: FakeHarness, get: Any, mode: Any, params: Any, kept: set[int]) -> None:
@@ -107,19 +84,6 @@ async def test_time_filters(fake: FakeHarness, get: Any, mode: Any, params: Any,
         fake.add_execution("default", "payments", created=created)
     fake.end_time = mode
     assert {row["created"] for row in (await get(LIST, params=params)).json} == kept
-
-
-@pytest.mark.parametrize(
-    "query",
-    [
-        *("unknown=1", "start_time=now", "end_time=99999999999999999999", "status=", "status=a&status=b", "limit=²"),
-    ],
-)
-async def test_bad_queries(fake: FakeHarness, get: Any, envelope: Callable[[Any], str], query: str) -> None:
-    """Queries that violate the contract are rejected with 400 in the goa envelope."""
-    fake.add_execution("default", "payments")
-    response = await get(f"{LIST}?{query}")
-    assert (response.status, envelope(response)) == (400, "goa")
 
 
 async def test_ids_are_one_segment_each(fake: FakeHarness, get: Any) -> None:
@@ -166,15 +130,6 @@ async def test_bad_creates(fake: FakeHarness, get: Any, envelope: Callable[[Any]
     response = await get(LIST, "POST", json=body)
     assert (response.status, envelope(response)) == (400, "goa")
     assert fake.all_executions() == []
-
-
-async def test_writes_must_be_json(fake: FakeHarness, get: Any, envelope: Callable[[Any], str]) -> None:
-    """Another content type is 415, invalid JSON is 400."""
-    fake.add_project("default", "payments")
-    response = await get(LIST, "POST", data=b"{}", headers={"Content-Type": "text/plain"})
-    assert (response.status, envelope(response)) == (415, "goa")
-    response = await get(LIST, "POST", data=b"{", headers={"Content-Type": "application/json; charset=utf-8"})
-    assert (response.status, envelope(response)) == (400, "goa")
 
 
 async def test_the_hook_before_a_request(fake: FakeHarness, get: Any) -> None:

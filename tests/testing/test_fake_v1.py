@@ -121,11 +121,3 @@ async def test_a_replacement_keeps_the_identifier(fake: FakeHarness, get: Any) -
     fake.add_project("default", "pay")
     response = await get(f"{PROJECTS}/pay", "PUT", json={"project": {"identifier": "other", "name": "N"}})
     assert response.status == 400
-
-
-async def test_writes_must_be_json(fake: FakeHarness, get: Any, envelope: Callable[[Any], str]) -> None:
-    """Another content type is 415 in the legacy envelope, invalid JSON is 400 in the v1 envelope."""
-    response = await get("/v1/orgs", "POST", data=b"{}", headers={"Content-Type": "application/yaml"})
-    assert (response.status, envelope(response)) == (415, "legacy")
-    response = await get("/v1/orgs", "POST", data=b"\xff", headers={"Content-Type": "application/json"})
-    assert (response.status, envelope(response)) == (400, "v1")
