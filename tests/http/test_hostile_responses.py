@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import html
 import json
@@ -10,9 +11,8 @@ import pickle
 import socket
 import threading
 import time
-import traceback
 import zlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable
 from email.utils import formatdate
 from typing import Any
 from urllib.parse import quote
@@ -30,49 +30,49 @@ from harness_async import (
     HarnessError,
     NotFoundError,
     PermissionDeniedError,
-    RateLimit,
-    RateLimitError,
     RequestTimeoutError,
     RetryPolicy,
     Timeouts,
     TransportError,
     UnexpectedResponseError,
 )
-from harness_async.testing import FakeHarness, Interim, SlowHead, Status, TooManyRequests
+from harness_async.testing import FakeHarness, Interim, Reset, SlowHead, Status, TooManyRequests
 from tests.support import virtual
-
-KEY = "pat.acc.tokenid.s3cr3t/+&<key>"
-Serve = Callable[..., Awaitable[str]]
-
-
-def http(body: bytes = b"[]", *, status: str = "200 OK", head: str = "", kind: str = "application/json") -> bytes:
-    """Build a response."""
-    length = "" if "Transfer-Encoding" in head else f"Content-Length: {len(body)}\r\n"
-    return f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\n{length}{head}\r\n".encode() + body
-
-
-def client_of(url: str, **options: Any) -> HarnessClient:
-    quick = RetryPolicy(initial_backoff=0.001, max_backoff=0.002)
-    return HarnessClient(**{"api_key": KEY, "base_url": url, "retry": quick, "rate_limit": None, **options})
-
+from tests.support.http import KEY, ONCE, Serve, client_of, everything, response
 
 # -- numbers of the server that must not last ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("value", ["1795000000", "9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT"])
-def test_huge_retry_after(value: str) -> None:
-    """A wait beyond `max_retry_after` ends the call, and the gate opens again after its own cooldown."""
+class RecordingPacer:
+    """A pacer of the caller that records pauses."""
+
+    def __init__(self) -> None:
+        self.pauses: list[float] = []
+
+    async def acquire(self) -> None:
+        pass
+
+    def pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+
+
+@pytest.mark.parametrize("value", ["1795000000", "9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT"], ids=["s", "huge", "date"])
+@pytest.mark.parametrize("status", [429, 503])
+def test_huge_retry_after(value: str, status: int) -> None:
+    """A wait beyond `max_retry_after` ends the call, and other calls and a shared pacer wait for a short time only."""
 
     async def main() -> float:
-        async with FakeHarness() as fake, HarnessClient(fake.api_key, base_url=fake.url) as client:
-            fake.faults.add(TooManyRequests(value), times=1)
-            with pytest.raises(RateLimitError):
+        pacer = RecordingPacer()
+        async with FakeHarness() as fake, HarnessClient(fake.api_key, base_url=fake.url, pacer=pacer) as client:
+            fake.faults.add(Status(status, headers={"Retry-After": value}), times=1)
+            with pytest.raises(APIStatusError) as caught:
                 await client.request("GET", "/v1/orgs")
-            began = asyncio.get_running_loop().time()
+            assert caught.value.status == status
             await client.request("GET", "/v1/orgs")
-            return asyncio.get_running_loop().time() - began
+        assert all(seconds < 10 for seconds in pacer.pauses)
+        return asyncio.get_running_loop().time()
 
-    assert virtual.run_jumping(main()) < 10
+    assert virtual.run_jumping(main()) < 1010
 
 
 @pytest.mark.parametrize("ahead", [0.0, 3600.0])
@@ -96,13 +96,13 @@ def test_retry_after_date_without_date(ahead: float, monkeypatch: pytest.MonkeyP
 # -- responses that cannot be parsed ---------------------------------------------------------------------------------
 
 GARBLED = {
-    "header of 70 kB": http(head=f"X-Long: {'x' * 70_000}\r\n"),
+    "header of 70 kB": response(b"[]", f"X-Long: {'x' * 70_000}"),
     "bad status line": b"HTTP/1.1 abc\r\n\r\n",
-    "bad header": http(head="no colon here\r\n"),
-    "not gzip": http(b"[]", head="Content-Encoding: gzip\r\n"),
-    "brotli": http(b"[]", head="Content-Encoding: br\r\n"),
-    "two encodings": http(gzip.compress(b"[]"), head="Content-Encoding: gzip, gzip\r\n"),
-    "bad chunk": http(b"zz\r\n[]\r\n0\r\n\r\n", head="Transfer-Encoding: chunked\r\n"),
+    "bad header": response(b"[]", "no colon here"),
+    "not gzip": response(b"[]", "Content-Encoding: gzip"),
+    "brotli": response(b"[]", "Content-Encoding: br"),
+    "two encodings": response(gzip.compress(b"[]"), "Content-Encoding: gzip, gzip"),
+    "bad chunk": response(b"zz\r\n[]\r\n0\r\n\r\n", "Transfer-Encoding: chunked"),
 }
 
 
@@ -111,11 +111,11 @@ async def test_garbled(serve: Serve, response: bytes) -> None:
     """The same parse failure twice is permanent: two requests, and an error that is not a timeout."""
     requests: list[bytes] = []
 
-    def answer(request: bytes) -> bytes:
+    def respond(request: bytes) -> bytes:
         requests.append(request)
         return response
 
-    async with client_of(await serve(answer)) as client:
+    async with client_of(await serve(respond)) as client:
         with pytest.raises((TransportError, UnexpectedResponseError)) as caught:
             await client.request("GET", "/v1/orgs")
     assert len(requests) == len(caught.value.attempts) == 2
@@ -126,11 +126,11 @@ async def test_garbled_post(serve: Serve) -> None:
     """A POST whose response cannot be parsed is never sent again, and is ambiguous."""
     requests: list[bytes] = []
 
-    def answer(request: bytes) -> bytes:
+    def respond(request: bytes) -> bytes:
         requests.append(request)
         return GARBLED["not gzip"]
 
-    async with client_of(await serve(answer)) as client:
+    async with client_of(await serve(respond)) as client:
         with pytest.raises(TransportError) as caught:
             await client.request("POST", "/v1/orgs", json={})
     assert len(requests) == 1
@@ -165,7 +165,7 @@ ENCODED = {
 @pytest.mark.parametrize(("body", "encoding"), ENCODED.values(), ids=ENCODED)
 async def test_encodings(serve: Serve, body: bytes, encoding: str) -> None:
     """Compressed bodies are read, with any number of members, also where the server names no real encoding."""
-    url = await serve(lambda _: http(body, head=f"Content-Encoding: {encoding}\r\n"))
+    url = await serve(lambda _: response(body, f"Content-Encoding: {encoding}"))
     async with client_of(url) as client:
         assert (await client.request("GET", "/v1/orgs")).body == b'["a"]'
 
@@ -174,7 +174,7 @@ async def test_encodings(serve: Serve, body: bytes, encoding: str) -> None:
 async def test_cut_compressed_bodies(serve: Serve, name: str) -> None:
     """A compressed body that ends too early is a failure whatever its length says, never part of the bytes."""
     body, encoding = ENCODED[name]
-    responses = iter([http(body[:-3], head=f"Content-Encoding: {encoding}\r\n"), http(b'["b"]')])
+    responses = iter([response(body[:-3], f"Content-Encoding: {encoding}"), response(b'["b"]')])
     async with client_of(await serve(lambda _: next(responses))) as client:
         assert (await client.request("GET", "/v1/orgs")).body == b'["b"]'
 
@@ -223,33 +223,48 @@ def test_connect_bounds_dns() -> None:
     assert 2.9 < virtual.run_jumping(main()) < 4
 
 
-@pytest.mark.parametrize(
-    ("response", "leading", "status"),
-    [
-        (http(b'{"message": "try later"}', status="503 Service Unavailable"), "503 Service Unavailable after ", 503),
-        (http(b"bad", status="502 Bad Gateway", kind="text/plain"), "502 Bad Gateway after ", 502),
-        (None, "", None),
-    ],
-    ids=["503", "502", "reset"],
-)
-def test_deadline_says_why(response: bytes | None, leading: str, status: int | None) -> None:
-    """A call that ran out of time begins with the last response, and has it as its cause."""
+def test_connect_bounds_tls() -> None:
+    """A TLS handshake that hangs is ended by `connect`."""
 
-    async def main() -> DeadlineExceededError:
+    async def main() -> float:
+        ended = asyncio.Event()
+
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.readuntil(b"\r\n\r\n")
-            if response is not None:
-                writer.write(response.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1))
+            await reader.read()
             writer.close()
+            ended.set()
 
         server = await asyncio.start_server(handle, "127.0.0.1", 0)
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        async with (
-            server,
-            HarnessClient(KEY, base_url=url, rate_limit=None, timeouts=Timeouts(deadline=8.0)) as client,
-        ):
-            with pytest.raises(DeadlineExceededError) as caught:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        timeouts = Timeouts(connect=3.0, deadline=None)
+        async with server, client_of(url, timeouts=timeouts, retry=ONCE) as client:
+            with pytest.raises(RequestTimeoutError, match=r"(?i)no connection in time"):
                 await client.request("GET", "/v1/orgs")
+            await ended.wait()
+        return asyncio.get_running_loop().time()
+
+    assert 1002.9 < virtual.run_jumping(main()) < 1004
+
+
+@pytest.mark.parametrize(
+    ("fault", "leading", "status"),
+    [
+        (Status(503, message="try later"), "503 Service Unavailable after ", 503),
+        (Status(502, envelope="text"), "502 Bad Gateway after ", 502),
+        (TooManyRequests(), "429 Too Many Requests after ", 429),
+        (Reset("before"), "", None),
+    ],
+    ids=["503", "502", "429", "reset"],
+)
+def test_deadline_names_the_reason(fault: Any, leading: str, status: int | None) -> None:
+    """The error of a call that ran out of time begins with the last response, which is its cause."""
+
+    async def main() -> DeadlineExceededError:
+        timeouts = Timeouts(deadline=20.0)
+        async with FakeHarness() as fake, client_of(fake.url, api_key=fake.api_key, timeouts=timeouts) as client:
+            fake.faults.add(fault)
+            with pytest.raises(DeadlineExceededError) as caught:
+                await client.with_options(retry=RetryPolicy()).request("GET", "/v1/orgs")
         return caught.value
 
     error = virtual.run_jumping(main())
@@ -270,7 +285,7 @@ async def test_blocked_loop_before_post(serve: Serve) -> None:
             connection, _ = listener.accept()
             with connection:
                 requests.append(connection.recv(65536))
-                connection.sendall(http())
+                connection.sendall(response())
                 if number == 0:
                     connection.shutdown(socket.SHUT_RDWR)
             closed.set()
@@ -280,10 +295,10 @@ async def test_blocked_loop_before_post(serve: Serve) -> None:
     async with client_of(f"http://127.0.0.1:{listener.getsockname()[1]}") as client:
         await client.request("GET", "/v1/orgs")
         closed.wait()  # blocks the loop, as a long computation does
-        response = await client.request("POST", "/v1/orgs", json={})
+        found = await client.request("POST", "/v1/orgs", json={})
     thread.join()
     listener.close()
-    assert (response.status, len(response.attempts), len(requests)) == (200, 1, 2)
+    assert (found.status, len(found.attempts), len(requests)) == (200, 1, 2)
 
 
 # -- the key -------------------------------------------------------------------------------------------------------
@@ -304,36 +319,11 @@ ECHOES: dict[str, Callable[[str], bytes]] = {
 }
 
 
-def chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and all that led to it."""
-    seen: set[int] = set()
-    pending: list[BaseException | None] = [error]
-    while pending:
-        each = pending.pop()
-        if each is not None and id(each) not in seen:
-            seen.add(id(each))
-            yield each
-            pending += [each.__cause__, each.__context__]
-
-
-def everything(error: BaseException) -> str:
-    """Collect all that an error shows: texts, attributes, and the variables of its frames."""
-    parts: list[str] = []
-    for each in chain(error):
-        parts += [repr(each), str(each), repr(each.args), repr(getattr(each, "__dict__", {}))]
-        for frame, _ in traceback.walk_tb(each.__traceback__):
-            if "harness_async" in frame.f_code.co_filename or "aiohttp" in frame.f_code.co_filename:
-                parts += [repr(value) for value in frame.f_locals.values()]
-        body = getattr(each, "body", b"")
-        parts += [body.decode(code, "replace") for code in ("utf-8", "utf-16-le", "utf-16-be", "utf-32-le")]
-    return html.unescape("\n".join(parts))
-
-
 @pytest.mark.parametrize("status", ["400 Bad Request", "200 OK"])
 @pytest.mark.parametrize("echo", ECHOES.values(), ids=ECHOES)
 async def test_echoed_key(serve: Serve, echo: Callable[[str], bytes], status: str) -> None:
     """A key that a server echoes, escaped or not, shows in no error."""
-    async with client_of(await serve(lambda _: http(echo(KEY), status=status, head=f"X-Echo: {KEY}\r\n"))) as client:
+    async with client_of(await serve(lambda _: response(echo(KEY), f"X-Echo: {KEY}", status=status))) as client:
         with pytest.raises(HarnessError) as caught:
             await client.organizations.list().collect()
     assert "s3cr3t" not in everything(caught.value)
@@ -428,7 +418,7 @@ async def test_every_text_is_shown(
     serve: Serve, body: dict[str, Any], texts: list[str], fields: list[tuple[str, str]]
 ) -> None:
     """Every text of an error body is in the message, and its fields in `field_errors`, whatever the shape."""
-    url = await serve(lambda _: http(json.dumps(body).encode(), status="400 Bad Request"))
+    url = await serve(lambda _: response(json.dumps(body).encode(), status="400 Bad Request"))
     async with client_of(url) as client:
         with pytest.raises(APIStatusError) as caught:
             await client.request("GET", "/v1/orgs")
@@ -490,35 +480,80 @@ async def test_401_names_both_accounts(fake: FakeHarness) -> None:
             await client.organizations.list().collect()
 
 
+# -- responses to another request ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("times", [0, 1, 2])
+async def test_page_of_another_project(serve: Serve, times: int) -> None:
+    """A page of another project is requested again on a new connection; if it comes again, the report says so."""
+    row = {"account": "a", "org": "DEFAULT", "pipeline_execution_id": "e", "pipeline_stage_id": "s", "created": 1}
+    requests: list[bytes] = []
+
+    def respond(request: bytes) -> bytes:
+        requests.append(request)
+        project = "billing" if len(requests) <= times else "Payments"
+        return response(json.dumps([{**row, "project": project}]).encode(), "x-total-items: 1", "x-total-pages: 1")
+
+    async with client_of(await serve(respond)) as client, client.executions.list("default", "payments").walk() as walk:
+        rows = [execution.project async for execution in walk]
+    assert (rows, len(requests)) == (["billing" if times == 2 else "Payments"], min(times, 1) + 1)
+    assert walk.report.guarantee == ("best_effort" if times == 2 else "live")
+
+
+async def test_connection_with_responses_to_other_requests() -> None:
+    """A page of another project is requested again on another connection than the one that it came from."""
+    connections = 0
+    row = {"account": "a", "org": "default", "pipeline_execution_id": "e", "pipeline_stage_id": "s", "created": 1}
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        stray = connections == 1
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                project = head.split(b"/projects/")[1].split(b"/")[0].decode()
+                project = "elsewhere" if stray and project != "one" else project
+                writer.write(response(json.dumps([{**row, "project": project}]), "x-total-items: 1"))
+        writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    async with server, client_of(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as client:
+        for project in ("one", "two"):
+            rows = await client.executions.list("default", project).collect()
+            assert [row.project for row in rows] == [project]
+    assert connections == 2
+
+
 # -- closing -------------------------------------------------------------------------------------------------------
 
 
-async def test_close_leaves_no_unsent_body() -> None:
+@pytest.mark.parametrize("reason", ["cancelled", "deadline"])
+async def test_close_leaves_no_unsent_body(reason: str) -> None:
     """A connection with a body that the server does not read is closed with the client."""
-    arrived = asyncio.Event()
-    gone = asyncio.Event()
+    arrived, ended = asyncio.Event(), asyncio.Event()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         arrived.set()
-        await asyncio.wait_for(gone.wait(), 10)
-        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
-            await reader.readexactly(100_000_000)
+        await ended.wait()
         writer.close()
-        done.set()
 
-    done = asyncio.Event()
     server = await asyncio.start_server(handle, "127.0.0.1", 0)
-    async with server:
-        client = client_of(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-        call = asyncio.create_task(client.request("POST", "/v1/orgs", content=b"x" * 50_000_000))
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, client_of(url, timeouts=Timeouts(deadline=0.5 if reason == "deadline" else None)) as client:
+        call = asyncio.create_task(client.request("POST", "/v1/orgs", content=bytes(50_000_000)))
         await arrived.wait()
-        call.cancel()
-        with pytest.raises(asyncio.CancelledError):
+        if reason == "cancelled":
+            call.cancel()
+        with pytest.raises((asyncio.CancelledError, DeadlineExceededError)):
             await call
+        (connection,) = client._session.sender.transport._sockets
         await client.close()
-        gone.set()
-        await asyncio.wait_for(done.wait(), 10)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert connection.fileno() == -1
+        ended.set()
 
 
 @pytest.mark.parametrize("state", ["stopped", "running in a thread"])
@@ -543,18 +578,3 @@ def test_close_from_another_loop(state: str) -> None:
         thread.join()
     loop.run_until_complete(fake.__aexit__(None, None, None))
     loop.close()
-
-
-async def test_rate_limit_of_the_gate_is_not_a_lasting_state(client: HarnessClient, fake: FakeHarness) -> None:
-    """After a gate that a server closed with an absurd wait, other calls go on."""
-    fake.faults.add(TooManyRequests(10**9), times=1)
-    with pytest.raises(RateLimitError):
-        await client.request("GET", "/v1/orgs")
-    assert (await client.request("GET", "/v1/orgs")).status == 200
-
-
-def test_limit_types() -> None:
-    """A rate limit is refused where it is not one."""
-    with pytest.raises(TypeError, match="rate_limit must be a RateLimit or None, not int"):
-        HarnessClient(KEY, rate_limit=1000)  # type: ignore[arg-type]
-    HarnessClient(KEY, rate_limit=RateLimit(1000))
