@@ -13,19 +13,16 @@ from typing import Any, NoReturn
 
 import aiohttp
 import typer
-from attrs import define, field, frozen
+from attrs import frozen
 from yarl import URL
 
 from harness_async import (
     AuthenticationError,
-    Event,
     HarnessClient,
     NotFoundError,
-    PageRead,
     PermissionDeniedError,
     RateLimit,
     RequestError,
-    RetryPlanned,
     Timeouts,
 )
 from harness_async.cli.console import print_note
@@ -37,6 +34,7 @@ from harness_async.cli.errors import (
     describe_os_error,
     print_report,
 )
+from harness_async.cli.pauses import PauseNotifier
 from harness_async.config import ACCOUNT_VARIABLES, KEY_VARIABLES, account_of, create_ssl_context
 
 DEMO_PROJECT = "infrastructure/observability"
@@ -108,38 +106,9 @@ def _first_set(names: Sequence[str]) -> tuple[str, str]:
     return next((pair for pair in values if pair[1]), ("", ""))
 
 
-@define
-class RetryNotifier:
-    """Explains pauses: reports the reason after repeated retries, because the library retries for minutes."""
-
-    prints_note: bool = True
-    """Whether to print the first reason to stderr. False if a progress display shows `reason`."""
-
-    reason: str = ""
-    """Reason of the latest retry. Empty while requests succeed."""
-
-    _retries: int = field(default=0, init=False)
-    _has_printed: bool = field(default=False, init=False)
-
-    def on_event(self, event: Event) -> None:
-        """Handle an event of the client. A single retry is not reported."""
-        if isinstance(event, PageRead):
-            self.reason, self._retries = "", 0
-        elif isinstance(event, RetryPlanned):
-            self._retries += 1
-            if self._retries > 1:
-                self.reason = event.reason.partition(f" ({event.method} ")[0]  # without the request
-                self._print_once()
-
-    def _print_once(self) -> None:
-        if self.prints_note and not self._has_printed:
-            self._has_printed = True
-            print_note(f"Retrying: {self.reason}. Press Ctrl-C to stop.")
-
-
 @asynccontextmanager
 async def connect(
-    connection: Connection, *, notifier: RetryNotifier | None = None, quiet: bool = False
+    connection: Connection, *, notifier: PauseNotifier | None = None, quiet: bool = False
 ) -> AsyncIterator[HarnessClient]:
     """Open a client, with `--demo` one of a server in this process."""
     if connection.demo:
@@ -162,7 +131,7 @@ async def connect(
         ssl_context=None if ca_bundle is None else create_ssl_context(ca_bundle, None, "--ca-bundle"),
         timeouts=Timeouts() if connection.timeout is None else Timeouts(deadline=connection.timeout),
         rate_limit=_rate_limit(connection) or RateLimit(),
-        on_event=(notifier or RetryNotifier()).on_event,
+        on_event=(notifier or PauseNotifier()).on_event,
     ) as client:
         try:
             yield client

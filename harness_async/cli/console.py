@@ -20,6 +20,11 @@ _UNLIMITED_WIDTH = 10_000
 _TRAILING_BLANKS = re.compile(r"(?: |\x1b\[[0-9;]*m)+$")
 """Blanks at the end of a line, and the style sequences among them."""
 
+_MINUTE, _HOUR = 60, 3600
+
+_ESTIMATE_STEPS = ((_MINUTE, 1), (10 * _MINUTE, 5), (_HOUR, 30))
+"""Estimates below the first number of seconds are rounded to the second. Longer ones are rounded to minutes."""
+
 _STATUS_STYLES = {"success": "green", "failure": "red", "none": "dim"}
 
 
@@ -46,6 +51,23 @@ def format_count(number: int, noun: str) -> str:
 def pluralize(number: int, noun: str) -> str:
     """Return the noun in the form for this number."""
     return noun if number == 1 else f"{noun}s"
+
+
+def format_duration(seconds: float) -> str:
+    """Format a duration: 0:07, 12:34, 1:02:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def format_estimate(seconds: float) -> str:
+    """Format an estimated duration, longer ones with less precision: 0:07, 3:20, 12:30, 1:07 h."""
+    step = next((step for limit, step in _ESTIMATE_STEPS if seconds < limit), _MINUTE)
+    rounded = round(seconds / step) * step
+    if rounded < _HOUR:
+        return format_duration(rounded)
+    hours, minutes = divmod(round(rounded / _MINUTE), 60)
+    return f"{hours}:{minutes:02} h"
 
 
 def stdout_console() -> Console:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, closing, nullcontext
+from contextlib import AbstractAsyncContextManager, closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
@@ -26,9 +26,10 @@ from harness_async import (
 )
 from harness_async.bulk.checkpoint import read_started_at
 from harness_async.bulk.run import with_output
-from harness_async.cli.connection import Connection, RetryNotifier, connect, run_command
+from harness_async.cli.connection import Connection, connect, run_command
 from harness_async.cli.console import stderr_console
 from harness_async.cli.errors import COMPLETE, INCOMPLETE, CommandError, usage_errors
+from harness_async.cli.export_report import ExportStatus, ExportSummary, print_plan, print_summary
 from harness_async.cli.files import WriteError, is_disk_full, open_output
 from harness_async.cli.options import (
     Filters,
@@ -41,14 +42,8 @@ from harness_async.cli.options import (
     UntilOption,
     WorkspaceOption,
 )
-from harness_async.cli.progress import (
-    ExportStatus,
-    ExportSummary,
-    ProgressDisplay,
-    may_show_progress,
-    print_plan,
-    print_summary,
-)
+from harness_async.cli.pauses import PauseNotifier
+from harness_async.cli.progress import Watched, show_progress
 from harness_async.cli.resources import RESOURCES, ExportResource, Resource
 from harness_async.cli.resumable_output import ResumableOutput
 from harness_async.cli.row_writer import RowWriter, write_rows
@@ -187,7 +182,7 @@ def _check(spec: ExportSpec, connection: Connection) -> Target:
 async def _export(spec: ExportSpec, connection: Connection) -> int:
     """Write the selected rows, or print the plan. Return the exit code."""
     output = _check(spec, connection)
-    notifier = RetryNotifier(prints_note=False)
+    notifier = PauseNotifier(prints=False)
     async with connect(connection, notifier=notifier, quiet=spec.quiet) as client:
         export = _Export.create(spec, output, client, notifier)
         if spec.plan_only:
@@ -202,7 +197,7 @@ class _Export:
     spec: ExportSpec
     output: Target
     client: HarnessClient
-    notifier: RetryNotifier
+    notifier: PauseNotifier
     run: BulkRun[Any]
     header: bytes
     encode: Callable[[Any], bytes]
@@ -217,7 +212,7 @@ class _Export:
     """Returns the number of rows in the output."""
 
     @classmethod
-    def create(cls, spec: ExportSpec, output: Target, client: HarnessClient, notifier: RetryNotifier) -> _Export:
+    def create(cls, spec: ExportSpec, output: Target, client: HarnessClient, notifier: PauseNotifier) -> _Export:
         """Create the run of an export. Nothing is opened or requested.
 
         Raises:
@@ -334,14 +329,8 @@ class _Export:
 
     def _progress_display(self, stream: BinaryIO | None) -> AbstractAsyncContextManager[object]:
         """Show the progress during a block. `stream` receives the rows."""
-        if self.spec.quiet or not may_show_progress(self.console, stream):
-            return nullcontext()
-        return ProgressDisplay(
-            self.console,
-            get_progress=self._progress,
-            get_failures=lambda: self.run.failures,
-            get_retry_reason=lambda: self.notifier.reason,
-        )
+        watched = Watched(progress=self._progress, failures=lambda: self.run.failures, notifier=self.notifier)
+        return show_progress(self.console, watched, stream, quiet=self.spec.quiet)
 
     def _progress(self) -> Progress:
         # The client counts all requests, the run only those of its projects.

@@ -7,20 +7,20 @@ failure between the two, the next sync writes the same rows again, which is harm
 from __future__ import annotations
 
 import re
-from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any
 
 import typer
 from attrs import evolve, frozen
 
-from harness_async import Progress, SyncRun, SyncState
-from harness_async.cli.connection import Connection, RetryNotifier, connect, run_command
+from harness_async import SyncRun, SyncState
+from harness_async.cli.connection import Connection, connect, run_command
 from harness_async.cli.console import format_count, sanitize, stderr_console
 from harness_async.cli.errors import COMPLETE, INCOMPLETE, CommandError
 from harness_async.cli.files import open_output, write_file
 from harness_async.cli.options import RowFormat, RowFormatOption
-from harness_async.cli.progress import ProgressDisplay, may_show_progress
+from harness_async.cli.pauses import PauseNotifier
+from harness_async.cli.progress import Watched, show_progress
 from harness_async.cli.resources import RESOURCES, Resource, SyncResource
 from harness_async.cli.row_writer import RowWriter, write_rows
 from harness_async.cli.targets import check_distinct, find_target
@@ -111,7 +111,7 @@ async def _sync(spec: SyncSpec, connection: Connection) -> int:
     previous = _read_state(Path(spec.state))
     resource = spec.resource
     header, encode = create_encoder(spec.row_format, resource.columns, raw=spec.raw_csv)
-    notifier = RetryNotifier(prints_note=spec.quiet)
+    notifier = PauseNotifier(prints=not spec.quiet)
     async with (
         connect(connection, notifier=notifier, quiet=spec.quiet) as client,
         open_output(output, header, at_end=True) as rows,
@@ -124,7 +124,8 @@ async def _sync(spec: SyncSpec, connection: Connection) -> int:
         except ValueError as error:
             raise CommandError(f"{spec.state}: {error}.", "Choose another --state.") from error
         writer = RowWriter(rows)
-        async with run, _progress_display(run, notifier, rows.stream, quiet=spec.quiet):
+        watched = Watched(progress=lambda: run.progress, failures=lambda: run.failures, notifier=notifier)
+        async with run, show_progress(stderr_console(), watched, rows.stream, quiet=spec.quiet):
             await write_rows(run, writer, lambda row: encode(resource.to_row(row)))
         if writer.rows or run.report.complete or not run.report.outcomes:
             rows.finish()
@@ -139,24 +140,6 @@ def _move_demo_state(state: SyncState, owner: str) -> SyncState:
     """Return the state of an earlier demo as one of the present demo server, if they differ in the port only."""
     is_same = _DEMO_URL.sub("", state.owner) == _DEMO_URL.sub("", owner)
     return evolve(state, owner=owner) if is_same else state
-
-
-def _progress_display(
-    run: SyncRun[Any], notifier: RetryNotifier, stream: BinaryIO, *, quiet: bool
-) -> AbstractAsyncContextManager[object]:
-    console = stderr_console()
-    if quiet or not may_show_progress(console, stream):
-        return nullcontext()
-
-    def progress() -> Progress:
-        return run.progress
-
-    return ProgressDisplay(
-        console,
-        get_progress=progress,
-        get_failures=lambda: run.failures,
-        get_retry_reason=lambda: notifier.reason,
-    )
 
 
 def _print_report(run: SyncRun[Any], rows: int, *, is_first: bool) -> None:

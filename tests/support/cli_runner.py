@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -13,9 +14,15 @@ from contextlib import redirect_stderr, redirect_stdout, suppress
 from types import TracebackType
 from typing import IO, Any, Self
 
+import pytest
 from attrs import frozen
 
 from harness_async.cli import run
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="terminals and signals of POSIX")
+
+STYLES = re.compile(r"\x1b\[[\d;]*m")
+"""Sequences of colors and styles."""
 
 
 @frozen
