@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from harness_async import __version__
+from harness_async.cli.app import app
 from harness_async.cli.connection import DEMO_PROJECT
 from harness_async.testing import FakeHarness
 from tests.support.cli_runner import export, invoke, json_lines, row_keys
@@ -188,16 +192,35 @@ def test_rejected_options(arguments: list[str], message: str, tmp_path: Path, mo
         (["--base-url", "ftp://x"], "--base-url or HARNESS_BASE_URL must begin with https://"),
         (["--base-url", "http://example.com"], "would send the key unencrypted; use https\n"),
         (["--base-url", "https://app..harness.io"], "--base-url or HARNESS_BASE_URL is not a URL"),
-        (["--account", ""], "--account is empty"),
-        (["--org="], "--org is empty"),
+        (["--timeout", "0"], "--timeout must be more than 0 seconds, not 0.0"),
+        (["--proxy", "socks5://proxy"], "The proxy (--proxy) must be an http:// or https:// URL"),
     ],
-    ids=["scheme", "unencrypted", "empty label", "empty account", "empty org"],
+    ids=["scheme", "unencrypted", "empty label", "timeout", "proxy"],
 )
 def test_configuration_error(server: FakeHarness, options: list[str], message: str) -> None:
     """Errors of the configuration name the options of the command, not the arguments of the library."""
     result = invoke("projects", *options)
     assert result.exit_code == 2
     assert message in result.stderr
+    assert not server.requests
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["export", "--org", ""], "--org"),
+        (["export", "-p", ""], "-p"),
+        (["projects", "--api-key-file", ""], "--api-key-file"),
+        (["sync", "--state=", "-o", "rows"], "--state"),
+        (["api", "GET", ""], "An argument"),
+    ],
+    ids=["org", "project", "key file", "equals sign", "argument"],
+)
+def test_empty_value(server: FakeHarness, arguments: list[str], name: str) -> None:
+    """The empty value of an unset shell variable is a usage error that names the option."""
+    result = invoke(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"Error: {name} is empty. Is a shell variable not set?\n"
     assert not server.requests
 
 
@@ -209,13 +232,33 @@ def test_no_arguments() -> None:
     assert "executions" in result.stdout
 
 
-def test_no_option_for_the_key() -> None:
-    """The help says where the key is read from, and no option takes the key itself."""
-    assert "process lists" in " ".join(invoke("--help").stdout.split())
-    for command in ("export", "sync", "projects", "executions", "get"):
-        options = [word.strip("-") for word in invoke(command, "--help").stdout.split() if word.startswith("--")]
-        assert "base" in {option.partition("-")[0] for option in options}
-        assert not [option for option in options if "key" in option and option != "api-key-file"]
+COMMANDS = [command.callback.__name__ for command in app.registered_commands if command.callback]
+
+CONNECTION_OPTIONS = "--api-key-file --account --base-url --proxy --ca-bundle --timeout --requests-per-minute --demo"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_common_options(command: str) -> None:
+    """Every command has -h, --version and -v, and the options of the connection; none takes the key itself."""
+    result = invoke(command, "-h")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == invoke(command, "--help").stdout
+    options = set(re.findall(r"│[ *]+(--[\w-]+)", result.stdout))
+    expected = {"--help", "--version", "--verbose"}
+    expected |= set() if command == "summary" else set(CONNECTION_OPTIONS.split())
+    assert expected <= options
+    assert {option for option in options if "key" in option} <= {"--api-key-file"}
+    assert invoke(command, "--version").stdout == invoke("--version").stdout == f"harness-async {__version__}\n"
+
+
+def test_completion() -> None:
+    """The shell completes commands and options once --install-completion has set it up."""
+    assert "--install-completion" in invoke("--help").stdout
+    environment = {**os.environ, "_HARNESS_ASYNC_COMPLETE": "complete_bash", "COMP_CWORD": "1"}
+    environment["COMP_WORDS"] = "harness-async ex"
+    command = [sys.executable, "-m", "harness_async"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)  # noqa: S603
+    assert done.stdout.split() == ["export", "executions"]
 
 
 @pytest.mark.parametrize("module", ["typer", "rich"])

@@ -17,16 +17,14 @@ import pytest
 from harness_async import (
     Activity,
     Environment,
-    HarnessClient,
     Pipeline,
     PipelineExecution,
-    RateLimit,
     Service,
     Workspace,
 )
 from harness_async.serialization.model import Model, dict_names
 from harness_async.testing import Delay, FakeHarness, run_in_thread
-from tests.support.cli_runner import Terminal, export, invoke, json_lines, row_keys, start
+from tests.support.cli_runner import Terminal, export, json_lines, row_keys, start
 
 CREATED = 1_700_000_000_000
 
@@ -196,21 +194,6 @@ def test_unknown_status(server: FakeHarness) -> None:
     assert result.stderr.count("\n") == 1
     assert "did you mean 'failure'" in result.stderr
     assert {query for request in server.requests for query in request.query.get("status", ())} == {"failed"}
-
-
-def test_requests_per_minute(server: FakeHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The option sets the rate limit of the client. The default is 400 per minute."""
-    rate_limits: list[RateLimit | None] = []
-
-    class Client(HarnessClient):
-        def __init__(self, **options: Any) -> None:
-            rate_limits.append(options["rate_limit"])
-            super().__init__(**options)
-
-    monkeypatch.setattr("harness_async.cli.connection.HarnessClient", Client)
-    invoke("export", "--requests-per-minute", "6000")
-    invoke("export")
-    assert rate_limits == [RateLimit(6000, 60.0), RateLimit(400, 60.0)]
 
 
 # -- failures ----------------------------------------------------------------------------------------------------
