@@ -30,9 +30,9 @@ from harness_async.errors import (
 )
 from harness_async.http.transport import ServerClock
 from harness_async.pagination.checked import CheckedStrategy
-from harness_async.pagination.seek import OutsideWindowError, SeekStrategy
+from harness_async.pagination.seek import BoundaryKeys, OutsideWindowError, SeekStrategy
 from harness_async.pagination.source import FetchedPage, ListSpec
-from harness_async.pagination.strategy import LiveStrategy, PageRequest, PageResult, WalkStrategy
+from harness_async.pagination.strategy import LiveStrategy, PageRequest, PageResult, SeenKeys, WalkStrategy
 from harness_async.types import Guarantee, TimeWindow
 
 T = TypeVar("T")
@@ -436,6 +436,10 @@ class PageWalk(Walk[T]):
         kept, self._kept_page = self._kept_page, None
         if kept is not None:
             return self._deliver(request, self._unpack(kept))
+        live = self._strategy
+        # Where the list has grown, or its total is missing. What was delivered is not delivered again.
+        if isinstance(live, LiveStrategy) and self._exceeds_ceiling(request.index) and self._seek(live.seen):
+            return None
         try:
             fetched = await self._request_page(request)
         except RequestError as error:
@@ -447,18 +451,22 @@ class PageWalk(Walk[T]):
             return None
         return self._deliver(request, fetched)
 
-    def _seek(self) -> bool:
+    def _exceeds_ceiling(self, index: int) -> bool:
+        """Return whether a page reaches behind the position from which on the server refuses rows."""
+        return self._spec.ceiling is not None and (index + 1) * self._spec.limit > self._spec.ceiling
+
+    def _seek(self, seen: SeenKeys | None = None) -> bool:
         """Restart by time windows, which never count as far as the ceiling of the server."""
         if self._spec.created is None or isinstance(self._strategy, SeekStrategy):
             return False
         self._freeze = self._freeze or _Freeze(self._spec.window, None)
-        self._strategy = SeekStrategy(self._spec.limit, self._freeze.window)
+        self._strategy = SeekStrategy(self._spec.limit, self._freeze.window, seen or BoundaryKeys())
         self._uses_times = True
         return True
 
     async def _request_page(self, request: PageRequest) -> FetchedPage[T]:
         spec = self._spec
-        if spec.ceiling is not None and (request.index + 1) * spec.limit > spec.ceiling:
+        if self._exceeds_ceiling(request.index):
             raise PaginationError(
                 f"{spec.source!r} has more than {spec.ceiling:,} rows that cannot be divided by time, and the server "
                 "refuses rows behind that position; narrow the filters"
@@ -499,7 +507,7 @@ class PageWalk(Walk[T]):
         is_clipped = 0 < count < limit and (count < (totals.items or 0) or (totals.size or limit) < limit)
         if is_clipped and self._use_smaller_pages():
             return True
-        if self._spec.ceiling is not None and (totals.items or 0) >= self._spec.ceiling:
+        if self._exceeds_ceiling((totals.items or 0) // limit):  # a full page is never the last one
             return self._seek()
         return self._freeze is not None and self._restart_if_clock_moved(self._freeze)
 

@@ -21,6 +21,7 @@ from harness_async import (
     ProjectRef,
 )
 from harness_async.pagination.dialects import DIALECTS
+from harness_async.resources import pipeline_executions
 from harness_async.testing import ChangeJson, Churn, FakeHarness, Nulls, RecordedRequest, Status
 from tests.support.virtual import run_jumping
 
@@ -215,11 +216,51 @@ async def test_unknown_status_of_a_filter(fake: FakeHarness, client: HarnessClie
 # -- long lists --------------------------------------------------------------------------------------------------------
 
 
-async def test_too_many_rows_of_one_time(fake: FakeHarness, client: HarnessClient) -> None:
+@pytest.fixture
+def low_ceiling(fake: FakeHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lower the ceiling to 50 rows, on the server and in the client."""
+    fake.ceiling = 50
+    low = evolve(pipeline_executions._LIST, dialect=evolve(DIALECTS["pipeline"], ceiling=50))
+    monkeypatch.setattr(pipeline_executions, "_LIST", low)
+
+
+@pytest.mark.usefixtures("low_ceiling")
+@pytest.mark.parametrize("consistency", ["live", "checked", "strict"])
+@pytest.mark.parametrize(("count", "limit"), [(45, 20), (49, 7), (50, 25), (50, 10), (51, 10), (130, 20)])
+async def test_list_near_the_ceiling(
+    fake: FakeHarness, client: HarnessClient, consistency: Any, count: int, limit: int
+) -> None:
+    """A list is read completely whether its last page ends before, at or behind the ceiling, and no page is refused."""
+    stored = add(fake, *["Success"] * count)
+    found = ids(await client.pipeline_executions.list(*PROJECT, limit=limit, consistency=consistency).collect())
+    assert sorted(found) == sorted(stored)
+    assert {request.status for request in fake.requests} == {200}
+
+
+@pytest.mark.usefixtures("low_ceiling")
+@pytest.mark.parametrize("prefetch", [0, 3])
+@pytest.mark.parametrize("case", ["grows", "no totals"])
+async def test_ceiling_that_is_met_late(fake: FakeHarness, client: HarnessClient, case: str, prefetch: int) -> None:
+    """A list that grows beyond the ceiling, or reports no total, goes on by windows of time: each row once."""
+    stored = add(fake, *["Success"] * (45 if case == "grows" else 95))
+    if case == "grows":
+        fake.before_request = Churn(fake, *PROJECT, collection="pipeline_executions", arrivals=4.0, departures=0.0)
+    else:
+        fake.totals = "none"
+    found = ids(await client.pipeline_executions.list(*PROJECT, limit=10, prefetch=prefetch).collect())
+    assert set(stored) <= set(found)
+    assert len(found) == len(set(found)) > 50
+    assert {request.status for request in fake.requests} == {200}
+
+
+@pytest.mark.usefixtures("low_ceiling")
+@pytest.mark.parametrize("totals", ["iacm", "none"])
+async def test_too_many_rows_of_one_time(fake: FakeHarness, client: HarnessClient, totals: Any) -> None:
     """More rows of one millisecond than the ceiling cannot be read, which is an error and not a short list."""
-    fake.add_pipeline_executions(*PROJECT, 10_001, start_ts=NOW, apart=0, stages=0)
-    with pytest.raises(PaginationError, match="10,000 rows that cannot be divided by time"):
-        await client.pipeline_executions.list(*PROJECT, limit=1000).collect()
+    fake.totals = totals
+    fake.add_pipeline_executions(*PROJECT, 51, start_ts=NOW, apart=0)
+    with pytest.raises(PaginationError, match="more than 50 rows that cannot be divided by time"):
+        await client.pipeline_executions.list(*PROJECT, limit=10).collect()
     assert {request.status for request in fake.requests} == {200}
 
 
