@@ -36,9 +36,9 @@ class _StderrHandler(logging.Handler):
 
 @contextmanager
 def messages_on_stderr() -> Iterator[None]:
-    """Print the log and the warnings of the library to stderr during a block."""
-    handler, level = _StderrHandler(), logger.level
-    logger.addHandler(handler)
+    """Print the log and the warnings of the library to stderr during a block, and warnings of other libraries."""
+    handler, level, root = _StderrHandler(), logger.level, logging.getLogger()
+    root.addHandler(handler)
     set_verbosity(0)
     try:
         with warnings.catch_warnings():
@@ -46,7 +46,7 @@ def messages_on_stderr() -> Iterator[None]:
             warnings.showwarning = _print_warning
             yield
     finally:
-        logger.removeHandler(handler)
+        root.removeHandler(handler)
         logger.setLevel(level)
 
 

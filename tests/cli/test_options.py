@@ -132,7 +132,7 @@ def test_log(capsys: pytest.CaptureFixture[str], verbosity: int, printed: list[s
         logger.warning("outage")
         logger.info("wait")
         logger.debug("sent")
-        logger.error("failed", exc_info=ValueError("of\nan observer"))
+        logging.getLogger("asyncio").error("failed", exc_info=ValueError("of\nan observer"))
     lines = capsys.readouterr().err.splitlines()
     assert [re.sub(r"^\d\d:\d\d:\d\d ", "", line) for line in lines] == [
         *printed,
