@@ -74,7 +74,10 @@ class ExportSpec:
 
 
 def export(
-    resource: Annotated[ExportResource, typer.Argument(help="What to export.")] = ExportResource.EXECUTIONS,
+    resource: Annotated[
+        ExportResource,
+        typer.Argument(metavar="RESOURCE", help="What to export. Default: executions.", show_default=False),
+    ] = ExportResource.EXECUTIONS,
     *,
     org: OrgsOption = None,
     project: ProjectsOption = None,
@@ -86,7 +89,11 @@ def export(
     output: Annotated[
         str,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="Output file, replaced with the first row. Default: - for stdout."
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Output file, replaced with the first row. Default: - for stdout.",
+            show_default=False,
         ),
     ] = "-",
     raw_csv: Annotated[
@@ -126,6 +133,8 @@ def export(
 
     Without --org and --project, every project that the key can read is exported; with both, all that are named. Rows
     of different projects are interleaved. Failures are listed at the end, and the exit code is then 1.
+
+    Executions and activities have all filters, pipeline executions all but --workspace, and workspaces --status.
     """
     filters = Filters(status=status or None, workspace=workspace, start_time=since, end_time=until)
     run_command(

@@ -266,17 +266,16 @@ def continue_file(target: Target, length: int) -> Output:
     """Open a regular file behind its first `length` bytes. What follows them is cut off.
 
     Raises:
-        CommandError: It is shorter, or cannot be opened.
+        CommandError: It is missing or shorter, or cannot be opened.
     """
     try:
-        stream = cast("BinaryIO", target.path.open("r+b", buffering=0))
-        size = stream.seek(0, os.SEEK_END)
+        size = target.path.stat().st_size if target.path.exists() else 0
         if size < length:
-            stream.close()
             raise CommandError(
                 f"{target.name} has {size:,} bytes, but the checkpoint records {length:,}: the file was changed.",
                 "Restore the file, or delete it and the checkpoint to start from the beginning.",
             )
+        stream = cast("BinaryIO", target.path.open("r+b", buffering=0))
         stream.truncate(length)
         stream.seek(length)
     except OSError as error:

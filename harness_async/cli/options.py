@@ -133,7 +133,10 @@ OrgsOption: TypeAlias = Annotated[
 StatusOption: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
-        "--status", "-s", metavar="STATUS", help="Include only this status: none, success or failure. Repeatable."
+        "--status",
+        "-s",
+        metavar="STATUS",
+        help="Include only this status, in the API's words; executions: none, success or failure. Repeatable.",
     ),
 ]
 WorkspaceOption: TypeAlias = Annotated[

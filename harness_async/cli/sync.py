@@ -43,7 +43,10 @@ class SyncSpec:
 
 
 def sync(
-    resource: Annotated[SyncResource, typer.Argument(help="What to sync.")] = SyncResource.EXECUTIONS,
+    resource: Annotated[
+        SyncResource,
+        typer.Argument(metavar="RESOURCE", help="What to sync. Default: executions.", show_default=False),
+    ] = SyncResource.EXECUTIONS,
     *,
     state: Annotated[
         str,

@@ -210,6 +210,8 @@ def test_changed_options_or_files(server: FakeHarness, tmp_path: Path) -> None:
     result = export_to(tmp_path)
     assert (result.exit_code, "the file was changed" in result.stderr) == (2, True)
     (tmp_path / "rows.jsonl").unlink()
+    result = export_to(tmp_path)
+    assert (result.exit_code, "has 0 bytes" in result.stderr) == (2, True)
     (tmp_path / "rows.jsonl").mkdir()
     result = export_to(tmp_path)
     assert (result.exit_code, "Is a directory" in result.stderr) == (2, True)

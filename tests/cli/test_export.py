@@ -66,6 +66,17 @@ def test_csv(server: FakeHarness, tmp_path: Path) -> None:
     assert (odd["pipeline"], odd["created_at"]) == ('odd, "quoted"\nname', "")
 
 
+@pytest.mark.parametrize("checkpoint", [False, True], ids=["", "checkpoint"])
+def test_no_rows(server: FakeHarness, tmp_path: Path, checkpoint: bool) -> None:
+    """An export that is complete without rows replaces an old file; CSV has its header."""
+    path = tmp_path / "rows.csv"
+    path.write_text("old")
+    more = ("--checkpoint", str(tmp_path / "run")) if checkpoint else ()
+    assert export("--project", "retail/empty", "--output", str(path), *more).exit_code == 0
+    assert path.read_text().startswith("account,org,project,")
+    assert len(path.read_text().splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "projects"),
     [
