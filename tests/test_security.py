@@ -398,18 +398,3 @@ def test_refused_settings(watch: Watch, monkeypatch: pytest.MonkeyPatch, argumen
         HarnessClient(**arguments)
     watch.errors.append(caught.value)
     watch.check()
-
-
-async def test_no_other_host_receives_the_key(watch: Watch, server: FakeHarness) -> None:
-    """Whatever redirect a server sends, no other host receives a request."""
-    async with FakeHarness(api_key=KEY) as thief:
-        authority = thief.url.removeprefix("http://")
-        for location in (thief.url, f"//{authority}/v1/orgs", f"{server.url}@{authority}/", f"\\\\{authority}\\"):
-            for status in (301, 302, 303, 307, 308):
-                server.faults.clear()
-                server.faults.add(Redirect(location, status))
-                async with watch.connect(server.url) as client:
-                    await watch.fails(client.organizations.get("default"))
-                    await watch.fails(client.organizations.update("default", name="N"))
-        assert thief.requests == []
-    watch.check()

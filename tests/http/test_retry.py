@@ -117,13 +117,6 @@ def test_retry_statuses(status: int, chosen: set[int], action: RetryAction) -> N
     assert decide(Failure(FailureKind.STATUS, status), policy, method="GET", repeatable=True) is action
 
 
-@pytest.mark.parametrize("attempts", [1, 2, 7])
-def test_max_attempts(attempts: int) -> None:
-    """The call fails with its last permitted attempt."""
-    expected = " ".join([*[RETRY] * (attempts - 1), FAIL])
-    assert actions(create_state(max_attempts=attempts), *[BUSY] * attempts) == expected
-
-
 def test_one_attempt() -> None:
     """With `max_attempts=1` nothing is sent twice, not even after a 429."""
     for failure in (THROTTLED, BUSY, LOST, NOT_JSON, Failure(FailureKind.NOT_SENT)):
