@@ -91,7 +91,8 @@ if TYPE_CHECKING:
     from harness_async.http.session import Response
     from harness_async.pagination.dialects import DIALECTS, Dialect, DialectName
     from harness_async.pagination.pager import Pager
-    from harness_async.pagination.walk import Page, Walk, WalkReport
+    from harness_async.pagination.source import Page, WalkReport
+    from harness_async.pagination.walk import Walk
     from harness_async.resources.activities import Activity, ActivityStatus, ActivityType, Counts
     from harness_async.resources.approvals import Approval, ApprovalStatus
     from harness_async.resources.audits import AuditEvent
@@ -249,7 +250,8 @@ _MODULES = {
     "http.session": ("Response",),
     "pagination.dialects": ("DIALECTS", "Dialect", "DialectName"),
     "pagination.pager": ("Pager",),
-    "pagination.walk": ("Page", "Walk", "WalkReport"),
+    "pagination.source": ("Page", "WalkReport"),
+    "pagination.walk": ("Walk",),
     "resources.activities": ("Activity", "ActivityStatus", "ActivityType", "Counts"),
     "resources.approvals": ("Approval", "ApprovalStatus"),
     "resources.audits": ("AuditEvent",),

@@ -23,7 +23,8 @@ from harness_async.bulk.models import ProjectOutcome
 from harness_async.bulk.run import BulkRun
 from harness_async.bulk.workers import BulkSpec, WorkerBatch
 from harness_async.pagination.pager import Pager
-from harness_async.pagination.walk import ListEstimate, Page, Walk, WalkReport
+from harness_async.pagination.source import ListEstimate, Page, WalkReport
+from harness_async.pagination.walk import Walk
 from harness_async.types import ProjectRef, ref_from_text, ref_to_text
 
 T = TypeVar("T")

@@ -36,8 +36,10 @@ from harness_async.errors import (
     TransportError,
     UnexpectedResponseError,
 )
+from harness_async.pagination.failed import FailedWalk, IdentifierError
 from harness_async.pagination.pager import Pager
-from harness_async.pagination.walk import FailedWalk, IdentifierError, ListEstimate, Walk, WalkReport
+from harness_async.pagination.source import ListEstimate, WalkReport
+from harness_async.pagination.walk import Walk
 from harness_async.types import Guarantee, LimitedBy, OnError, OutcomeStatus, ProjectRef, Projects, as_ref, check_ref
 
 T = TypeVar("T")

@@ -9,8 +9,10 @@ from typing import Generic, TypeVar
 from attrs import evolve
 
 from harness_async.errors import HarnessError, NotFoundError
+from harness_async.pagination.failed import FailedWalk, IdentifierError
 from harness_async.pagination.pager import Pager
-from harness_async.pagination.walk import FailedWalk, IdentifierError, Page, Walk, WalkReport
+from harness_async.pagination.source import Page, WalkReport
+from harness_async.pagination.walk import Walk
 from harness_async.types import Guarantee
 
 Outer = TypeVar("Outer")

@@ -14,8 +14,8 @@ from attrs import field, frozen
 from harness_async.http.endpoints import Endpoint, QueryValue
 from harness_async.http.session import Session
 from harness_async.pagination.dialects import Dialect
-from harness_async.pagination.source import EndpointSource, FetchedPage, LargestPage, ListSpec
-from harness_async.pagination.walk import Page, PageWalk, Walk
+from harness_async.pagination.source import EndpointSource, FetchedPage, LargestPage, ListSpec, Page
+from harness_async.pagination.walk import PageWalk, Walk
 from harness_async.serialization.msgspec_decoder import create_rows_decoder
 from harness_async.types import Consistency, Time, TimeWindow
 from harness_async.validation import check_int, to_milliseconds

@@ -1,7 +1,8 @@
-"""List endpoints as sources of pages, and how a list is read."""
+"""List endpoints as sources of pages: what is requested, what comes back, and what a walk returns."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -18,12 +19,75 @@ from harness_async.http.transport import RawResponse, Request, ServerClock
 from harness_async.pagination.dialects import Dialect
 from harness_async.serialization.converters import get_path, parse_json, structure_rows
 from harness_async.serialization.msgspec_decoder import RowsDecoder
-from harness_async.types import Consistency, TimeWindow
+from harness_async.types import Consistency, Guarantee, TimeWindow
 from harness_async.validation import check_choice, check_int
 
 T = TypeVar("T")
 
 _MAX_DIGITS = 18
+
+
+@frozen(kw_only=True)
+class Page(Generic[T]):
+    """One page of a list, without the rows that an earlier page already delivered.
+
+    Attributes:
+        items: The rows.
+        number: The number as the API counts: from 1 in IaCM, from 0 in v1.
+        size: Rows of a full page, according to the server, else as requested.
+        total_items: Rows of the whole list, where the server says so.
+        total_pages: Pages of the whole list, where the server says so.
+    """
+
+    items: Sequence[T]
+    number: int
+    size: int
+    total_items: int | None = None
+    total_pages: int | None = None
+
+
+@frozen(kw_only=True)
+class WalkReport:
+    """The cost of a walk, and what it guarantees.
+
+    Attributes:
+        guarantee: What is known about the rows that were delivered. `live`: the list was read as it was at each
+            request. `exact`: the rows are the whole time window. `covered`: every row that stayed in the window was
+            delivered; others may have left it. `seek`: the same, without relying on totals. `best_effort`: all rows
+            that the server returned; whether they are complete is not known.
+        requests: Requests sent, retries included.
+        pages: Pages read.
+        rows: Rows delivered.
+        duplicates: Rows that were received again and not delivered again.
+        window: Start and frozen end of the walk in milliseconds since 1970; None where nothing was frozen. The end
+            is None where the server's time is not known.
+        invalid_members: Members of rows that had an unexpected type and count as missing.
+    """
+
+    guarantee: Guarantee = "live"
+    requests: int = 0
+    pages: int = 0
+    rows: int = 0
+    duplicates: int = 0
+    window: TimeWindow | None = None
+    invalid_members: int = 0
+
+    @property
+    def consistency(self) -> Guarantee:
+        """Deprecated alias of `guarantee`."""
+        warnings.warn("WalkReport.consistency is deprecated; use guarantee", DeprecationWarning, stacklevel=2)
+        return self.guarantee
+
+
+@frozen(kw_only=True)
+class ListEstimate:
+    """The size of a list according to its first page."""
+
+    rows: int | None
+    """Total number of rows; None where the server does not report it."""
+
+    requests: int
+    """Requests that reading the list takes at least, the first page included."""
 
 
 @frozen
@@ -275,3 +339,24 @@ def _parse_count(text: str | None) -> int | None:
     text = (text or "").strip()
     # isdecimal alone accepts digits of other scripts, and int() has a limit of digits.
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS else None
+
+
+def estimate_requests(spec: ListSpec[Any], first: FetchedPage[Any]) -> int:
+    """Estimate from its first page how many requests a list takes, if nothing changes."""
+    totals, count = first.totals, len(first.items)
+    if not count:
+        return 1
+    largest = totals.size if totals.size and count <= totals.size < spec.limit else spec.limit
+    page_size = largest if largest < spec.limit else min(spec.limit, count)
+    seeks = spec.consistency == "strict" or (spec.consistency == "checked" and spec.volatile)
+    if totals.items is None:
+        requests = totals.pages if totals.pages is not None else 1 + (count == spec.limit)
+    elif spec.created is not None and seeks:
+        # A window begins with the last row of the one before, and one that is not full is the last.
+        is_full = count == spec.limit or count < totals.items
+        requests = (totals.items - 1) // max(1, page_size - 1) + 1 if is_full else 1
+    elif totals.items <= count < largest:
+        requests = 1
+    else:
+        requests = totals.items // page_size + 1  # a full page is never the last one
+    return max(1, requests)

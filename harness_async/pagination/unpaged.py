@@ -7,7 +7,8 @@ from typing import TypeVar
 
 from harness_async.errors import RequestError
 from harness_async.pagination.pager import Pager
-from harness_async.pagination.walk import ListEstimate, Page, Walk, WalkReport
+from harness_async.pagination.source import ListEstimate, Page, WalkReport
+from harness_async.pagination.walk import Walk
 
 T = TypeVar("T")
 

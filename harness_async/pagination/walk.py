@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import warnings
 import zlib
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -22,18 +21,16 @@ from attrs import evolve, frozen
 
 from harness_async.errors import (
     BadRequestError,
-    HarnessError,
     NotFoundError,
     PaginationError,
     RequestError,
-    UnexpectedResponseError,
 )
 from harness_async.http.transport import ServerClock
 from harness_async.pagination.checked import CheckedStrategy
 from harness_async.pagination.seek import BoundaryKeys, OutsideWindowError, SeekStrategy
-from harness_async.pagination.source import FetchedPage, ListSpec
+from harness_async.pagination.source import FetchedPage, ListEstimate, ListSpec, Page, WalkReport, estimate_requests
 from harness_async.pagination.strategy import LiveStrategy, PageRequest, PageResult, SeenKeys, WalkStrategy
-from harness_async.types import Guarantee, TimeWindow
+from harness_async.types import TimeWindow
 
 T = TypeVar("T")
 
@@ -41,69 +38,6 @@ logger: logging.Logger = logging.getLogger("harness_async")
 
 _CLOCK_TOLERANCE = 1000
 """Milliseconds by which the end of a window may differ from the server's time before the walk restarts."""
-
-
-@frozen(kw_only=True)
-class Page(Generic[T]):
-    """One page of a list, without the rows that an earlier page already delivered.
-
-    Attributes:
-        items: The rows.
-        number: The number as the API counts: from 1 in IaCM, from 0 in v1.
-        size: Rows of a full page, according to the server, else as requested.
-        total_items: Rows of the whole list, where the server says so.
-        total_pages: Pages of the whole list, where the server says so.
-    """
-
-    items: Sequence[T]
-    number: int
-    size: int
-    total_items: int | None = None
-    total_pages: int | None = None
-
-
-@frozen(kw_only=True)
-class WalkReport:
-    """The cost of a walk, and what it guarantees.
-
-    Attributes:
-        guarantee: What is known about the rows that were delivered. `live`: the list was read as it was at each
-            request. `exact`: the rows are the whole time window. `covered`: every row that stayed in the window was
-            delivered; others may have left it. `seek`: the same, without relying on totals. `best_effort`: all rows
-            that the server returned; whether they are complete is not known.
-        requests: Requests sent, retries included.
-        pages: Pages read.
-        rows: Rows delivered.
-        duplicates: Rows that were received again and not delivered again.
-        window: Start and frozen end of the walk in milliseconds since 1970; None where nothing was frozen. The end
-            is None where the server's time is not known.
-        invalid_members: Members of rows that had an unexpected type and count as missing.
-    """
-
-    guarantee: Guarantee = "live"
-    requests: int = 0
-    pages: int = 0
-    rows: int = 0
-    duplicates: int = 0
-    window: TimeWindow | None = None
-    invalid_members: int = 0
-
-    @property
-    def consistency(self) -> Guarantee:
-        """Deprecated alias of `guarantee`."""
-        warnings.warn("WalkReport.consistency is deprecated; use guarantee", DeprecationWarning, stacklevel=2)
-        return self.guarantee
-
-
-@frozen(kw_only=True)
-class ListEstimate:
-    """The size of a list according to its first page."""
-
-    rows: int | None
-    """Total number of rows; None where the server does not report it."""
-
-    requests: int
-    """Requests that reading the list takes at least, the first page included."""
 
 
 class Walk(ABC, Generic[T]):
@@ -236,40 +170,6 @@ class _Freeze:
         return cls(TimeWindow(start, end), None if certain is None or end is None else min(end, certain))
 
 
-class IdentifierError(UnexpectedResponseError):
-    """The server names something by an identifier that cannot stand in a path, so that it cannot be requested."""
-
-
-class FailedWalk(Walk[Any]):
-    """The walk over a list that cannot be requested."""
-
-    def __init__(self, error: HarnessError) -> None:
-        super().__init__()
-        self.expected_requests = 0
-        self._error = error
-
-    @property
-    def is_done(self) -> bool:
-        """Whether everything was read: never."""
-        return False
-
-    @property
-    def report(self) -> WalkReport:
-        """A report of nothing."""
-        return WalkReport(requests=self.requests)
-
-    async def fetch_first_page(self) -> ListEstimate:
-        """Raise the error."""
-        raise self._error
-
-    async def next_page(self) -> Page[Any] | None:
-        """Raise the error."""
-        raise self._error
-
-    async def aclose(self) -> None:
-        """Do nothing."""
-
-
 def create_strategy(spec: ListSpec[Any], freeze: _Freeze | None) -> WalkStrategy:
     """Create the strategy for a list."""
     if freeze is not None:
@@ -279,27 +179,6 @@ def create_strategy(spec: ListSpec[Any], freeze: _Freeze | None) -> WalkStrategy
     if spec.stable_order and spec.consistency == "checked":
         return CheckedStrategy(spec.limit, None, volatile=spec.volatile)
     return LiveStrategy(spec.limit)
-
-
-def estimate_requests(spec: ListSpec[Any], first: FetchedPage[Any]) -> int:
-    """Estimate from its first page how many requests a list takes, if nothing changes."""
-    totals, count = first.totals, len(first.items)
-    if not count:
-        return 1
-    largest = totals.size if totals.size and count <= totals.size < spec.limit else spec.limit
-    page_size = largest if largest < spec.limit else min(spec.limit, count)
-    seeks = spec.consistency == "strict" or (spec.consistency == "checked" and spec.volatile)
-    if totals.items is None:
-        requests = totals.pages if totals.pages is not None else 1 + (count == spec.limit)
-    elif spec.created is not None and seeks:
-        # A window begins with the last row of the one before, and one that is not full is the last.
-        is_full = count == spec.limit or count < totals.items
-        requests = (totals.items - 1) // max(1, page_size - 1) + 1 if is_full else 1
-    elif totals.items <= count < largest:
-        requests = 1
-    else:
-        requests = totals.items // page_size + 1  # a full page is never the last one
-    return max(1, requests)
 
 
 class PageWalk(Walk[T]):

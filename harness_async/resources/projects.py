@@ -11,9 +11,9 @@ from harness_async.http.endpoints import Endpoint
 from harness_async.http.session import Session
 from harness_async.pagination.chained import ChainedPager
 from harness_async.pagination.dialects import DIALECTS
+from harness_async.pagination.failed import IdentifierError
 from harness_async.pagination.pager import ListEndpoint, Pager
 from harness_async.pagination.source import LargestPage
-from harness_async.pagination.walk import IdentifierError
 from harness_async.resources.organizations import STABLE_ORDER, OrganizationsAPI, build_body
 from harness_async.serialization.converters import register_model
 from harness_async.serialization.model import Updated
