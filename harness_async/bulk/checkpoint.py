@@ -5,9 +5,10 @@ A file of JSON lines, which is only appended to:
     {"harness_async": "checkpoint", "version": 1, "begun": ..., "host": ..., "account": ..., "filters": ..., "end": ...}
     {"project": "org/project", "rows": 12, ..., "extra": {...}}
 
-The header identifies the run, with a hash of the filters and the frozen end of its windows. It is written when the
-first project is requested. One line follows for each project whose rows the consumer has all taken; it is on disk
-before the run goes on. The key is not in the file.
+The header identifies the run, with a hash of the filters and the frozen end of its windows. One line follows for each
+project whose rows the consumer has all taken; it is on disk before the run goes on. Before the first of them nothing is
+written, so that a run that was refused, or failed at once, does not freeze the windows of the next one. The key is not
+in the file.
 
 A last line without a line end is what a kill or a full disk leaves, and is cut off. Anything else that is malformed
 raises `CheckpointError` and leaves the file as it is, and so does a file that another process uses: it is locked while
@@ -133,7 +134,7 @@ class Checkpoint:
     def _add_line(self, number: int, line: Mapping[str, Any]) -> None:
         try:
             ref = ref_from_text(line["project"])
-            window, guarantee = line["window"], line["consistency"]
+            guarantee = line["consistency"]
             if guarantee not in get_args(Guarantee):
                 raise ValueError(guarantee)  # noqa: TRY301
             outcome = ProjectOutcome(
@@ -143,7 +144,7 @@ class Checkpoint:
                 rows=_check_count(line["rows"]),
                 requests=_check_count(line["requests"]),
                 retries=_check_count(line["retries"]),
-                window=None if window is None else TimeWindow(*map(_check_time, window)),
+                window=None if line["window"] is None else _check_window(line["window"]),
             )
             extra, fingerprint = dict(line["extra"]), line.get("list")
             if fingerprint is not None and not isinstance(fingerprint, str):
@@ -245,6 +246,13 @@ def _check_time(value: object) -> int | None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
         raise TypeError(f"{value!r} is not a time in milliseconds")
     return value
+
+
+def _check_window(value: object) -> TimeWindow:
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r} is not a time window")
+    start, end = map(_check_time, value)
+    return TimeWindow(start, end)
 
 
 def _check_header(path: Path, header: Mapping[str, Any], identity: Identity) -> int | None:

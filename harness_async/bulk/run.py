@@ -260,8 +260,6 @@ class BulkRun(Generic[T]):
         if self._task is None:
             if self.spec.max_requests is not None:
                 await self.plan()
-            if self._checkpoint is not None:
-                await asyncio.to_thread(self._checkpoint.begin, self._started_at)
             self._task = asyncio.create_task(self._work())
         if self._batch is not None:
             await self._acknowledge(self._batch)
@@ -303,6 +301,8 @@ class BulkRun(Generic[T]):
 
     def _record(self, outcome: ProjectOutcome, fingerprint: str | None) -> None:
         """Write a complete project to disk: first its rows, then the line of the checkpoint."""
+        if self._checkpoint is not None:
+            self._checkpoint.begin(self._started_at)
         extra = {} if self._on_project_complete is None else self._on_project_complete(outcome)
         if self._checkpoint is not None:
             self._checkpoint.record(outcome, extra, fingerprint)

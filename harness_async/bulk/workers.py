@@ -267,9 +267,9 @@ class WorkerPool(Generic[T]):
 
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(_raise_cancelled(feed()))
+                group.create_task(_raise_cancelled(feed(), "The iterator of projects"))
                 for _ in range(self._spec.concurrency):
-                    group.create_task(work())
+                    group.create_task(_raise_cancelled(work(), "The list of a project"))
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
 
@@ -407,14 +407,14 @@ class WorkerPool(Generic[T]):
             walk.prefetch = pages if pages > 1 else 0
 
 
-async def _raise_cancelled(work: Coroutine[Any, Any, None]) -> None:
+async def _raise_cancelled(work: Coroutine[Any, Any, None], name: str) -> None:
     """Raise a cancellation that nobody requested as an error: a task group would ignore it, and wait for ever."""
     task = asyncio.current_task()
     try:
         await work
     except asyncio.CancelledError as error:
         if task is not None and not task.cancelling():
-            raise HarnessError("The iterator of projects ended with CancelledError") from error
+            raise HarnessError(f"{name} ended with CancelledError") from error
         raise
 
 

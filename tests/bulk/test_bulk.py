@@ -1,50 +1,55 @@
-"""Many projects at once: every row once, one outcome each, and an end that leaves nothing behind."""
+"""Bulk runs over a server: each row once, one outcome for each project, and an end that leaves nothing behind."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import pytest
 
 from harness_async import (
     AuthenticationError,
     BulkError,
-    Execution,
+    Event,
     HarnessClient,
+    HarnessError,
     NotFoundError,
     PermissionDeniedError,
     Progress,
     ProjectRef,
-    RatePacer,
     RequestSent,
     ResponseReceived,
     RetryPolicy,
     ServerError,
+    UnexpectedResponseError,
 )
-from harness_async.bulk.run import BulkRun
-from harness_async.http.rate_limit import RateLimiter
-from harness_async.testing import Body, CutBody, FakeHarness, Reset, SignInPage, Status, TooManyRequests
+from harness_async.testing import (
+    Body,
+    ChangeJson,
+    CutBody,
+    FakeHarness,
+    Fault,
+    Headers,
+    RecordedRequest,
+    Reset,
+    SignInPage,
+    Status,
+    TooManyRequests,
+    Totals,
+)
+from tests.support.executions import connect, listed, served, take
 
-
-def connect(fake: FakeHarness, **options: object) -> HarnessClient:
-    """Make a client that waits for nothing."""
-    limiter = RateLimiter(None, cooldowns=(0.01,), outage_pauses=(0.01,))
-    retry = RetryPolicy(initial_backoff=0.001, max_backoff=0.002)
-    return HarnessClient(
-        fake.api_key,
-        base_url=fake.url,
-        pacer=RatePacer(limiter=limiter),
-        retry=retry,
-        **options,  # type: ignore[arg-type]
-    )
+BIG = ("retail", "streaming")
+"""The project with 239 executions."""
 
 
 @pytest.fixture
 async def fake() -> AsyncIterator[FakeHarness]:
-    async with FakeHarness.seeded(projects=40, executions=2000, seed=5) as server:
+    async with FakeHarness.seeded(projects=30, executions=600, seed=5) as server:
         yield server
 
 
@@ -54,139 +59,144 @@ async def client(fake: FakeHarness) -> AsyncIterator[HarnessClient]:
         yield made
 
 
-def served(fake: FakeHarness) -> Counter[tuple[str, str, str, str]]:
-    """What the server has, by key."""
-    return Counter(
-        (row["org"], row["project"], row["pipeline_execution_id"], row["pipeline_stage_id"])
-        for row in fake.all_executions()
-    )
-
-
-async def take(run: BulkRun[Execution]) -> Counter[tuple[str, str, str, str]]:
-    """Take every row of a run, by key."""
-    async with run:
-        return Counter([row.key async for row in run])
-
-
-def pool() -> list[asyncio.Task[object]]:
-    """Tasks of bulk runs that are still there."""
+def tasks() -> list[asyncio.Task[object]]:
+    """Return the tasks of bulk runs that are still there."""
     return [task for task in asyncio.all_tasks() if "BulkRun" in repr(task) or "PageWalk" in repr(task)]
 
 
-# -- every row once ------------------------------------------------------------------------------------------------
+def path_of(project: tuple[str, str]) -> str:
+    return "*/orgs/{}/projects/{}/executions".format(*project)
 
 
-async def test_every_row_of_every_project_once(client: HarnessClient, fake: FakeHarness) -> None:
-    """All that the key can see is found and fetched, each row once, one complete outcome for each project."""
+# -- every row once ----------------------------------------------------------------------------------------------------
+
+
+async def test_everything(client: HarnessClient, fake: FakeHarness) -> None:
+    """A run reads all projects that the key can see: each row once, in as few requests as possible."""
     run = client.executions.bulk()
     assert await take(run) == served(fake)
     report = run.report
-    assert {(ref.org, ref.project) for ref in report.outcomes} == set(fake.projects)
-    assert {outcome.status for outcome in report.outcomes.values()} == {"complete"}
-    assert report.rows == 2000 == sum(outcome.rows for outcome in report.outcomes.values())
-    assert report.failed == 0
-    report.raise_for_failures()
-    rows = Counter((row["org"], row["project"]) for row in fake.all_executions())
+    rows = Counter(key[:2] for key in served(fake))
     assert {(ref.org, ref.project): outcome.rows for ref, outcome in report.outcomes.items()} == {
         project: rows[project] for project in fake.projects
     }
+    assert report.complete == len(fake.projects)
+    assert (report.failed, report.pending, report.rows) == (0, 0, 600)
+    report.raise_for_failures()
+    pages = sum(rows[project] // 100 + 1 for project in fake.projects)
+    assert report.requests == len(fake.requests) == pages + 1 + len(fake.organizations)
+    assert sum(outcome.requests for outcome in report.outcomes.values()) == pages
 
 
-async def test_the_requests_are_those_that_the_pages_need(client: HarnessClient, fake: FakeHarness) -> None:
-    """Quiet lists cost one request a page, empty projects one, and listing the projects is counted too."""
-    run = client.executions.bulk()
-    await take(run)
-    rows = Counter((row["org"], row["project"]) for row in fake.all_executions())
-    pages = sum(max(1, -(-rows[project] // 100)) for project in fake.projects)
-    listing = 1 + len({org for org, _ in fake.projects})
-    assert run.report.requests == pages + listing == len(fake.requests)
-    assert sum(outcome.requests for outcome in run.report.outcomes.values()) == pages
+async def trickle(pairs: list[tuple[str, str]], end: BaseException | None = None) -> AsyncIterator[str]:
+    for org, project in pairs:
+        await asyncio.sleep(0)
+        yield f"{org}/{project}"
+    if end is not None:
+        raise end
 
 
-@pytest.mark.parametrize("form", ["refs", "pairs", "texts", "lazy", "lazy async", "pager", "mixed, repeated"])
-async def test_projects_come_in_any_form(client: HarnessClient, fake: FakeHarness, form: str) -> None:
-    """Any iterable or async iterable of any way to name a project will do; one named twice is read once."""
+def iterate(pairs: list[tuple[str, str]], end: BaseException) -> Iterator[tuple[str, str]]:
+    yield from pairs
+    raise end
+
+
+FORMS: dict[str, Callable[[list[tuple[str, str]]], Any]] = {
+    "refs": lambda pairs: {ProjectRef(*pair) for pair in pairs},
+    "pairs": lambda pairs: pairs,
+    "texts": lambda pairs: ["/".join(pair) for pair in pairs],
+    "lazy": lambda pairs: (ProjectRef(*pair) for pair in pairs),
+    "lazy async": trickle,
+    "repeated": lambda pairs: [*pairs, ProjectRef(*pairs[0]), "/".join(pairs[1])],
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_forms_of_projects(client: HarnessClient, fake: FakeHarness, form: str) -> None:
+    """Projects come from any iterable in any form; one that is named twice is read once."""
     some = fake.projects[:7]
-
-    async def trickle() -> AsyncIterator[str]:
-        for org, project in some:
-            await asyncio.sleep(0)
-            yield f"{org}/{project}"
-
-    forms: dict[str, object] = {
-        "refs": {ProjectRef(*pair) for pair in some},
-        "pairs": some,
-        "texts": ["/".join(pair) for pair in some],
-        "lazy": (ProjectRef(*pair) for pair in some),
-        "lazy async": trickle(),
-        "pager": client.projects.list("default"),
-        "mixed, repeated": [*some, ProjectRef(*some[0]), "/".join(some[1])],
-    }
-    if form == "pager":
-        some = [pair for pair in fake.projects if pair[0] == "default"]
-    got = await take(client.executions.bulk(forms[form]))  # type: ignore[arg-type]
-    assert got == Counter({key: 1 for key in served(fake) if key[:2] in set(some)})
+    assert await take(client.executions.bulk(FORMS[form](some))) == Counter(
+        {key: 1 for key in served(fake) if key[:2] in some}
+    )
+    assert len(fake.requests) == sum(Counter(key[:2] for key in served(fake))[pair] // 100 + 1 for pair in some)
 
 
-async def test_filters_reach_every_project(client: HarnessClient, fake: FakeHarness) -> None:
-    """The filters of `list` hold for each list of the run."""
+async def test_projects_of_a_pager(client: HarnessClient, fake: FakeHarness) -> None:
+    """The list of an organization's projects serves as projects."""
+    got = await take(client.executions.bulk(client.projects.list("default")))
+    assert got == Counter({key: 1 for key in served(fake) if key[0] == "default"})
+
+
+@pytest.mark.parametrize("spelling", [str.upper, str.title, str.swapcase], ids=["upper", "title", "swapped"])
+async def test_spelling(client: HarnessClient, fake: FakeHarness, spelling: Callable[[str], str]) -> None:
+    """Rows belong to the project that was requested, however the server spells it."""
+    projects = [ProjectRef(spelling(org), spelling(project)) for org, project in (BIG, fake.projects[0])]
+    rows: Counter[ProjectRef] = Counter()
+    async with client.executions.bulk(projects) as run:
+        async for batch in run.batches():
+            rows[batch.project] += len(batch.items)
+            assert {row.project.lower() for row in batch.items} <= {batch.project.project.lower()}
+    assert {ref: outcome.rows for ref, outcome in run.report.outcomes.items()} == {ref: rows[ref] for ref in projects}
+    assert rows[projects[0]] == 239
+
+
+async def test_filters(client: HarnessClient, fake: FakeHarness) -> None:
+    """The filters of `list` apply to each list of the run."""
     async with client.executions.bulk(status="failure") as run:
         rows = [row async for row in run]
     assert {row.status for row in rows} == {"failure"}
     assert len(rows) == sum(row["status"] == "failure" for row in fake.all_executions())
 
 
-@pytest.mark.parametrize("concurrency", [1, 3, 100])
-async def test_any_number_of_workers_brings_the_same_rows(
-    client: HarnessClient, fake: FakeHarness, concurrency: int
-) -> None:
-    """Concurrency changes the order of rows, nothing else."""
-    assert await take(client.executions.bulk(concurrency=concurrency)) == served(fake)
-
-
-async def test_rows_flow_before_the_last_project_is_known(client: HarnessClient, fake: FakeHarness) -> None:
-    """Fetching begins with the first project of a list that has no end yet."""
+async def test_a_lazy_iterable_is_read_as_needed(client: HarnessClient, fake: FakeHarness) -> None:
+    """Rows of the first project arrive while the iterable waits for the next one."""
     more = asyncio.Event()
-    busy = next(row for row in fake.all_executions())
 
     async def endless() -> AsyncIterator[tuple[str, str]]:
-        yield busy["org"], busy["project"]
+        yield BIG
         await more.wait()
-        yield fake.projects[-1]
+        yield fake.projects[0]
 
     async with client.executions.bulk(endless()) as run:
         first = await anext(run)
-        assert (first.org, first.project) == (busy["org"], busy["project"])
+        assert (first.org, first.project) == BIG
         assert run.progress.projects_total is None
         more.set()
         assert len([row async for row in run]) > 0
     assert run.progress.projects_total == 2
 
 
-async def test_one_request_in_five_failing_loses_nothing(fake: FakeHarness) -> None:
-    """Resets, cut bodies, garbage, server errors and refusals by rate: every row arrives exactly once."""
+async def test_one_request_in_five_fails(fake: FakeHarness) -> None:
+    """Resets, cut bodies, server errors and 429 lose no row, and are counted as they were sent."""
     rng = random.Random(11)
     statuses = [Status(503), Status(500), Status(502, envelope="html"), Status(408)]
-    losses = [Reset("before"), Reset("head"), Reset("after_head"), CutBody(), Body(b'[{"account"')]
-    kinds = [*statuses, *losses, TooManyRequests("0.01"), TooManyRequests()]
-    for kind in kinds:
-        fake.faults.add(kind, when=lambda _: rng.random() < 0.2 / len(kinds))
+    kinds: list[Fault] = [
+        *statuses,
+        Reset("before"),
+        Reset("head"),
+        CutBody(),
+        Body(b'[{"account"'),
+        TooManyRequests(0),
+    ]
+    rules = [fake.faults.add(kind, when=lambda _: rng.random() < 0.2 / len(kinds)) for kind in kinds]
     async with connect(fake) as client:
         run = client.executions.bulk()
         assert await take(run) == served(fake)
-        assert run.report.failed == 0
-        assert client.stats.requests > len(fake.projects)
+    assert run.report.failed == 0
+    assert run.report.requests == len(fake.requests)
+    retries = sum(outcome.retries for outcome in run.report.outcomes.values())
+    assert 0 < retries <= sum(rule.hits for rule in rules)
 
 
-# -- failures ------------------------------------------------------------------------------------------------------
+# -- failures ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_failure_is_the_outcome_of_its_own_project(client: HarnessClient, fake: FakeHarness) -> None:
-    """A denied, a missing and a broken project have their outcomes; all the others are complete."""
-    denied, gone, broken = fake.projects[0], fake.projects[1], fake.projects[2]
+async def test_failures_are_outcomes(client: HarnessClient, fake: FakeHarness) -> None:
+    """A denied, a missing and a broken project have their outcomes; all others are complete."""
+    denied, gone, broken = fake.projects[:3]
     fake.deny(*denied)
-    fake.faults.add(Status(404), path="*/orgs/{}/projects/{}/executions".format(*gone))
-    fake.faults.add(SignInPage(), path="*/orgs/{}/projects/{}/executions".format(*broken))
+    fake.faults.add(Status(404), path=path_of(gone))
+    fake.faults.add(SignInPage(), path=path_of(broken))
     run = client.executions.bulk(fake.projects)
     got = await take(run)
     statuses = {(ref.org, ref.project): outcome.status for ref, outcome in run.report.outcomes.items()}
@@ -196,160 +206,184 @@ async def test_a_failure_is_the_outcome_of_its_own_project(client: HarnessClient
         broken: "failed",
     }
     assert got == Counter({key: 1 for key in served(fake) if key[:2] not in {denied, gone, broken}})
-    assert run.report.failed == 3
-    error = run.report.outcomes[ProjectRef(*denied)].error
-    assert isinstance(error, PermissionDeniedError)
+    assert isinstance(run.report.outcomes[ProjectRef(*denied)].error, PermissionDeniedError)
     with pytest.raises(BulkError) as caught:
         run.report.raise_for_failures()
     assert caught.value.report is not None
-    assert len(caught.value.exceptions) == 3
-    table = str(run.report)
-    assert "1 denied" in table
-    assert "/".join(gone) in table
+    assert len(caught.value.exceptions) == run.report.failed == 3
+    assert "/".join(gone) in str(run.report)
 
 
-async def test_rows_before_a_failure_are_delivered(client: HarnessClient, fake: FakeHarness) -> None:
-    """A project that fails on its second page still gives the rows of its first."""
-    org, project = Counter((row["org"], row["project"]) for row in fake.all_executions()).most_common(1)[0][0]
-    fake.faults.add(Status(501), path=f"*/{org}/projects/{project}/*", when=lambda got: got.query["page"] == ["2"])
-    run = client.executions.bulk([(org, project)])
+async def test_a_failure_on_the_second_page(client: HarnessClient, fake: FakeHarness) -> None:
+    """The rows before a failure are delivered and counted, and so are the requests that were sent."""
+    fake.faults.add(Status(501), path=path_of(BIG), when=lambda got: got.query["page"] == ["2"])
+    run = client.executions.bulk([BIG])
     got = await take(run)
-    outcome = run.report.outcomes[ProjectRef(org, project)]
+    outcome = run.report.outcomes[ProjectRef(*BIG)]
     assert len(got) == outcome.rows == 100
-    assert outcome.status == "failed"
-    assert outcome.requests == 2
+    assert (outcome.status, outcome.requests, outcome.retries) == ("failed", 2, 0)
 
 
-async def test_a_refused_key_ends_the_run_with_the_report(fake: FakeHarness) -> None:
-    """A 401 concerns every project: it is raised, the report attached, and no request follows."""
+@pytest.mark.parametrize("attempts", [1, 2, 4])
+async def test_requests_are_counted_as_sent(fake: FakeHarness, attempts: int) -> None:
+    """A project that fails at its first page counts the attempts that were sent, and one retry less."""
+    fake.faults.add(Status(503), path=path_of(BIG))
+    async with connect(fake, retry=RetryPolicy(initial_backoff=0.001, max_attempts=attempts)) as client:
+        run = client.executions.bulk([BIG])
+        await take(run)
+    outcome = run.report.outcomes[ProjectRef(*BIG)]
+    assert (
+        (outcome.requests, outcome.retries) == (len(fake.requests), len(fake.requests) - 1) == (attempts, attempts - 1)
+    )
+
+
+@pytest.mark.parametrize("when", ["listing projects", "reading rows", "every project once"])
+async def test_a_single_401(client: HarnessClient, fake: FakeHarness, when: str) -> None:
+    """A 401 after successes is confirmed by one more request, so that a failure of the token service ends nothing."""
+    if when == "every project once":
+        for project in fake.projects:
+            fake.faults.add(Status(401), path=path_of(project), times=1)
+    else:
+        path = "*/projects" if when == "listing projects" else "*/executions"
+        fake.faults.add(Status(401), path=path, times=1, when=lambda _: len(fake.requests) > 1)
+    run = client.executions.bulk()
+    assert await take(run) == served(fake)
+    assert run.report.failed == 0
+
+
+async def test_a_refused_key_ends_the_run(fake: FakeHarness) -> None:
+    """A constant 401 is raised with the report attached; each worker confirms it once and sends nothing more."""
     async with connect(fake, max_in_flight=4) as client:
-        fake.faults.add(Status(401), when=lambda _: len(fake.requests) > 30)
+        fake.faults.add(Status(401), when=lambda _: len(fake.requests) > 25)
         run = client.executions.bulk(concurrency=4)
         with pytest.raises(AuthenticationError) as caught:
             await take(run)
-        asked = len(fake.requests)
-        assert asked <= 31 + 2 * 4, "each worker confirms a refusal once"
+        sent = len(fake.requests)
+        assert sent <= 26 + 2 * 4
         await asyncio.sleep(0.01)
-        assert len(fake.requests) == asked
+        assert len(fake.requests) == sent
     assert caught.value.report is not None
     assert caught.value.report.outcomes.keys() == run.report.outcomes.keys()
-    statuses = Counter(outcome.status for outcome in caught.value.report.outcomes.values())
-    assert statuses["complete"] > 0
-    assert statuses["pending"] > 0
-    assert not pool()
+    assert run.report.complete > 0
+    assert run.report.pending > 0
+    assert not tasks()
 
 
-async def test_a_wrong_key_fails_at_the_first_request(fake: FakeHarness) -> None:
-    """With a key that the server does not know the run ends while listing the projects."""
-    async with HarnessClient("pat.acc.wrong.key", fake.account_id, base_url=fake.url, rate_limit=None) as client:
+async def test_a_wrong_key(fake: FakeHarness) -> None:
+    """A key that the server does not know ends the run at its first request."""
+    async with connect(fake, api_key="pat.acc.wrong.key", account_id=fake.account_id) as client:
         with pytest.raises(AuthenticationError) as caught:
             await take(client.executions.bulk())
     assert caught.value.report is not None
     assert len(fake.requests) == 1
 
 
-async def test_on_error_raise_ends_the_run_at_the_first_failure(client: HarnessClient, fake: FakeHarness) -> None:
-    """Whoever wants all or nothing gets the first failure itself, with the report on it."""
+async def test_on_error_raise(client: HarnessClient, fake: FakeHarness) -> None:
+    """With `on_error="raise"` the first failure ends the run, with the report attached."""
     fake.deny(*fake.projects[3])
-    run = client.executions.bulk(on_error="raise")
     with pytest.raises(PermissionDeniedError) as caught:
-        await take(run)
+        await take(client.executions.bulk(on_error="raise"))
     assert caught.value.report is not None
-    assert not pool()
+    assert not tasks()
 
 
-async def test_an_organization_that_cannot_be_listed_is_told_and_ends_nothing(
-    client: HarnessClient, fake: FakeHarness
-) -> None:
-    """Projects that could not be found are no silent gap: the report names their organization and why."""
-    denied = fake.projects[-1][0]
-    assert denied != "default"
-    fake.deny(denied)
-    run = client.executions.bulk()
-    got = await take(run)
-    assert got == Counter({key: 1 for key in served(fake) if key[0] != denied})
-    assert isinstance(run.report.unlisted[denied], PermissionDeniedError)
-    assert denied in str(run.report)
-    with pytest.raises(BulkError):
+ENDS: dict[str, tuple[BaseException, type[BaseException]]] = {
+    "error": (ZeroDivisionError(), ZeroDivisionError),
+    "cancelled": (asyncio.CancelledError(), HarnessError),
+    "base": (type("Stop", (BaseException,), {})(), BaseException),
+    "generator exit": (GeneratorExit(), GeneratorExit),
+}
+
+
+@pytest.mark.parametrize("form", ["iterator", "async iterator", "open_list"])
+@pytest.mark.parametrize("end", ENDS)
+async def test_the_callers_code_raises(client: HarnessClient, fake: FakeHarness, form: str, end: str) -> None:
+    """Whatever the iterator of projects or `open_list` raises ends the run, behind the rows that arrived before."""
+    error, expected = ENDS[end]
+
+    def open_list(ref: ProjectRef) -> Any:
+        if (ref.org, ref.project) != BIG:
+            raise error
+        return client.executions.list(ref.org, ref.project)
+
+    if form == "open_list":
+        run: Any = client.bulk(open_list, iter([BIG, *fake.projects]), concurrency=2)
+    else:
+        projects = iterate([BIG], error) if form == "iterator" else trickle([BIG], error)
+        run = client.executions.bulk(projects)
+    with pytest.raises(expected):
+        await asyncio.wait_for(take(run), 10)
+    assert not tasks()
+    assert not run.report.listed or run.report.pending
+    with pytest.raises(BulkError, match="not read to the end"):
         run.report.raise_for_failures()
 
 
-async def test_organizations_that_cannot_be_listed_at_all_end_the_run(client: HarnessClient, fake: FakeHarness) -> None:
-    """Without the list of organizations there is nothing to fetch, and the error says so."""
-    fake.faults.add(Status(501, envelope="v1"), path="*/v1/orgs")
-    with pytest.raises(ServerError) as caught:
-        await take(client.executions.bulk())
-    assert caught.value.report is not None
-
-
-async def test_an_iterable_that_raises_ends_the_run(client: HarnessClient, fake: FakeHarness) -> None:
-    """The caller's own error comes through as it is, behind the rows that were fetched."""
-
-    def broken() -> Iterator[tuple[str, str]]:
-        yield fake.projects[0]
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        await take(client.executions.bulk(broken()))
+async def test_a_wrong_project_of_an_iterator(client: HarnessClient) -> None:
+    """An iterator that returns something else than projects ends the run with a message about it."""
     with pytest.raises(TypeError, match="a project is"):
         await take(client.executions.bulk(iter([42])))  # type: ignore[arg-type]
-    assert not pool()
 
 
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
         ({"projects": "default/web"}, "list"),
-        ({"projects": ProjectRef("default", "web")}, "list"),
         ({"projects": 7}, "iterable"),
-        ({"projects": ["default"]}, "org/project"),
         ({"projects": ["default/web/x"]}, "org/project"),
         ({"projects": [("default", "..")]}, "project"),
-        ({"projects": [("default", 3)]}, "project"),
         ({"concurrency": 0}, "concurrency"),
-        ({"concurrency": "many"}, "concurrency"),
         ({"concurrency": True}, "concurrency"),
         ({"on_error": "ignore"}, "on_error"),
         ({"consistency": "eventual"}, "consistency"),
+        ({"max_requests": -1}, "max_requests"),
         ({"status": []}, "status"),
-        ({"status": "a,b"}, "comma"),
         ({"start_time": 2, "end_time": 1}, "start_time"),
     ],
 )
-def test_bad_arguments_are_refused_before_anything_is_sent(arguments: dict[str, object], what: str) -> None:
-    """A slip of the caller is an error at once, with a message that names it."""
+def test_bad_arguments(arguments: dict[str, Any], what: str) -> None:
+    """A bad argument is an error at once, with a message that names it."""
     client = HarnessClient("pat.acc.id.secret")
     with pytest.raises((ValueError, TypeError), match=what):
-        client.executions.bulk(**arguments)  # type: ignore[arg-type]
+        client.executions.bulk(**arguments)
 
 
-async def test_twenty_projects_refused_alike_end_the_run(client: HarnessClient, fake: FakeHarness) -> None:
-    """When all that was tried is refused with the same words, the other projects are not asked for."""
-    for project in fake.projects:
-        fake.deny(*project)
-    run = client.executions.bulk(fake.projects, concurrency=4)
-    with pytest.raises(PermissionDeniedError) as caught:
+PERMANENT: dict[str, tuple[Fault, type[HarnessError]]] = {
+    "denied": (Status(403), PermissionDeniedError),
+    "not found": (Status(404), NotFoundError),
+    "sign-in page": (SignInPage(), UnexpectedResponseError),
+    "not JSON": (Body(b"oops"), UnexpectedResponseError),
+    "endless header": (Headers({"X-Long": "x" * 70_000}), HarnessError),
+    "wrong encoding": (Headers({"Content-Encoding": "gzip"}), HarnessError),
+}
+
+
+@pytest.mark.parametrize("kind", PERMANENT)
+async def test_all_projects_fail_alike(client: HarnessClient, fake: FakeHarness, kind: str) -> None:
+    """Twenty failures of one permanent kind from the start end the run: all other projects would fail too."""
+    fault, expected = PERMANENT[kind]
+    fake.faults.add(fault, path="*/executions")
+    run = client.executions.bulk(fake.projects, concurrency=2)
+    with pytest.raises(expected) as caught:
         await take(run)
     assert caught.value.report is not None
-    assert 20 <= len(fake.requests) <= 20 + 4
-    assert not pool()
+    assert len(listed(fake)) < 24 < len(fake.projects)
+    assert not tasks()
 
 
 @pytest.mark.parametrize("good", [0, 10, 19])
-async def test_one_project_that_can_be_read_is_reason_enough_to_go_on(
-    client: HarnessClient, fake: FakeHarness, good: int
-) -> None:
-    """A key that may read something is a good key: thirty-nine refusals are the outcomes of their projects."""
+async def test_one_readable_project(client: HarnessClient, fake: FakeHarness, good: int) -> None:
+    """One project that can be read shows that the key is good: the run goes on."""
     for project in fake.projects:
         fake.deny(*project)
     fake.allow(*fake.projects[good])
     run = client.executions.bulk(fake.projects, concurrency=1)
     await take(run)
-    assert run.report.failed == 39
+    assert run.report.failed == 29
 
 
-async def test_refusals_of_different_kinds_go_on(client: HarnessClient, fake: FakeHarness) -> None:
-    """Some denied and some gone are no sign of a wrong key."""
+async def test_different_failures(client: HarnessClient, fake: FakeHarness) -> None:
+    """Failures of different kinds do not end a run."""
     gone = [(org, f"{project}_gone") for org, project in fake.projects[:15]]
     for project in fake.projects[:15]:
         fake.deny(*project)
@@ -358,37 +392,173 @@ async def test_refusals_of_different_kinds_go_on(client: HarnessClient, fake: Fa
     assert run.report.failed == 30
 
 
-async def test_a_huge_project_gets_more_pages_ahead_when_it_is_left_alone(fake: FakeHarness) -> None:
-    """With many projects at hand each asks for a page at a time; the last one asks for up to eight."""
-    fake.add_project("default", "huge")
-    fake.add_executions("default", "huge", 5000)
-    under_way, most = 0, Counter[str]()
-
-    def sent(event: object) -> None:
-        nonlocal under_way
-        if isinstance(event, RequestSent) and "/huge/" in event.url:
-            under_way += 1
-            most["huge"] = max(most["huge"], under_way)
-        elif isinstance(event, ResponseReceived) and "/huge/" in event.url:
-            under_way -= 1
-
-    async with connect(fake, on_event=sent) as client:
-        run = client.executions.bulk([("default", "huge"), *fake.projects])
-        assert await take(run) == served(fake)
-    assert 1 < most["huge"] <= 8
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_listed_project_that_is_not_found(client: HarnessClient, fake: FakeHarness, times: int) -> None:
+    """A project that was just listed is requested once more after a 404."""
+    fake.faults.add(Status(404), path=path_of(BIG), times=times)
+    run = client.executions.bulk()
+    await take(run)
+    outcome = run.report.outcomes[ProjectRef(*BIG)]
+    assert (outcome.status, outcome.rows) == (("complete", 239) if times == 1 else ("not_found", 0))
 
 
-# -- leaving, and being slow ---------------------------------------------------------------------------------------
+async def test_a_project_that_vanishes(client: HarnessClient, fake: FakeHarness) -> None:
+    """A project that is deleted between two of its pages is not found, not complete."""
+    fake.before_request = lambda _: fake.remove_project(*BIG) if len(fake.requests) == 2 else None
+    run = client.executions.bulk([BIG])
+    assert len(await take(run)) == 100
+    assert run.report.outcomes[ProjectRef(*BIG)].status == "not_found"
+
+
+# -- discovery ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [Status(501, envelope="v1"), Status(403), SignInPage()], ids=["501", "403", "HTML"])
+async def test_an_organization_that_cannot_be_listed(client: HarnessClient, fake: FakeHarness, error: Fault) -> None:
+    """The report names an organization whose projects could not be listed; all others are read."""
+    fake.faults.add(error, path="*/v1/orgs/retail/projects")
+    run = client.executions.bulk()
+    assert await take(run) == Counter({key: 1 for key in served(fake) if key[0] != "retail"})
+    assert list(run.report.unlisted) == ["retail"]
+    assert "retail/*  projects not listed" in str(run.report)
+    with pytest.raises(BulkError, match="1 organizations could not be listed"):
+        run.report.raise_for_failures()
+
+
+async def test_no_organization_can_be_listed(client: HarnessClient, fake: FakeHarness) -> None:
+    """Without the list of organizations the run ends with the error, and the report attached."""
+    fake.faults.add(Status(501, envelope="v1"), path="*/v1/orgs")
+    with pytest.raises(ServerError) as caught:
+        await take(client.executions.bulk())
+    assert caught.value.report is not None
+
+
+ODD_MEMBERS: dict[str, dict[str, Any]] = {
+    "null tag": {"tags": {"team": None}},
+    "null module": {"modules": ["CD", None]},
+    "number as color": {"color": 0},
+    "list as tags": {"tags": ["team"]},
+    "text as modules": {"modules": "CD"},
+    "number as name": {"name": 7, "description": False},
+    "object as name": {"name": {}, "modules": {}, "tags": None},
+}
+
+
+@pytest.mark.parametrize("odd", ODD_MEMBERS)
+@pytest.mark.parametrize("kind", ["project", "org"])
+async def test_odd_members_of_projects(client: HarnessClient, fake: FakeHarness, kind: str, odd: str) -> None:
+    """Discovery needs two identifiers: no other member of a project or an organization hides its rows."""
+    change = ChangeJson(lambda rows: [{**row, kind: {**row[kind], **ODD_MEMBERS[odd]}} for row in rows])
+    fake.faults.add(change, path="*/v1/orgs/*/projects" if kind == "project" else "*/v1/orgs")
+    run = client.executions.bulk()
+    assert await take(run) == served(fake)
+    assert not run.report.unlisted
+
+
+@pytest.mark.parametrize(
+    ("members", "invalid"),
+    [({"workspace": 7}, 1), ({"status": 5, "pipeline": []}, 2), ({"created": "x", "account": {}}, 2)],
+    ids=["workspace", "status and pipeline", "created and account"],
+)
+async def test_odd_members_of_rows(
+    client: HarnessClient,
+    fake: FakeHarness,
+    caplog: pytest.LogCaptureFixture,
+    members: dict[str, object],
+    invalid: int,
+) -> None:
+    """Members outside of the identity never fail a row: they count as missing, are reported and logged once."""
+    fake.faults.add(ChangeJson(lambda rows: [{**row, **members} for row in rows]), path="*/executions")
+    run = client.executions.bulk(consistency="live")
+    assert await take(run) == served(fake)
+    assert run.report.invalid_members == invalid * 600
+    assert "of unexpected types" in str(run.report)
+    assert sum(next(iter(members)) in record.getMessage() for record in caplog.records) == 1
+
+
+BAD_NAMES = ["", ".", "..", "x" * 129]
+
+
+@pytest.mark.parametrize("name", BAD_NAMES, ids=["empty", "dot", "dots", "long"])
+@pytest.mark.parametrize("kind", ["project", "org"])
+async def test_impossible_names(client: HarnessClient, fake: FakeHarness, kind: str, name: str) -> None:
+    """An identifier that cannot stand in a path is the failure of its own project or organization."""
+
+    def add(rows: list[Any]) -> list[Any]:
+        return [*rows, *({**row, kind: {**row[kind], "identifier": name}} for row in rows[:1])]
+
+    fake.faults.add(ChangeJson(add), path="*/v1/orgs/retail/projects" if kind == "project" else "*/v1/orgs")
+    run = client.executions.bulk()
+    assert await take(run) == served(fake)
+    if kind == "project":
+        outcome = run.report.outcomes[ProjectRef.unchecked("retail", name)]
+        assert outcome.status == "failed"
+        assert (run.report.failed, run.report.complete) == (1, 30)
+    else:
+        assert list(run.report.unlisted) == [name]
+    with pytest.raises(BulkError):
+        run.report.raise_for_failures()
+
+
+@pytest.mark.parametrize("change", ["create and delete", "delete", "create"])
+async def test_projects_change_while_they_are_listed(change: str) -> None:
+    """A project that is there all the time is read, whatever is created and deleted while projects are listed."""
+    async with FakeHarness(v1_max_limit=100) as fake, connect(fake) as client:
+        for number in range(250):
+            fake.add_project("default", f"p{number}")
+
+        def move(request: RecordedRequest) -> None:
+            if request.path.endswith("/projects") and len(fake.requests) in {4, 5}:
+                if "delete" in change:
+                    fake.remove_project("default", f"p{len(fake.requests)}")
+                if "create" in change:
+                    fake.add_project("default", f"new{len(fake.requests)}")
+
+        fake.before_request = move
+        run = client.executions.bulk()
+        await take(run)
+        names = {ref.project for ref in run.report.outcomes}
+        assert {f"p{number}" for number in range(250)} - {"p4", "p5"} <= names
+        assert run.report.discovery is not None
+        assert ("may be missing" in str(run.report)) == (run.report.discovery == "best_effort")
+
+
+@pytest.mark.parametrize(
+    "totals",
+    [
+        Totals(items=None),
+        Totals(items=0),
+        Totals(items=7),
+        Totals(items=5000),
+        Totals(items="9" * 17),
+        Totals(items="many"),
+    ],
+    ids=["none", "zero", "too low", "too high", "huge", "words"],
+)
+async def test_wrong_totals_of_projects(totals: Totals) -> None:
+    """Wrong totals of the list of projects hide no project, take few requests, and are reported."""
+    async with FakeHarness(v1_max_limit=100) as fake, connect(fake) as client:
+        for number in range(120):
+            fake.add_project("default", f"p{number}")
+        fake.faults.add(totals, path="*/projects")
+        run = client.executions.bulk()
+        await take(run)
+        assert run.report.complete == 120
+        assert sum(request.path.endswith("/projects") for request in fake.requests) < 10
+        assert run.report.discovery == "best_effort"
+
+
+# -- leaving, and being slow -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["break", "raise", "cancel", "never iterated"])
-async def test_leaving_early_leaves_nothing_behind(client: HarnessClient, fake: FakeHarness, how: str) -> None:
-    """However the block is left, no task goes on and nothing more is asked for."""
+async def test_leaving_early(client: HarnessClient, fake: FakeHarness, how: str) -> None:
+    """However the block is left, no task goes on, nothing more is requested, and the report says what is pending."""
+    run = client.executions.bulk()
 
     async def consume() -> None:
-        async with client.executions.bulk() as run:
+        async with run:
             if how == "never iterated":
-                await asyncio.sleep(0.01)
                 return
             async for _ in run:
                 if how == "break":
@@ -399,30 +569,50 @@ async def test_leaving_early_leaves_nothing_behind(client: HarnessClient, fake: 
 
     task = asyncio.create_task(consume())
     if how == "cancel":
-        while len(fake.requests) < 20:
+        while len(fake.requests) < 15:
             await asyncio.sleep(0)
         task.cancel()
-    result = (await asyncio.gather(task, return_exceptions=True))[0]
-    assert type(result) is {"raise": ZeroDivisionError, "cancel": asyncio.CancelledError}.get(how, type(None))
-    assert not pool()
-    asked = len(fake.requests)
+    with contextlib.suppress(ZeroDivisionError, asyncio.CancelledError):
+        await task
+    assert not tasks()
+    sent = len(fake.requests)
     await asyncio.sleep(0.01)
-    assert len(fake.requests) == asked
+    assert len(fake.requests) == sent
+    report = run.report
+    assert (report.failed, report.elapsed) == (0, run.report.elapsed)
+    assert report.pending or not report.listed
+    with pytest.raises(BulkError, match="not read to the end"):
+        report.raise_for_failures()
 
 
-async def test_a_slow_consumer_holds_the_crew_back(client: HarnessClient, fake: FakeHarness) -> None:
-    """While the consumer rests, no more pages are fetched than workers and queue can hold."""
-    fake.faults.clear()
-    async with client.executions.bulk(fake.projects * 1, concurrency=2) as run:
+async def test_a_slow_consumer(client: HarnessClient, fake: FakeHarness) -> None:
+    """While the consumer rests, no more pages are fetched than the workers hold."""
+    async with client.executions.bulk(fake.projects, concurrency=2) as run:
         await anext(run)
         await asyncio.sleep(0.05)
         pages = client.stats.pages
         await asyncio.sleep(0.05)
-        assert client.stats.pages == pages <= 1 + 2 + 2 + 1 + 10  # in hand, queued, one for each worker; empty ones
+        assert client.stats.pages == pages <= 12
         assert run.progress.limited_by == "consumer"
 
 
-async def test_a_run_runs_once_and_only_in_its_block(client: HarnessClient) -> None:
+async def test_a_huge_project_prefetches_when_it_is_alone(fake: FakeHarness) -> None:
+    """With many active projects each requests a page at a time; the last one requests up to eight."""
+    fake.add_executions(*BIG, 2500)
+    in_flight, most = 0, 0
+
+    def count(event: Event) -> None:
+        nonlocal in_flight, most
+        if isinstance(event, RequestSent | ResponseReceived) and f"/{BIG[1]}/" in event.url:
+            in_flight += 1 if isinstance(event, RequestSent) else -1
+            most = max(most, in_flight)
+
+    async with connect(fake, on_event=count) as client:
+        assert await take(client.executions.bulk([BIG, *fake.projects])) == served(fake)
+    assert 1 < most <= 8
+
+
+async def test_misuse(client: HarnessClient) -> None:
     """Using a run without `async with`, or twice, is an error that says so."""
     run = client.executions.bulk()
     with pytest.raises(RuntimeError, match="async with"):
@@ -432,37 +622,43 @@ async def test_a_run_runs_once_and_only_in_its_block(client: HarnessClient) -> N
         await take(run)
 
 
-async def test_the_report_of_an_unfinished_run_says_so(client: HarnessClient) -> None:
-    """Projects that the run did not come to are pending, and nothing fails for being left."""
-    async with client.executions.bulk() as run:
-        async for _ in run:
-            break
-        assert run.report.elapsed >= 0
-    report = run.report
-    assert Counter(outcome.status for outcome in report.outcomes.values())["pending"] > 0
-    assert report.failed == 0
-    assert report.elapsed == run.report.elapsed, "the clock stops with the run"
+# -- progress ----------------------------------------------------------------------------------------------------------
 
 
-# -- progress ------------------------------------------------------------------------------------------------------
-
-
-async def test_progress_ends_at_the_whole(client: HarnessClient, fake: FakeHarness) -> None:
-    """The last call tells all projects done, and what is told never goes back."""
+async def test_progress(client: HarnessClient, fake: FakeHarness) -> None:
+    """The last call reports all projects as done, and no figure goes back."""
     reported: list[Progress] = []
     run = client.executions.bulk(on_progress=reported.append)
     await take(run)
     last = reported[-1]
-    assert (last.projects_done, last.projects_total, last.rows) == (40, 40, 2000)
+    assert (last.projects_done, last.projects_total, last.rows) == (30, 30, 600)
     assert last.requests == len(fake.requests)
     assert last.eta == 0.0
     assert [step.rows for step in reported] == sorted(step.rows for step in reported)
     assert run.progress == last
 
 
-async def test_an_observer_that_raises_breaks_nothing(
-    client: HarnessClient, fake: FakeHarness, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.mark.parametrize(
+    ("fault", "limited_by"),
+    [(Status(503), "retries"), (Status(408), "retries"), (Reset(), "retries"), (TooManyRequests(), "cooldown")],
+    ids=["503", "408", "reset", "429"],
+)
+async def test_what_limits_a_run(fake: FakeHarness, fault: Fault, limited_by: str) -> None:
+    """While requests fail, progress names the failures as the limit, not the latency."""
+    fake.faults.add(fault, path=path_of(BIG))
+    retry = RetryPolicy(initial_backoff=0.2, max_backoff=0.3)
+    async with connect(fake, retry=retry) as client, client.executions.bulk([BIG]) as run:
+        row = asyncio.ensure_future(anext(run))
+        for _ in range(1000):
+            await asyncio.sleep(0.001)
+            if run.progress.limited_by == limited_by:
+                break
+        assert run.progress.limited_by == limited_by
+        row.cancel()
+        await asyncio.gather(row, return_exceptions=True)
+
+
+async def test_an_observer_raises(client: HarnessClient, fake: FakeHarness, caplog: pytest.LogCaptureFixture) -> None:
     """What `on_progress` raises is logged, and the run goes on."""
 
     def broken(_: Progress) -> None:
@@ -470,19 +666,3 @@ async def test_an_observer_that_raises_breaks_nothing(
 
     assert await take(client.executions.bulk(on_progress=broken)) == served(fake)
     assert "on_progress raised" in caplog.text
-
-
-async def test_a_project_that_vanishes_while_it_is_read_is_not_found(client: HarnessClient, fake: FakeHarness) -> None:
-    """A project deleted between two of its pages is told as not found, not as complete."""
-    (org, project), _ = Counter((row["org"], row["project"]) for row in fake.all_executions()).most_common(1)[0]
-
-    def delete(request: object) -> None:
-        if len(fake.requests) == 2:
-            fake.remove_project(org, project)
-
-    fake.before_request = delete
-    run = client.executions.bulk([(org, project)])
-    assert len(await take(run)) == 100
-    outcome = run.report.outcomes[ProjectRef(org, project)]
-    assert outcome.status == "not_found"
-    assert isinstance(outcome.error, NotFoundError)

@@ -1,9 +1,12 @@
-"""Checkpoints: what a run has finished survives it, and nothing else does."""
+"""Checkpoints: what a run has finished is kept, and nothing else."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import fcntl
 import json
+import os
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -12,88 +15,106 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from harness_async import CheckpointError, Execution, HarnessClient, HarnessError, ProjectOutcome, ProjectRef
+from harness_async import (
+    AuthenticationError,
+    BudgetError,
+    CheckpointError,
+    HarnessClient,
+    HarnessError,
+    ProjectOutcome,
+    ProjectRef,
+)
 from harness_async.bulk.checkpoint import Checkpoint, Identity, read_started_at
-from harness_async.bulk.run import BulkRun, with_output
-from harness_async.testing import FakeHarness, Status
+from harness_async.bulk.run import with_output
+from harness_async.testing import ChangeJson, FakeHarness, Status
 from harness_async.types import TimeWindow
+from tests.support.executions import Key, connect, listed, served, take
 
 IDENTITY = Identity(host="http://h", account="a", filters="f")
 
 
 @pytest.fixture
 async def fake() -> AsyncIterator[FakeHarness]:
-    async with FakeHarness.seeded(projects=25, executions=900, seed=3) as server:
+    async with FakeHarness.seeded(projects=25, executions=500, seed=3) as server:
         yield server
 
 
 @pytest.fixture
 async def client(fake: FakeHarness) -> AsyncIterator[HarnessClient]:
-    async with HarnessClient(fake.api_key, base_url=fake.url, rate_limit=None) as made:
+    async with connect(fake) as made:
         yield made
 
 
-def served(fake: FakeHarness) -> Counter[tuple[str, str, str, str]]:
-    return Counter(
-        (row["org"], row["project"], row["pipeline_execution_id"], row["pipeline_stage_id"])
-        for row in fake.all_executions()
-    )
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run"
 
 
 def outcome(project: str = "web", rows: int = 3) -> ProjectOutcome:
-    return ProjectOutcome(
-        project=ProjectRef("default", project),
-        status="complete",
-        guarantee="exact",
-        rows=rows,
-        window=TimeWindow(None, 9),
-    )
+    ref, window = ProjectRef.unchecked("default", project), TimeWindow(None, 9)
+    return ProjectOutcome(project=ref, status="complete", guarantee="exact", rows=rows, window=window)
 
 
-def start(path: Path, end: int | None = None) -> Checkpoint:
-    """Open a checkpoint and begin its run."""
-    made = Checkpoint.open(path, IDENTITY)
-    made.end = end
-    made.begin()
-    return made
+def write(path: Path, *names: str, end: int | None = 42) -> bytes:
+    """Write the checkpoint of a run that has finished these projects; return its content."""
+    with Checkpoint.open(path, IDENTITY) as checkpoint:
+        checkpoint.end = end
+        checkpoint.begin()
+        for number, name in enumerate(names, 1):
+            checkpoint.record(outcome(name), {"length": 10 * number})
+    return path.read_bytes()
 
 
-def asked(fake: FakeHarness) -> set[str]:
-    """Projects whose executions were asked for."""
-    paths = [request.path.split("/") for request in fake.requests if request.path.endswith("/executions")]
-    return {f"{parts[4]}/{parts[6]}" for parts in paths}
+def finished(path: Path) -> list[str]:
+    with Checkpoint.open(path, IDENTITY) as checkpoint:
+        return [ref.project for ref in checkpoint.finished]
 
 
-# -- the file ------------------------------------------------------------------------------------------------------
+def read(path: Path) -> str:
+    return path.read_text()
 
 
-def test_a_checkpoint_remembers_what_was_finished(tmp_path: Path) -> None:
-    """Opened again, it has the finished projects with their outcomes, the frozen end, and what was stored last."""
-    path = tmp_path / "run"
-    with start(path, 42) as made:
-        made.record(outcome("web"), {"length": 10})
-        made.record(outcome("app", 7), {"length": 20})
+def recorded(path: Path) -> set[str]:
+    """Return the projects that a checkpoint has a line of."""
+    return {json.loads(line)["project"] for line in read(path).splitlines()[1:]}
+
+
+# -- the file ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["app", "", "..", "a/b", "50%", "a%2Fb", "x" * 500, "zwei\nZeilen", "\ud800"])
+def test_round_trip(path: Path, name: str) -> None:
+    """A checkpoint returns the outcomes, the frozen end and what was stored last, whatever a project is named."""
+    write(path, "web", name)
     with Checkpoint.open(path, IDENTITY) as again:
         assert again.end == 42
-        assert again.finished == {one.project: one for one in (outcome("web"), outcome("app", 7))}
+        assert again.finished == {one.project: one for one in (outcome("web"), outcome(name))}
         assert again.extra == {"length": 20}
     assert read_started_at(path) is not None
 
 
-@pytest.mark.parametrize("cut", range(1, 60, 7))
-def test_a_torn_last_line_is_cut_off(tmp_path: Path, cut: int) -> None:
-    """What a kill left of a line is no line; what is written next begins anew."""
-    path = tmp_path / "run"
-    with start(path, 42) as made:
-        made.record(outcome("web"), {})
-        made.record(outcome("app"), {})
-    path.write_bytes(path.read_bytes()[:-cut])
+@pytest.mark.parametrize("cut", range(1, 200, 13))
+def test_a_torn_last_line(path: Path, cut: int) -> None:
+    """The rest of a line that a kill left is cut off; the next line begins where it began."""
+    path.write_bytes(write(path, "web", "app")[:-cut])
+    before = finished(path)
+    assert before in (["web"], [])
     with Checkpoint.open(path, IDENTITY) as again:
-        assert [ref.project for ref in again.finished] == ["web"]
-        again.record(outcome("app"), {})
-    with Checkpoint.open(path, IDENTITY) as last:
-        assert [ref.project for ref in last.finished] == ["web", "app"]
+        again.record(outcome("new"), {})
+    assert finished(path) == [*before, "new"]
+
+
+@pytest.mark.parametrize("length", [0, 1, 14, 40, 100])
+def test_a_torn_first_line(path: Path, length: int) -> None:
+    """A torn header means that nothing was begun, the frozen end included."""
+    path.write_bytes(write(path)[:length])
+    assert read_started_at(path) is None
+    with Checkpoint.open(path, IDENTITY) as again:
+        assert again.is_new
+        assert again.end is None
 
 
 @pytest.mark.parametrize(
@@ -105,116 +126,172 @@ def test_a_torn_last_line_is_cut_off(tmp_path: Path, cut: int) -> None:
     ],
     ids=["host", "account", "filters"],
 )
-def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, other: Identity, reported: str) -> None:
-    """Going on with another host, account or other filters is an error that says what differs."""
-    path = tmp_path / "run"
-    start(path).close()
+def test_another_run(path: Path, other: Identity, reported: str) -> None:
+    """A run with another host, account or other filters is refused with the difference."""
+    write(path)
     with pytest.raises(CheckpointError, match=reported):
         Checkpoint.open(path, other)
 
 
-@pytest.mark.parametrize(
-    ("content", "reported"),
-    [
-        (b"not json\n", "Line 1 .* not JSON"),
-        (b"[]\n", "not a JSON object"),
-        (b'{"a": 1}\n', "not a checkpoint"),
-        (b'{"harness_async": "checkpoint", "version": 2}\n', "version 2"),
-        (b'{"harness_async": "checkpoint", "version": 1}\n', "host None"),
-    ],
-)
-def test_a_file_that_is_no_checkpoint_is_refused_and_left_alone(tmp_path: Path, content: bytes, reported: str) -> None:
-    """A file of something else, or of a newer version, is neither taken nor changed."""
-    path = tmp_path / "run"
+HEADER = json.dumps({"harness_async": "checkpoint", "version": 1, "host": "http://h", "account": "a", "filters": "f"})
+LINE: dict[str, Any] = {
+    "project": "default/web",
+    "rows": 1,
+    "requests": 1,
+    "retries": 0,
+    "consistency": "exact",
+    "window": [None, 9],
+    "extra": {},
+}
+DAMAGED: dict[str, tuple[str, str]] = {
+    "not JSON": ("not json", "Line 1 .* not JSON"),
+    "binary": ("\x00\x01", "Line 1 .* not JSON"),
+    "deep": ("[" * 100_000, "Line 1 .* not JSON"),
+    "array": ("[]", "not a JSON object"),
+    "another object": ('{"a": 1}', "not a checkpoint"),
+    "newer version": ('{"harness_async": "checkpoint", "version": 2}', "version 2"),
+    "odd version": ('{"harness_async": "checkpoint", "version": [1]}', r"version \[1\]"),
+    "no host": ('{"harness_async": "checkpoint", "version": 1}', "host None"),
+    "text as end": (HEADER[:-1] + ', "end": "soon"}', "an end"),
+    "fraction as end": (HEADER[:-1] + ', "end": 1e400}', "an end"),
+    "deep line": (HEADER + "\n" + "[" * 100_000, "Line 2 .* not JSON"),
+    "empty line": (HEADER + "\n", "Line 2 .* not JSON"),
+    "null line": (HEADER + "\nnull", "Line 2 .* not a JSON object"),
+    "huge number": (HEADER + '\n{"rows": ' + "9" * 5000 + "}", "Line 2"),
+}
+MEMBERS: list[tuple[str, Any]] = [
+    ("project", 3),
+    ("project", "x"),
+    ("project", "a/b/c"),
+    ("rows", -1),
+    ("rows", "1"),
+    ("rows", 1.5),
+    ("requests", True),
+    ("retries", None),
+    ("consistency", "perfect"),
+    ("consistency", []),
+    ("window", 3),
+    ("window", [1]),
+    ("window", [1, 2, 3]),
+    ("window", ["a", 2]),
+    ("window", {}),
+    ("extra", 7),
+    ("extra", None),
+    ("extra", [1]),
+    ("list", 4),
+]
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_damaged_files(path: Path, kind: str) -> None:
+    """A file of something else, or a damaged one, is refused with the line, and left as it is."""
+    text, reported = DAMAGED[kind]
+    content = text.encode() + b"\n"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=reported):
         Checkpoint.open(path, IDENTITY)
     assert path.read_bytes() == content
+    assert read_started_at(path) is None
 
 
-@pytest.mark.parametrize("line", [b"{}", b"garbage", b'{"project": "x"}', b'{"project": 3, "window": null}'])
-def test_a_broken_line_in_the_middle_is_refused(tmp_path: Path, line: bytes) -> None:
-    """Only the end of the file can be torn: damage elsewhere is an error that names the line."""
-    path = tmp_path / "run"
-    with start(path) as made:
-        made.record(outcome(), {})
-    header, last = path.read_bytes().splitlines()
-    path.write_bytes(b"\n".join([header, line, last, b""]))
+@pytest.mark.parametrize(("name", "value"), MEMBERS, ids=[f"{name}={value!r}" for name, value in MEMBERS])
+@pytest.mark.parametrize("last", [False, True], ids=["middle", "last"])
+def test_damaged_lines(path: Path, name: str, value: object, last: bool) -> None:
+    """A line with a member of a wrong type or value is refused, also where it is the last one."""
+    lines = [HEADER, json.dumps({**LINE, name: value}), *([] if last else [json.dumps(LINE)])]
+    content = "\n".join(lines).encode() + b"\n"
+    path.write_bytes(content)
     with pytest.raises(CheckpointError, match="Line 2"):
         Checkpoint.open(path, IDENTITY)
+    assert path.read_bytes() == content
 
 
-def test_a_checkpoint_in_use_is_refused(tmp_path: Path) -> None:
-    """Two runs on one checkpoint would undo each other: the second is refused while the first is there."""
-    path = tmp_path / "run"
-    with start(path), pytest.raises(CheckpointError, match="in use"):
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changes=st.lists(st.tuples(st.integers(0, 2000), st.binary(max_size=3)), min_size=1, max_size=3))
+def test_random_damage(path: Path, changes: list[tuple[int, bytes]]) -> None:
+    """Whatever bytes change, a checkpoint opens, or raises `CheckpointError` and is left as it is."""
+    path.unlink(missing_ok=True)
+    content = bytearray(write(path, "web", "app", "api"))
+    for position, replacement in changes:
+        content[position % len(content) : position % len(content) + 2] = replacement
+    path.write_bytes(content)
+    read_started_at(path)
+    try:
+        Checkpoint.open(path, IDENTITY).close()
+    except CheckpointError:
+        assert path.read_bytes() == content
+
+
+def test_in_use(path: Path) -> None:
+    """A second run on a checkpoint is refused while the first one has it open."""
+    with Checkpoint.open(path, IDENTITY), pytest.raises(CheckpointError, match="in use by another process"):
         Checkpoint.open(path, IDENTITY)
     Checkpoint.open(path, IDENTITY).close()
 
 
-def test_a_path_that_cannot_be_opened_is_a_checkpoint_error(tmp_path: Path) -> None:
-    """A directory, or a path without one, is refused with the reason."""
-    with pytest.raises(CheckpointError, match="Cannot open"):
-        Checkpoint.open(tmp_path, IDENTITY)
-    assert read_started_at(tmp_path / "nothing") is None
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EIO], ids=os.strerror)
+def test_no_locks(path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """A file system without locks is named as the reason, with a way to go on; without a lock the file opens."""
+
+    def fail(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with pytest.raises(CheckpointError, match=f"cannot be locked: {os.strerror(code)}.*checkpoint_lock=False"):
+        Checkpoint.open(path, IDENTITY)
+    Checkpoint.open(path, IDENTITY, lock=False).close()
 
 
-# -- runs ----------------------------------------------------------------------------------------------------------
+def test_unusable_paths(tmp_path: Path) -> None:
+    """A directory, or a path in a missing one, is refused with the reason."""
+    for unusable in (tmp_path, tmp_path / "missing" / "run"):
+        with pytest.raises(CheckpointError, match="Cannot open"):
+            Checkpoint.open(unusable, IDENTITY)
 
 
-async def take(run: BulkRun[Execution], most: int | None = None) -> Counter[tuple[str, str, str, str]]:
-    got: Counter[tuple[str, str, str, str]] = Counter()
-    async with run:
-        async for row in run:
-            got[row.key] += 1
-            if most is not None and got.total() >= most:
-                break
-    return got
+# -- runs --------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_run_goes_on_where_the_last_one_stopped(
-    client: HarnessClient, fake: FakeHarness, tmp_path: Path
-) -> None:
-    """A finished project is never asked for again; all runs together have every row."""
-    path = tmp_path / "run"
+async def test_a_run_is_resumed(client: HarnessClient, fake: FakeHarness, path: Path) -> None:
+    """A finished project is not requested again; all runs together have every row, up to one frozen end."""
     first = await take(client.executions.bulk(checkpoint=path), 400)
-    finished = {json.loads(line)["project"] for line in path.read_text().splitlines()[1:]}
-    assert 0 < len(finished) < 25
+    done = recorded(path)
+    assert 0 < len(done) < 25
+    before = served(fake)
+    for org, project in fake.projects:
+        fake.add_execution(org, project, created=fake.now() + 5000)
     fake.requests.clear()
     second = client.executions.bulk(checkpoint=path)
     rest = await take(second)
-    assert finished.isdisjoint(asked(fake))
-    assert set(first) | set(rest) == set(served(fake))
-    repeated = {f"{key[0]}/{key[1]}" for key in first if key in rest}
-    assert repeated.isdisjoint(finished), "repeats come only from projects that were not finished"
+    assert done.isdisjoint(listed(fake))
+    assert set(first) | set(rest) == set(before)
+    assert done.isdisjoint(f"{key[0]}/{key[1]}" for key in first if key in rest)
     assert second.report.complete == 25
+    assert len({each.window.end for each in second.report.outcomes.values() if each.window is not None}) == 1
     fake.requests.clear()
     assert await take(client.executions.bulk(checkpoint=path)) == Counter()
-    assert asked(fake) == set()
+    assert listed(fake) == set()
+    assert fake.api_key.split(".")[-1] not in read(path)
 
 
-async def test_a_resumed_run_reads_up_to_the_same_moment(
-    client: HarnessClient, fake: FakeHarness, tmp_path: Path
-) -> None:
-    """Rows that arrived between two runs are of neither: the whole has one frozen end."""
-    path = tmp_path / "run"
-    await take(client.executions.bulk(checkpoint=path), 300)
-    before = served(fake)
-    for org, project in fake.projects:
-        fake.add_execution(org, project, created=int(fake.clock() * 1000) + 5000)
-    run = client.executions.bulk(checkpoint=path)
-    assert set(await take(run)) <= set(before)
-    ends = {done.window[1] for done in run.report.outcomes.values() if done.window is not None}
-    assert len(ends) == 1
+@pytest.mark.parametrize("spelling", [str.upper, str.title, str.swapcase], ids=["upper", "title", "swapped"])
+async def test_spelling(client: HarnessClient, fake: FakeHarness, path: Path, spelling: Callable[[str], str]) -> None:
+    """A checkpoint keeps projects as they were requested, however the server spells them."""
+    projects = [ProjectRef(spelling(org), spelling(project)) for org, project in fake.projects]
+    first = await take(client.executions.bulk(projects, checkpoint=path), 300)
+    done = recorded(path)
+    assert 0 < len(done) < 25
+    fake.requests.clear()
+    rest = await take(client.executions.bulk(projects, checkpoint=path))
+    assert done.isdisjoint(listed(fake))
+    assert set(first) | set(rest) == set(served(fake))
 
 
 @pytest.mark.parametrize("how", ["break", "raise", "cancel"])
-async def test_however_a_run_ends_nothing_is_lost(
-    client: HarnessClient, fake: FakeHarness, tmp_path: Path, how: str
-) -> None:
-    """A row that the consumer did not take comes again, whatever ended the run."""
+async def test_rows_that_were_not_taken(client: HarnessClient, fake: FakeHarness, path: Path, how: str) -> None:
+    """A row that the consumer did not take comes again, however the run was left."""
     rng = random.Random(how)
-    path, taken = tmp_path / "run", set[tuple[str, str, str, str]]()
+    taken = set[Key]()
 
     async def consume(most: int) -> bool:
         async with client.executions.bulk(checkpoint=path) as run:
@@ -227,32 +304,29 @@ async def test_however_a_run_ends_nothing_is_lost(
                         await asyncio.sleep(0)
                     return False
                 most -= 1
-                taken.add(row.key)  # the consumer's part: from here on the row is safe
+                taken.add(row.key)
         return True
 
     for _ in range(200):
-        result = (await asyncio.gather(asyncio.create_task(consume(rng.randrange(900))), return_exceptions=True))[0]
+        result = (await asyncio.gather(asyncio.create_task(consume(rng.randrange(500))), return_exceptions=True))[0]
         if result is True:
             break
     assert taken == set(served(fake))
 
 
-async def test_a_failed_project_is_tried_again(client: HarnessClient, fake: FakeHarness, tmp_path: Path) -> None:
-    """Only what is complete is finished: a project that failed or was denied is asked for by the next run."""
-    path = tmp_path / "run"
-    org, project = fake.projects[0]
-    fake.deny(org, project)
+async def test_a_failed_project_is_read_again(client: HarnessClient, fake: FakeHarness, path: Path) -> None:
+    """Only complete projects are finished: one that was denied is requested by the next run."""
+    fake.deny(*fake.projects[0])
     run = client.executions.bulk(checkpoint=path)
     first = await take(run)
     assert run.report.failed == 1
-    fake.allow(org, project)
+    fake.allow(*fake.projects[0])
     assert first + await take(client.executions.bulk(checkpoint=path)) == served(fake)
 
 
-async def test_other_arguments_are_refused(client: HarnessClient, tmp_path: Path) -> None:
-    """A checkpoint goes with its filters and consistency."""
-    path = tmp_path / "run"
-    await take(client.executions.bulk(checkpoint=path), 1)
+async def test_other_arguments(client: HarnessClient, path: Path) -> None:
+    """A checkpoint belongs to its filters and consistency."""
+    await take(client.executions.bulk(checkpoint=path))
     others: list[dict[str, Any]] = [
         {"status": "failure"},
         {"start_time": 5},
@@ -264,34 +338,28 @@ async def test_other_arguments_are_refused(client: HarnessClient, tmp_path: Path
             await take(client.executions.bulk(checkpoint=path, **arguments))
 
 
-async def test_two_runs_on_one_checkpoint(client: HarnessClient, tmp_path: Path) -> None:
-    """The second run is refused, and the first goes on."""
-    path = tmp_path / "run"
+@pytest.mark.parametrize("lock", [True, False])
+async def test_two_runs(client: HarnessClient, fake: FakeHarness, path: Path, lock: bool) -> None:
+    """A second run on a checkpoint in use is refused, unless it goes without the lock; the first one goes on."""
     async with client.executions.bulk(checkpoint=path) as run:
         await anext(run)
-        with pytest.raises(CheckpointError, match="in use"):
-            await take(client.executions.bulk(checkpoint=path))
-        assert len([row async for row in run]) == 899
+        second = client.executions.bulk(checkpoint=path, checkpoint_lock=lock)
+        if lock:
+            with pytest.raises(CheckpointError, match="in use"):
+                await take(second)
+        else:
+            assert await take(second) == served(fake)
+        assert len([row async for row in run]) == 499
 
 
-async def test_the_key_is_not_in_the_file(client: HarnessClient, fake: FakeHarness, tmp_path: Path) -> None:
-    """What is on disk tells whose run it is, and not how to be them."""
-    path = tmp_path / "run"
-    await take(client.executions.bulk(checkpoint=path))
-    assert fake.api_key.split(".")[-1] not in path.read_text()
-
-
-async def test_rows_are_made_durable_before_their_project_is_finished(
-    client: HarnessClient, fake: FakeHarness, tmp_path: Path
-) -> None:
-    """`commit` is called for each complete project, when its rows were taken and before its line is written."""
-    path = tmp_path / "run"
+async def test_output_before_the_line(client: HarnessClient, path: Path) -> None:
+    """The output of a project is written when all its rows were taken, and before the checkpoint records it."""
     seen: Counter[str] = Counter()
     calls: list[str] = []
 
     def on_project_complete(done: ProjectOutcome) -> Mapping[str, Any]:
         assert seen[str(done.project)] == done.rows
-        assert str(done.project) not in path.read_text()
+        assert str(done.project) not in read(path)
         calls.append(str(done.project))
         return {"calls": len(calls)}
 
@@ -301,18 +369,65 @@ async def test_rows_are_made_durable_before_their_project_is_finished(
         async for row in run:
             seen[f"{row.org}/{row.project}"] += 1
     assert len(calls) == len(set(calls)) == 25
-    again = client.executions.bulk(checkpoint=path)
-    async with again:
+    async with client.executions.bulk(checkpoint=path) as again:
         assert again.resumed == {"calls": 25}
 
 
-async def test_a_run_whose_server_fails_keeps_what_it_has(
-    client: HarnessClient, fake: FakeHarness, tmp_path: Path
+@pytest.mark.parametrize("refusal", ["max_requests", "plan", "refused key", "never iterated", "first project denied"])
+async def test_a_run_that_got_nothing(client: HarnessClient, fake: FakeHarness, path: Path, refusal: str) -> None:
+    """A run that finishes no project begins nothing, so that its frozen end does not hide rows from the next one."""
+    options: dict[str, Any] = {"checkpoint": path}
+    if refusal == "max_requests":
+        with pytest.raises(BudgetError):
+            await take(client.executions.bulk(max_requests=3, **options))
+    elif refusal == "plan":
+        await client.executions.bulk(**options).plan()
+    elif refusal == "refused key":
+        fault = fake.faults.add(Status(401))
+        with pytest.raises(AuthenticationError):
+            await take(client.executions.bulk(**options))
+        assert fault.hits
+        fake.faults.clear()
+    elif refusal == "never iterated":
+        async with client.executions.bulk(**options):
+            pass
+    else:
+        fake.deny(*fake.projects[0])
+        with pytest.raises(HarnessError):
+            await take(client.executions.bulk([fake.projects[0]], on_error="raise", **options))
+        fake.allow(*fake.projects[0])
+    assert await asyncio.to_thread(os.listdir, path.parent) == []
+    assert await take(client.executions.bulk(**options)) == served(fake)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO], ids=os.strerror)
+@pytest.mark.parametrize("at", [1, 2, 5])
+async def test_a_full_disk(
+    client: HarnessClient, fake: FakeHarness, path: Path, monkeypatch: pytest.MonkeyPatch, at: int, code: int
 ) -> None:
-    """A refused key in the middle ends the run; the next one goes on with what was finished."""
-    path = tmp_path / "run"
+    """A checkpoint that cannot be written ends the run with `CheckpointError`; what it has is valid and resumed."""
+    calls, sync = [0], os.fsync
+
+    def fail(descriptor: int) -> None:
+        calls[0] += 1
+        if calls[0] == at:
+            raise OSError(code, os.strerror(code))
+        sync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(CheckpointError, match=os.strerror(code)):
+            await take(client.executions.bulk(checkpoint=path))
+    run = client.executions.bulk(checkpoint=path)
+    await take(run)
+    assert run.report.complete == 25
+    assert len(recorded(path)) == 25
+
+
+async def test_a_refused_key_in_the_middle(client: HarnessClient, fake: FakeHarness, path: Path) -> None:
+    """A run that ends early keeps what it has finished."""
     fault = fake.faults.add(Status(401), when=lambda _: len(fake.requests) > 15)
-    with pytest.raises(HarnessError):
+    with pytest.raises(AuthenticationError):
         await take(client.executions.bulk(checkpoint=path))
     assert fault.hits
     fake.faults.clear()
@@ -320,12 +435,23 @@ async def test_a_run_whose_server_fails_keeps_what_it_has(
     run = client.executions.bulk(checkpoint=path)
     await take(run)
     assert run.report.complete == 25
-    assert len(asked(fake)) < 25
+    assert len(listed(fake)) < 25
 
 
-async def test_the_clock_is_learned_before_a_run_is_frozen(fake: FakeHarness, tmp_path: Path) -> None:
-    """With projects of its own a run asks the server for the time first, for all its windows end there."""
-    make: Callable[[], HarnessClient] = lambda: HarnessClient(fake.api_key, base_url=fake.url, rate_limit=None)  # noqa: E731
-    async with make() as client:
-        await take(client.executions.bulk(fake.projects, checkpoint=tmp_path / "run"))
+async def test_impossible_names(client: HarnessClient, fake: FakeHarness, path: Path) -> None:
+    """A project that cannot be requested fails, the others are finished, and the run can be resumed."""
+
+    def add(rows: list[Any]) -> list[Any]:
+        return [*rows, *({**row, "project": {**row["project"], "identifier": ".."}} for row in rows[:1])]
+
+    fake.faults.add(ChangeJson(add), path="*/projects")
+    assert await take(client.executions.bulk(checkpoint=path)) == served(fake)
+    run = client.executions.bulk(checkpoint=path)
+    assert await take(run) == Counter()
+    assert (run.report.complete, run.report.failed) == (25, len(fake.organizations))
+
+
+async def test_the_first_request_is_for_the_clock(client: HarnessClient, fake: FakeHarness, path: Path) -> None:
+    """A run over given projects requests the server's time first, because all its windows end there."""
+    await take(client.executions.bulk(fake.projects, checkpoint=path))
     assert fake.requests[0].path.endswith("/v1/orgs")
