@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -70,6 +71,17 @@ def format_estimate(seconds: float) -> str:
     return f"{hours}:{minutes:02} h"
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Raise, so that the command ends; without a reader of stderr, print nothing more.
+
+        rich exits, and redirects stdout to the null device, which would lose rows if it is stderr that is closed.
+        """
+        if not self.stderr:
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+        self.quiet = True
+
+
 def stdout_console() -> Console:
     """Create the console of results."""
     return _create_console(sys.stdout, stderr=False)
@@ -81,7 +93,7 @@ def stderr_console() -> Console:
 
 
 def _create_console(stream: TextIO, *, stderr: bool) -> Console:
-    console = Console(stderr=stderr, highlight=False, width=None if stream.isatty() else _UNLIMITED_WIDTH)
+    console = _Console(stderr=stderr, highlight=False, width=None if stream.isatty() else _UNLIMITED_WIDTH)
     if stream.isatty() and console.is_dumb_terminal:  # rich assumes 80 columns
         size = os.get_terminal_size(stream.fileno())
         if size.columns:  # 0 if the terminal does not know
@@ -99,8 +111,11 @@ def print_trimmed(console: Console, renderable: RenderableType) -> None:
     lines = (
         _TRAILING_BLANKS.sub(lambda found: found.group().replace(" ", ""), line) for line in capture.get().splitlines()
     )
-    console.file.write("".join(f"{line}\n" for line in lines))
-    console.file.flush()
+    try:
+        console.file.write("".join(f"{line}\n" for line in lines))
+        console.file.flush()
+    except BrokenPipeError:
+        console.on_broken_pipe()
 
 
 def print_error(message: str, hint: str = "") -> None:

@@ -29,7 +29,7 @@ from harness_async.cli import run
 from harness_async.cli.errors import CommandError, report_error
 from harness_async.testing import FakeHarness, Redirect, SignInPage, Status
 from tests.support.cli_errors import status_error
-from tests.support.cli_runner import Result, invoke, start
+from tests.support.cli_runner import Result, invoke, json_lines, row_keys, start
 
 OTHER_ACCOUNT = "Zz1Cd2Ef3Gh4Ij5Kl6Mn7O"
 
@@ -221,6 +221,17 @@ def test_closed_pipe(server: FakeHarness, command: list[str]) -> None:
     with process, process.stderr:
         assert "Error" not in (errors := process.stderr.read()), errors
     assert process.returncode in {1, 141}
+
+
+def test_closed_stderr(server: FakeHarness) -> None:
+    """A reader that closes stderr loses the messages only: all rows are written, and the exit code is that of them."""
+    process = start("export", "-v")
+    assert process.stderr is not None
+    process.stderr.close()
+    assert process.stdout is not None
+    with process, process.stdout:
+        assert row_keys(json_lines(process.stdout.read())) == row_keys(server.all_executions())
+    assert process.returncode == 0
 
 
 def test_fault_of_the_command(server: FakeHarness, monkeypatch: pytest.MonkeyPatch) -> None:
