@@ -362,13 +362,13 @@ class SeekStrategy:
 
     def _judge_pages(self, part: _Part, first: PageResult) -> None:
         """Judge a window that was read by several pages."""
-        totals = part.totals
+        totals, is_short = part.totals, not self._is_full(first)
         if totals == {None}:
             # A short page and nothing behind it is the whole window.
-            is_proved = first.count < self.limit and len(part.keys) == first.count
+            is_proved = is_short and len(part.keys) == first.count
         else:
             # A short first page is one atomic read, if its rows were counted at either request.
-            is_whole = first.count < self.limit and first.count == len(part.keys) in totals
+            is_whole = is_short and first.count == len(part.keys) in totals
             is_proved = totals == {len(part.keys)} or is_whole
             highest = max((total for total in totals if total is not None), default=0)
             self._overstates = self._overstates or (highest > len(part.keys) and not is_proved)

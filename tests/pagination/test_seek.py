@@ -283,10 +283,11 @@ def test_rows_outside_the_window_are_refused() -> None:
         ([page(SAME, keys=[1, 2, 3]), page([5, 5], keys=[4, 5])], "best_effort"),
         ([page(SAME, keys=[1, 2, 3], total=4), page([], total=4)], "best_effort"),
         ([page([5, 5], keys=[1, 2]), page([])], "seek"),
+        ([page([5, 5], keys=[1, 2], total=3, size=2), page([], total=2, size=2)], "best_effort"),
     ],
     ids=[
         "equal totals", "a total that fell", "a total that rose", "a missing total", "no totals", "a row too few",
-        "a short page and an empty one",
+        "a short page and an empty one", "a clipped page and an empty one",
     ],
 )  # fmt: skip
 def test_pages_of_one_millisecond(results: list[PageResult], guarantee: Guarantee) -> None:
