@@ -270,8 +270,7 @@ class SeekStrategy:
         return _Part(gap, bisect=True, known_rows=None if expected is None or total is None else part.gap_rows)
 
     def _is_full(self, result: PageResult) -> bool:
-        clips = self._clips or self._extent.server_clips
-        return result.count >= self.limit or (clips and result.count >= self._extent.page_size)
+        return self._extent.is_full(0, result) or (self._clips and result.count >= self._extent.page_size)
 
     def _is_whole(self, result: PageResult, total: int | None) -> bool:
         """Return whether a first page is its whole window: a short one, and the total does not disagree.

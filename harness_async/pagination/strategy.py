@@ -136,6 +136,10 @@ class SeenKeys:
         return positions
 
 
+COMMON_MAXIMUM = 100
+"""Rows to which servers commonly clip a page. A page of exactly as many may be clipped, whatever the total says."""
+
+
 @define(eq=False)
 class ListExtent:
     """What is known about the size of a list: rows of a full page, and whether there is another page."""
@@ -162,7 +166,8 @@ class ListExtent:
     def is_full(self, index: int, result: PageResult) -> bool:
         """Return whether a page is a full one, after which there may be another whatever the totals say."""
         full = result.count >= self.page_size
-        return result.count >= self.limit or (full and (self.server_clips or index > 0))
+        is_common = result.count == COMMON_MAXIMUM
+        return result.count >= self.limit or is_common or (full and (self.server_clips or index > 0))
 
     def has_more(self, index: int, result: PageResult) -> bool:
         """Return whether to request the page after this one. Only an empty or a short page is the end."""
