@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from operator import eq
 from typing import Protocol
 
 from attrs import define, field, frozen
@@ -56,24 +57,29 @@ class PageResult:
             return self.keys == other.keys
         if not self.count or self.count != other.count:
             return False
-        if 2 * sum(map(_is_same_row, self.rows, other.rows)) > self.count:
+        equal = sum(map(eq, self.rows, other.rows))
+        # What is common identifies a row only if no other row of the page has it too.
+        changed = {_common_part(*pair) for pair in zip(self.rows, other.rows, strict=True)} - {None}
+        if 2 * (equal + len(changed)) > self.count:
             return True
         shuffled = Counter(map(repr, self.rows)) & Counter(map(repr, other.rows))
         return 2 * shuffled.total() > self.count
 
 
-def _is_same_row(row: object, other: object) -> bool:
-    """Return whether two rows without keys are the same one, perhaps with one changed member.
-
-    Members that are named like identifiers have to be equal.
-    """
-    if row == other:
-        return True
+def _common_part(row: object, other: object) -> str | None:
+    """Return what two rows have in common where they differ in one member, which is not named like an identifier."""
     if not isinstance(row, Mapping) or not isinstance(other, Mapping) or row.keys() != other.keys():
-        return False
+        return None
     changed = [name for name in row if row[name] != other[name]]
-    named = any(str(name).lower().endswith(("id", "identifier", "name", "key")) for name in changed)
-    return len(changed) == 1 < len(row) and not named
+    if len(changed) != 1:
+        return None
+    name = changed[0]
+    if isinstance(row[name], Mapping):
+        inner = _common_part(row[name], other[name])
+        return None if inner is None else repr({**row, name: inner})
+    if len(row) == 1 or str(name).lower().endswith(("id", "identifier", "name", "key")):
+        return None
+    return repr({**row, name: None})
 
 
 class WalkStrategy(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import pytest
@@ -123,18 +124,47 @@ def test_a_server_that_ignores_the_page_number(totals: Totals, pages: Pages) -> 
 
 
 @pytest.mark.parametrize("count", [3, 10, 100])
-@pytest.mark.parametrize("shuffled", [False, True])
-def test_rows_without_keys_that_repeat(count: int, shuffled: bool) -> None:
+@pytest.mark.parametrize("change", ["nothing", "a member", "an inner member", "the order"])
+def test_rows_without_keys_that_repeat(count: int, change: str) -> None:
     """Rows without keys repeat where most of them are the same, with one changed member or in another order."""
     strategy = LiveStrategy(count)
     delivered = 0
     with pytest.raises(PaginationError):
         for turn in range(MAX_REPEATED_ROWS + 2):
-            rows = [{"id": number, "seen": turn if number == 1 else 0} for number in range(count)]
-            if shuffled:
-                rows = rows[turn:] + rows[:turn]
-            delivered += len(receive(strategy, PageResult(rows, None, PageTotals())))
+            rows: list[dict[str, object]] = [
+                {
+                    "id": number,
+                    "seen": turn * (change == "a member"),
+                    "more": {"kind": "x", "seen": turn * (change == "an inner member")},
+                }
+                for number in range(count)
+            ]
+            start = turn if change == "the order" else 0
+            delivered += len(receive(strategy, PageResult(rows[start:] + rows[:start], None, PageTotals())))
     assert delivered <= count + MAX_REPEATED_ROWS + 2
+
+
+@pytest.mark.parametrize(
+    "create",
+    [
+        lambda number: {"email": f"{number}@example.com", "role": "member"},
+        lambda number: {"time": number, "count": 0},
+        lambda number: {"service": {"identifier": number, "title": number}, "deleted": False},
+        lambda number: {"service": {"label": number}},
+        lambda number: {"identifier": number, "deleted": False},
+        lambda number: number,
+    ],
+    ids=["one member", "a time", "an inner object", "an object alone", "an identifier", "plain values"],
+)
+def test_rows_without_keys_that_look_alike(create: Callable[[int], object]) -> None:
+    """Rows that differ in one member from those of the page before are other rows."""
+    strategy = LiveStrategy(100)
+    got = 0
+    for index in range(3):
+        rows = [create(number) for number in range(250)[100 * index : 100 * index + 100]]
+        got += len(receive(strategy, PageResult(rows, None, PageTotals())))
+    assert got == 250
+    assert strategy.done
 
 
 def test_a_page_that_arrivals_push_back_is_no_error() -> None:
