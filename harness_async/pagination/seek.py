@@ -6,7 +6,8 @@ nothing, because nothing is counted: every row that stays is read. The price is 
 hundred, and requests that follow one another.
 
 - *Bounds* are not documented to be inclusive or exclusive. A window therefore overlaps the one before by a millisecond
-  on each side, and the keys of those milliseconds are kept to recognize duplicates. That is all the memory needed.
+  or more, up to one without rows, and the keys of the overlap are kept to recognize duplicates. That is all the memory
+  needed.
 - *Order*: the order of one page does not prove that of the list. The total of each window has to be that of the window
   before it, less the rows between the two. Where it is not, rows may have been skipped, or have changed: the gap is
   requested too, and read by bisection unless its own total says that nothing was skipped.
@@ -107,8 +108,8 @@ class _Part:
     bisect: bool = False
     """Whether to divide it rather than to rely on the order of its rows."""
 
-    expected: tuple[int, int] | None = None
-    """The lowest and highest total that agree with the window before it, for either meaning of the bounds."""
+    expected: int | None = None
+    """The total that agrees with the window before it."""
 
     gap: TimeWindow | None = None
     """The window between this one and the one before it; verified if the total disagrees."""
@@ -263,7 +264,7 @@ class SeekStrategy:
     def _verify_gap(self, part: _Part, gap: TimeWindow, total: int | None) -> _Part | None:
         """Return the gap before a window, if the total does not show that no row was skipped."""
         expected = part.expected
-        if expected is not None and total is not None and expected[0] <= total <= expected[1]:
+        if expected is not None and total == expected:
             if isinstance(self.seen, BoundaryKeys):
                 self.seen.move(part.window)
             return None
@@ -299,11 +300,9 @@ class SeekStrategy:
         times, window = result.times or (), part.window
         if total == result.count:
             total = None  # perhaps it counts the rows of the page
-        order = "none" if part.bisect or len(set(times)) == 1 else self._order
-        if order == "none" or order is None:
-            parts = [_Part(half, bisect=True) for half in _bisect(window, times)]
-        else:
-            parts = self._move_bound(window, times, total, forward=order == "oldest")
+        order = None if part.bisect or len(set(times)) == 1 else self._order
+        parts = [] if order in {"none", None} else self._move_bound(window, times, total, forward=order == "oldest")
+        parts = parts or [_Part(half, bisect=True) for half in _bisect(window, times)]
         if not parts or any(each.window == window for each in parts):
             self._read_next_page(part, result)
             return
@@ -312,20 +311,24 @@ class SeekStrategy:
 
     @staticmethod
     def _move_bound(window: TimeWindow, times: Sequence[int], total: int | None, *, forward: bool) -> list[_Part]:
-        """Divide a window at its last row: what is still to be read, and without a total the gap to verify."""
+        """Move a bound to the last row, where possible: what is still to be read, and the gap to verify."""
         last, step = times[-1], 1 if forward else -1
+        bound = last - step
         if total is None:
             # The gap has at least one row less than the page, so that it fits on a short one.
-            rest, gap = last - 2 * step, last - step
+            bound, gap = last - 2 * step, last - step
         else:
-            rest, gap = last - step, last
+            gap, known = last, set(times)
+            while bound in known:  # rows at a bound are counted or not, so that one could take the place of another
+                bound -= step
+        if step * bound <= step * times[len(times) // 2]:
+            return []  # no progress
         if forward:
-            part = _Part(_clip(window, rest, None), gap=_clip(window, None, gap), gap_rows=len(times))
+            part = _Part(_clip(window, bound, None), gap=_clip(window, None, gap), gap_rows=len(times))
         else:
-            part = _Part(_clip(window, None, rest), gap=_clip(window, gap, None), gap_rows=len(times))
+            part = _Part(_clip(window, None, bound), gap=_clip(window, gap, None), gap_rows=len(times))
         if total is not None:
-            passed = [sum(step * time < step * bound for time in times) for bound in (last, last - step)]
-            part.expected = (total - passed[0], total - passed[1])
+            part.expected = total - sum(step * time < step * bound for time in times)
         return [part]
 
     # -- the following pages of a window ---------------------------------------------------------------------------

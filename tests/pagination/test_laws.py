@@ -81,11 +81,16 @@ class World:
         return self.order != "random ties" and not (self.order == "updated" and self.change)
 
     @property
+    def is_crowded(self) -> bool:
+        """Whether a millisecond may have more rows than a page."""
+        return self.spread < self.limit or (self.spread < 900_000 and min(self.limit, self.clip) == 2)
+
+    @property
     def is_knowable(self) -> bool:
         """Whether a client can notice what is wrong."""
         if self.kind == "checked" and self.late and (self.depart or self.change or self.split):
             return False  # a late row hides a departure, or takes the place of a row that was counted
-        if self.spread < self.limit and self.late and (self.depart or self.change):
+        if self.is_crowded and (self.late or self.change) and (self.depart or self.change):
             return False  # the same, among the rows of a millisecond, which are read by pages
         if self.order == "updated" and (self.late or self.change) and self.kind not in {"live", "stable"}:
             return False  # a late row takes the place of a skipped one in a list that looks sorted by age
