@@ -30,7 +30,7 @@ from harness_async.cli.writers import discard_stdout
 
 app: typer.Typer = typer.Typer(
     name="harness-async",
-    help="Export executions of the Harness platform in bulk.\n\n"
+    help="Export the executions and other lists of the Harness platform in bulk, and call any endpoint.\n\n"
     "The API key is read from HARNESS_PLATFORM_API_KEY or HARNESS_API_KEY, or from a file. No option takes the key "
     "itself, because command lines are visible in process lists and shell histories.",
     epilog="Exit codes: 0 complete, 1 something failed, 2 usage or configuration error, 3 key rejected, "
@@ -51,9 +51,9 @@ app.command()(with_common_options(sync))
 app.command()(with_common_options(summary))
 app.command()(with_common_options(projects))
 app.command()(with_common_options(executions))
+app.command(context_settings={"ignore_unknown_options": True})(with_common_options(get))  # IDs may start with a dash
 app.command()(with_common_options(api))
 app.command()(with_common_options(doctor))
-app.command(context_settings={"ignore_unknown_options": True})(with_common_options(get))  # IDs may start with a dash
 
 
 @runtime_checkable

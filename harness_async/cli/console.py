@@ -119,11 +119,12 @@ def print_trimmed(console: Console, renderable: RenderableType) -> None:
 
 
 def print_error(message: str, hint: str = "") -> None:
-    """Print an error, and on a second line a hint at the fix."""
-    console = stderr_console()
-    console.print(Text.assemble(("Error: ", "bold red"), sanitize(message)))
-    if hint:
-        print_trimmed(console, Padding(sanitize(hint), (0, 0, 0, len("Error: "))))
+    """Print an error, and below it a hint at the fix."""
+    table = Table.grid(padding=(0, 1, 0, 0))
+    for label, text in (("Error:", message), ("", hint)):
+        if text:
+            table.add_row(Text(label, "bold red"), sanitize(text))
+    print_trimmed(stderr_console(), table)
 
 
 def print_data(data: bytes) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
-from harness_async.cli.console import print_note
+from harness_async.cli.console import sanitize
 from harness_async.cli.errors import name_options
 
 logger: logging.Logger = logging.getLogger("harness_async")
@@ -26,7 +27,7 @@ class _StderrHandler(logging.Handler):
         if record.exc_info and record.exc_info[1] is not None:
             text += f": {type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
         try:
-            print_note(f"{time} {record.levelname} {text}")
+            _print_line(f"{time} {record.levelname} {text}")
         except OSError:  # stderr is closed
             self.handleError(record)
 
@@ -57,4 +58,9 @@ def set_verbosity(verbosity: int) -> None:
 
 def _print_warning(message: Warning | str, *_: object, **__: object) -> None:
     """Print a warning without the line of code that it comes from."""
-    print_note(name_options(f"Warning: {message}."))
+    _print_line(name_options(f"Warning: {message}."))
+
+
+def _print_line(text: str) -> None:
+    """Print a line above the progress display, if there is one. A console of its own would write into the display."""
+    print(sanitize(text), file=sys.stderr, flush=True)  # noqa: T201 - the display redirects the stream

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import re
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
@@ -16,6 +16,7 @@ from rich.console import Console, Group
 
 from harness_async import Progress, ProjectOutcome
 from harness_async.cli import run
+from harness_async.cli.logs import messages_on_stderr
 from harness_async.cli.pauses import PauseNotifier
 from harness_async.cli.progress import Display, Watched, show_progress
 from harness_async.testing import FakeHarness
@@ -114,12 +115,13 @@ async def test_display_is_erased() -> None:
             async with show_progress(console, watched(failures=failures), None, quiet=False):
                 while "requests/min" not in terminal.text:
                     await asyncio.sleep(0)
-                print("log record", file=sys.stderr)  # noqa: T201
+                with messages_on_stderr():
+                    logging.getLogger("harness_async").warning("log record")
                 failures.append(failed_outcome(1))
                 while "denied" not in terminal.text:
                     await asyncio.sleep(0.01)
                 raise RuntimeError("of the run")
-    assert "\x1b[2Klog record\n" in terminal.text
+    assert re.search(r"\x1b\[2K\d\d:\d\d:\d\d WARNING log record\n", terminal.text)
     assert "denied  default/project_1  403: missing…\n" in STYLES.sub("", terminal.text)
     assert terminal.text.endswith("\x1b[?25h\r\x1b[1A\x1b[2K\x1b[1A\x1b[2K\x1b[1A\x1b[2K"), "the cursor is back"
 
