@@ -173,6 +173,25 @@ async def test_checkpoint_of_any_list(
     assert first.keys() | rest.keys() == stored.keys()
 
 
+@pytest.mark.parametrize("planned", [False, True])
+async def test_lists_that_are_not_paged(fake: FakeHarness, client: HarnessClient, *, planned: bool) -> None:
+    """A list that comes in one response is one request for each project, planned or not; its failure is an outcome."""
+    row = fake.executions("default", "payments")[0]
+    fake.set_changes(row, resources={"planned_changes": [{"name": "vpc"}, {"name": "dns"}]})
+    ids = row["pipeline_execution_id"], row["pipeline_stage_id"]
+    run = client.bulk(
+        lambda ref: client.executions.resource_changes(ref.org, ref.project, *ids),
+        [("default", "payments"), ("default", "billing")],
+    )
+    if planned:
+        assert (await run.plan()).requests == 2
+    async with run:
+        assert [change.name async for change in run] == ["vpc", "dns"]
+    outcomes = {ref.project: (each.status, each.rows, each.requests) for ref, each in run.report.outcomes.items()}
+    assert outcomes == {"payments": ("complete", 2, 1), "billing": ("not_found", 0, 1)}
+    assert len(fake.requests) == 2
+
+
 @pytest.mark.parametrize("open_list", [None, "services", 5], ids=str)
 def test_refused_lists(client: HarnessClient, open_list: Any) -> None:
     """What opens a list must be a function."""

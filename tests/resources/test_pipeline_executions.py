@@ -242,9 +242,14 @@ async def test_list_near_the_ceiling(
 @pytest.mark.parametrize("case", ["grows", "no totals"])
 async def test_ceiling_that_is_met_late(fake: FakeHarness, client: HarnessClient, case: str, prefetch: int) -> None:
     """A list that grows beyond the ceiling, or reports no total, goes on by windows of time: each row once."""
+
+    def grow(_: RecordedRequest) -> None:
+        if len(fake.requests) <= 8:
+            add(fake, "Success", start_ts=fake.now())
+
     stored = add(fake, *["Success"] * (45 if case == "grows" else 95))
     if case == "grows":
-        fake.before_request = Churn(fake, *PROJECT, collection="pipeline_executions", arrivals=4.0, departures=0.0)
+        fake.before_request = grow
     else:
         fake.totals = "none"
     found = ids(await client.pipeline_executions.list(*PROJECT, limit=10, prefetch=prefetch).collect())
@@ -369,6 +374,23 @@ async def test_sync(fake: FakeHarness, client: HarnessClient, requested: Callabl
     async with third:
         assert [row.plan_execution_id async for row in third] == [new], "the overlap"
     assert requested() == ["window", "batch 100", "batch 48"]
+
+
+async def test_sync_of_one_unfinished_execution(
+    fake: FakeHarness, client: HarnessClient, requested: Callable[[], list[str]]
+) -> None:
+    """A single unfinished execution is fetched without a batch."""
+    (waiting,) = add(fake, "Running")
+    add(fake, *["Success"] * 200, start_ts=NOW + 40_000_000)
+    first = client.pipeline_executions.sync(projects=[PROJECT])
+    async with first:
+        assert len([row async for row in first]) == 201
+    requested()
+    fake.change("pipeline_executions", fake.rows("pipeline_executions", *PROJECT)[-1], status="Expired")
+    second = client.pipeline_executions.sync(first.state, [PROJECT])
+    async with second:
+        assert [(row.plan_execution_id, str(row.status)) async for row in second] == [(waiting, "Expired")]
+    assert requested() == ["window", "get"]
 
 
 @pytest.mark.parametrize("case", ["ignored", "empty"])
