@@ -354,7 +354,9 @@ def estimate_requests(spec: ListSpec[Any], first: FetchedPage[Any]) -> int:
     elif spec.created is not None and seeks:
         # A window begins with the last row of the one before, and one that is not full is the last.
         is_full = count == spec.limit or count < totals.items
-        requests = (totals.items - 1) // max(1, page_size - 1) + 1 if is_full else 1
+        windows, rest = divmod(totals.items - 1, max(1, page_size - 1))
+        # A last window that is full may hide rows, so another one follows.
+        requests = windows + 1 + (not rest) if is_full else 1
     elif totals.items <= count < largest:
         requests = 1
     else:

@@ -1,32 +1,42 @@
-"""Incremental sync: what is new, what was unfinished, and a state that never gets ahead of the rows."""
+"""Incremental sync: rows that are new, rows that changed, and a state that never gets ahead of the rows."""
 
 from __future__ import annotations
 
+import json
 import random
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
+from email.utils import formatdate
+from typing import Any
 
 import pytest
 
 from harness_async import Execution, HarnessClient, ProjectRef, ProjectState, SyncRun, SyncState
-from harness_async.bulk.sync import UnfinishedRow, choose_start
-from harness_async.testing import FakeHarness, Status
+from harness_async.bulk.sync import MAX_CHECKS, UnfinishedRow, choose_start
+from harness_async.testing import ChangeJson, FakeHarness, Headers, Status
+from tests.support.executions import Key, connect
 
 DAY = 86_400_000
+REF = ProjectRef("default", "web")
 
 
 @pytest.fixture
 async def fake() -> AsyncIterator[FakeHarness]:
-    async with FakeHarness.seeded(projects=6, executions=300, seed=4) as server:
+    async with FakeHarness() as server:
+        for org, project in (("default", "web"), ("default", "app"), ("labs", "api")):
+            server.add_project(org, project)
+            for number in range(20):
+                server.add_execution(org, project, created=server.now() - (number + 1) * DAY)
         yield server
 
 
 @pytest.fixture
 async def client(fake: FakeHarness) -> AsyncIterator[HarnessClient]:
-    async with HarnessClient(fake.api_key, base_url=fake.url, rate_limit=None) as made:
+    async with connect(fake) as made:
         yield made
 
 
-async def take(run: SyncRun[Execution], union: dict[tuple[str, str, str, str], str] | None = None) -> list[Execution]:
+async def take(run: SyncRun[Execution], union: dict[Key, str] | None = None) -> list[Execution]:
     async with run:
         rows = [row async for row in run]
     if union is not None:
@@ -34,236 +44,364 @@ async def take(run: SyncRun[Execution], union: dict[tuple[str, str, str, str], s
     return rows
 
 
-def served(fake: FakeHarness) -> dict[tuple[str, str, str, str], str]:
+def served(fake: FakeHarness) -> dict[Key, str]:
     return {
         (row["org"], row["project"], row["pipeline_execution_id"], row["pipeline_stage_id"]): row["status"]
         for row in fake.all_executions()
     }
 
 
-async def test_the_first_sync_brings_everything_and_the_next_what_is_new(
-    client: HarnessClient, fake: FakeHarness
-) -> None:
-    """After each sync the union is what the server has; the second asks for little and brings little."""
-    union: dict[tuple[str, str, str, str], str] = {}
+def ids(row: dict[str, Any]) -> tuple[str, str]:
+    return row["pipeline_execution_id"], row["pipeline_stage_id"]
+
+
+# -- new rows ----------------------------------------------------------------------------------------------------------
+
+
+async def test_everything_then_what_is_new(client: HarnessClient, fake: FakeHarness) -> None:
+    """The first sync delivers everything; each later one takes a request a project and delivers what is new."""
+    union: dict[Key, str] = {}
     first = client.executions.sync()
     await take(first, union)
     assert union == served(fake)
-    org, project = fake.projects[0]
-    new = fake.add_execution(org, project)
+    new = fake.add_execution("default", "web")
     fake.requests.clear()
     second = client.executions.sync(first.state)
-    rows = await take(second, union)
+    assert [row.key[2:] for row in await take(second, union)] == [ids(new)]
     assert union == served(fake)
-    assert new["pipeline_execution_id"] in {row.pipeline_execution_id for row in rows}
-    assert len(rows) < 100
+    assert sum(request.path.endswith("/executions") for request in fake.requests) == 3
+    assert second.state.projects.keys() == first.state.projects.keys()
+    assert all(second.state.projects[ref].through >= one.through for ref, one in first.state.projects.items())
 
 
-async def test_a_quiet_sweep_takes_a_request_for_each_project(client: HarnessClient, fake: FakeHarness) -> None:
-    """Nothing new and nothing unfinished: one request a project, besides listing them."""
-    for row in fake.all_executions():
-        if row["status"] == "none":
-            fake.set_status(row, "success")
-    run = client.executions.sync()
-    await take(run)
-    fake.requests.clear()
-    again = client.executions.sync(run.state)
-    late = [row for row in await take(again) if row.created < int(fake.clock() * 1000) - 120_000]
-    assert late == [], "but for the overlap, known rows do not come again"
-    lists = [request for request in fake.requests if request.path.endswith("/executions")]
-    assert len(lists) == len(fake.projects) == 6
-    assert again.state.projects.keys() == run.state.projects.keys()
-    assert all(again.state.projects[ref].through >= one.through for ref, one in run.state.projects.items())
-
-
-async def test_an_outcome_that_comes_later_is_brought(client: HarnessClient, fake: FakeHarness) -> None:
-    """A row that was unfinished is looked at until it has an outcome, however old it is, and then no more."""
-    org, project = fake.projects[0]
-    old = fake.add_execution(org, project, created=int(fake.clock() * 1000) - 300 * DAY, status="none")
-    run = client.executions.sync()
-    await take(run)
-    ref = ProjectRef(org, project)
-    key = (old["pipeline_execution_id"], old["pipeline_stage_id"])
-    assert key in run.state.projects[ref].unfinished
-    waiting = client.executions.sync(run.state)
-    await take(waiting)
-    assert key in waiting.state.projects[ref].unfinished
+@pytest.mark.parametrize("spelling", [str.upper, str.title, str.swapcase], ids=["upper", "title", "swapped"])
+async def test_spelling(client: HarnessClient, fake: FakeHarness, spelling: Callable[[str], str]) -> None:
+    """A state keeps projects as they were requested, and unfinished rows of them, however the server spells them."""
+    old = fake.add_execution("default", "web", created=fake.now() - 300 * DAY, status="none")
+    projects = [f"{spelling('default')}/{spelling('web')}"]
+    first = client.executions.sync(None, projects)
+    assert len(await take(first)) == 21
+    assert [str(ref) for ref in first.state.projects] == projects
     fake.set_status(old, "failure")
-    done = client.executions.sync(waiting.state)
-    rows = await take(done)
-    assert [str(row.status) for row in rows if row.pipeline_execution_id == key[0]] == ["failure"]
-    assert key not in done.state.projects[ref].unfinished
+    new = fake.add_execution("default", "web")
+    second = client.executions.sync(SyncState.from_json(first.state.to_json()), projects)
+    assert sorted(row.key[2:] for row in await take(second)) == sorted([ids(old), ids(new)])
+    assert [str(ref) for ref in second.state.projects] == projects
 
 
-async def test_an_unfinished_row_that_is_gone_is_forgotten(client: HarnessClient, fake: FakeHarness) -> None:
-    """A row that was deleted before it had an outcome is no failure and is not asked for again."""
-    org, project = fake.projects[0]
-    old = fake.add_execution(org, project, created=int(fake.clock() * 1000) - 300 * DAY, status="none")
-    run = client.executions.sync()
+async def test_projects_that_come_and_go(client: HarnessClient, fake: FakeHarness) -> None:
+    """New projects are read completely, vanished ones leave the state, and the run names both."""
+    first = client.executions.sync()
+    await take(first)
+    fake.remove_project("labs", "api")
+    fake.add_project("default", "fresh")
+    fake.add_executions("default", "fresh", 7)
+    run = client.executions.sync(first.state)
+    assert sum(row.project == "fresh" for row in await take(run)) == 7
+    assert run.appeared == (ProjectRef("default", "fresh"),)
+    assert run.vanished == (ProjectRef("labs", "api"),)
+    assert ProjectRef("labs", "api") not in run.state.projects
+    some = client.executions.sync(first.state, [REF])
+    await take(some)
+    assert some.vanished == ()
+    assert some.state.projects.keys() == first.state.projects.keys()
+
+
+async def test_nothing_vanishes_unproved(client: HarnessClient, fake: FakeHarness) -> None:
+    """Projects of an organization that could not be listed keep their state."""
+    first = client.executions.sync()
+    await take(first)
+    fake.faults.add(Status(403), path="*/orgs/labs/projects")
+    run = client.executions.sync(first.state)
     await take(run)
-    fake.remove_execution(old)
-    again = client.executions.sync(run.state)
-    await take(again)
-    assert again.report.failed == 0
-    ids = (old["pipeline_execution_id"], old["pipeline_stage_id"])
-    assert ids not in again.state.projects[ProjectRef(org, project)].unfinished
+    assert run.vanished == ()
+    assert run.state.projects.keys() == first.state.projects.keys()
 
 
-@pytest.mark.parametrize(
-    ("newer", "unfinished", "start"),
-    [(50, 1, 1000), (100, 1, 1000), (101, 1, 900_000), (150, 2, 1000), (1000, 3, 900_000), (0, 0, 900_000)],
-)
-def test_the_cheaper_way_is_chosen(newer: int, unfinished: int, start: int) -> None:
-    """A window from the oldest unfinished row, if its pages are fewer than the single requests."""
-    rows: dict[tuple[str, ...], UnfinishedRow] = {
-        (f"e{number}", "s"): UnfinishedRow(created=1000 + number) for number in range(unfinished)
-    }
-    state = ProjectState(through=960_000, unfinished=rows, newer=newer)
-    assert choose_start(state, 60_000, 100) == start
-
-
-async def test_state_moves_only_when_a_project_is_complete(client: HarnessClient, fake: FakeHarness) -> None:
+async def test_the_state_moves_with_complete_projects(client: HarnessClient, fake: FakeHarness) -> None:
     """A project that failed, or whose rows were not taken, is read from where it was."""
     first = client.executions.sync()
     await take(first)
-    org, project = fake.projects[0]
-    fake.add_execution(org, project)
-    fake.faults.add(Status(501), path=f"*/{org}/projects/{project}/executions")
+    fake.add_execution("default", "web")
+    fake.faults.add(Status(501), path="*/web/executions")
     run = client.executions.sync(first.state)
     await take(run)
-    ref = ProjectRef(org, project)
     assert run.report.failed == 1
-    assert run.state.projects[ref] == first.state.projects[ref]
+    assert run.state.projects[REF] == first.state.projects[REF]
     left = client.executions.sync(first.state)
     async with left:
         pass
     assert left.state.projects == first.state.projects
 
 
-async def test_projects_that_come_and_go_are_told(client: HarnessClient, fake: FakeHarness) -> None:
-    """New projects are read whole, vanished ones leave the state, and both are named."""
-    first = client.executions.sync()
-    await take(first)
-    gone = fake.projects[-1]
-    fake.remove_project(*gone)
-    fake.add_project("default", "fresh")
-    fake.add_executions("default", "fresh", 7)
-    run = client.executions.sync(first.state)
-    rows = await take(run)
-    assert run.appeared == (ProjectRef("default", "fresh"),)
-    assert run.vanished == (ProjectRef(*gone),)
-    assert ProjectRef(*gone) not in run.state.projects
-    assert sum(row.project == "fresh" for row in rows) == 7
-    some = client.executions.sync(first.state, [fake.projects[0]])
-    await take(some)
-    assert some.vanished == ()
-    assert some.state.projects.keys() == first.state.projects.keys()
+# -- clocks ------------------------------------------------------------------------------------------------------------
+
+CLOCKS: dict[str, tuple[float, dict[str, str | None]]] = {
+    "an hour ahead": (0.0, {"Date": formatdate(time.time() + 3600, usegmt=True)}),
+    "a day ahead": (0.0, {"Date": formatdate(time.time() + 86_400, usegmt=True)}),
+    "an hour behind": (0.0, {"Date": formatdate(time.time() - 3600, usegmt=True)}),
+    "1970": (0.0, {"Date": "Thu, 01 Jan 1970 00:00:00 GMT"}),
+    "year 9999": (0.0, {"Date": "Fri, 31 Dec 9999 23:59:59 GMT"}),
+    "of a cache": (0.0, {"Date": formatdate(time.time() - 3600, usegmt=True), "Age": "3600"}),
+    "no date": (0.0, {"Date": "never"}),
+    "no date, local clock fast": (3600.0, {"Date": "never"}),
+    "local clock fast": (3600.0, {}),
+    "local clock slow": (-3600.0, {}),
+}
 
 
-async def test_a_state_is_plain_data(client: HarnessClient, fake: FakeHarness) -> None:
-    """Through JSON and back it is the same, and the key is not in it."""
+@pytest.mark.parametrize("first_clock_only", [True, False], ids=["once", "always"])
+@pytest.mark.parametrize("clock", CLOCKS)
+async def test_clocks(fake: FakeHarness, clock: str, first_clock_only: bool) -> None:
+    """No clock, of the server, of a cache or of this machine, makes later syncs miss a new row."""
+    fast, headers = CLOCKS[clock]
+    # The server's clock differs from the local one by as much as the local clock is fast.
+    fake.clock = lambda: time.time() - fast
+    if headers or fast:
+        fake.faults.add(Headers({"Date": formatdate(time.time() - fast, usegmt=True), **headers}))
+    union: dict[Key, str] = {}
+    state: SyncState | None = None
+    for turn in range(3):
+        async with connect(fake) as client:
+            run = client.executions.sync(state)
+            await take(run, union)
+            assert union == served(fake), f"sync {turn}"
+            state = SyncState.from_json(run.state.to_json())
+        if first_clock_only and not fast:
+            fake.faults.clear()
+        for number in range(10):
+            fake.add_execution("default", "web", created=fake.now() - 2000 - number)
+
+
+@pytest.mark.parametrize("hours", [1, 24, 24 * 365])
+@pytest.mark.parametrize("has_newest", [True, False])
+async def test_a_state_of_the_future(
+    client: HarnessClient, fake: FakeHarness, caplog: pytest.LogCaptureFixture, hours: int, has_newest: bool
+) -> None:
+    """A state that lies in the future is pulled back to the newest row that was read, with a warning."""
+    newest = fake.now() - DAY if has_newest else None
+    state = ProjectState(through=fake.now() + hours * 3_600_000, newest=newest)
+    owner = client.executions.sync().state.owner
+    new = [fake.add_execution("default", "web", created=fake.now() - 1000 * number) for number in range(5)]
+    run = client.executions.sync(SyncState(owner=owner, projects={REF: state}), [REF])
+    rows = {row.key[2:] for row in await take(run)}
+    assert {ids(row) for row in new} <= rows
+    assert run.state.projects[REF].through <= fake.now()
+    assert "in the future" in caplog.text
+
+
+# -- changes -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("age", [1, 300], ids=["near", "far"])
+@pytest.mark.parametrize(
+    "statuses",
+    [
+        ["none", "success"],
+        ["none", "running", "aborted"],
+        ["queued", "running", "none", "failure"],
+        ["none", "none", "expired", "none", "success"],
+        ["paused", "paused", "Running", "running"],
+    ],
+    ids="-".join,
+)
+async def test_every_change_is_delivered(
+    client: HarnessClient, fake: FakeHarness, statuses: list[str], age: int
+) -> None:
+    """Each change of the status of an unfinished row is delivered once, however old the row is."""
+    row = fake.add_execution("default", "web", created=fake.now() - age * DAY, status=statuses[0])
+    state = client.executions.sync().state
+    delivered: list[str] = []
+    for status in statuses:
+        fake.set_status(row, status)
+        run = client.executions.sync(state, [REF])
+        delivered += [str(each.status) for each in await take(run) if each.key[2:] == ids(row)]
+        state = SyncState.from_json(run.state.to_json())
+    assert delivered == [status for status, last in zip(statuses, ["", *statuses], strict=False) if status != last]
+    assert (ids(row) in state.projects[REF].unfinished) == (statuses[-1] not in {"success", "failure"})
+
+
+@pytest.mark.parametrize("status", ["aborted", "expired", "skipped"])
+async def test_unknown_statuses_have_a_bounded_cost(client: HarnessClient, fake: FakeHarness, status: str) -> None:
+    """A status that is not known may be final: after a number of syncs without a change it is not checked again."""
+    row = fake.add_execution("default", "web", created=fake.now() - 300 * DAY, status=status)
+    run = client.executions.sync(None, [REF])
+    await take(run)
+    for _ in range(MAX_CHECKS):
+        assert ids(row) in run.state.projects[REF].unfinished
+        run = client.executions.sync(run.state, [REF])
+        assert await take(run) == []
+    assert ids(row) not in run.state.projects[REF].unfinished
+
+
+async def test_an_unfinished_row_is_deleted(client: HarnessClient, fake: FakeHarness) -> None:
+    """An unfinished row that is deleted is no failure, and is not requested again."""
+    old = fake.add_execution("default", "web", created=fake.now() - 300 * DAY, status="none")
     run = client.executions.sync()
     await take(run)
-    text = run.state.to_json()
-    assert SyncState.from_json(text) == run.state
-    assert fake.api_key.split(".")[-1] not in text
+    fake.remove_execution(old)
+    again = client.executions.sync(run.state)
+    await take(again)
+    assert again.report.failed == 0
+    assert ids(old) not in again.state.projects[REF].unfinished
+
+
+@pytest.mark.parametrize("name", ["", "..", "x" * 129])
+async def test_ids_that_cannot_be_requested(client: HarnessClient, fake: FakeHarness, name: str) -> None:
+    """An unfinished row with an impossible id hides no other row: not in this sync, and not in the next ones."""
+    old = fake.add_execution("default", "web", created=fake.now() - 300 * DAY, status="none")
+
+    def rename(rows: Any) -> Any:
+        named = isinstance(rows, list)
+        return (
+            [{**row, "pipeline_stage_id": name} if row["status"] == "none" else row for row in rows] if named else rows
+        )
+
+    fake.faults.add(ChangeJson(rename), path="*/web/executions")
+    state = client.executions.sync().state
+    for _ in range(3):
+        run = client.executions.sync(state)
+        await take(run)
+        assert run.report.complete == 3, run.report
+        state = SyncState.from_json(run.state.to_json())
+    assert old["pipeline_execution_id"] in {key[0] for key in state.projects[REF].unfinished}
+
+
+@pytest.mark.parametrize("planned", [False, True])
+@pytest.mark.parametrize("fate", ["finished", "unchanged", "deleted"])
+async def test_a_row_far_behind_the_window(client: HarnessClient, fake: FakeHarness, fate: str, planned: bool) -> None:
+    """Where a window from the oldest unfinished row takes pages, that row takes one request, and the plan counts it."""
+    now = fake.now()
+    old = fake.add_execution("default", "web", created=now - 300 * DAY, status="none")
+    for number in range(350):
+        fake.add_execution("default", "web", created=now - 200 * DAY + number * 60_000)
+    before = client.executions.sync(projects=[REF])
+    await take(before)
+    if fate == "finished":
+        fake.set_status(old, "failure")
+    elif fate == "deleted":
+        fake.remove_execution(old)
+    fake.requests.clear()
+    run = client.executions.sync(before.state, [REF])
+    if planned:
+        plan = await run.plan()
+        assert (plan.projects, plan.made, plan.requests) == (1, 1, 2)
+    rows = await take(run)
+    assert [str(row.status) for row in rows] == (["failure"] if fate == "finished" else [])
+    assert len(fake.requests) == 2 == run.report.requests
+    assert list(run.state.projects[REF].unfinished) == ([ids(old)] if fate == "unchanged" else [])
 
 
 @pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "[]",
-        "{}",
-        '{"version": 3, "owner": "", "projects": {}}',
-        '{"version": 1, "owner": 1, "projects": {}}',
-        '{"version": 1, "owner": "", "projects": {"x": {}}}',
-    ],
+    ("newer", "unfinished", "start"),
+    [(50, 1, 1000), (100, 1, 1000), (101, 1, 900_000), (150, 2, 1000), (1000, 3, 900_000), (0, 0, 900_000)],
 )
-def test_what_is_no_state_is_refused(text: str) -> None:
-    """Anything but a state of this version is a `ValueError`."""
-    with pytest.raises(ValueError, match="state"):
-        SyncState.from_json(text)
+def test_the_cheaper_way(newer: int, unfinished: int, start: int) -> None:
+    """The window begins with the oldest unfinished row, if its pages are fewer than the requests for single rows."""
+    rows: dict[tuple[str, ...], UnfinishedRow] = {
+        (f"e{number}", "s"): UnfinishedRow(created=1000 + number) for number in range(unfinished)
+    }
+    assert choose_start(ProjectState(through=960_000, unfinished=rows, newer=newer), 60_000, 100) == start
 
 
-async def test_a_state_of_others_is_refused(client: HarnessClient) -> None:
-    """Other filters, another host or account: an error before anything is sent."""
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_a_month(client: HarnessClient, fake: FakeHarness, seed: int) -> None:
+    """With arrivals, late rows, changes, failures and interrupted runs, complete syncs have the rows of the server."""
+    rng = random.Random(seed)
+    union: dict[Key, str] = {}
+    state: SyncState | None = None
+    for _ in range(20):
+        for _ in range(rng.randrange(20)):
+            org, project = rng.choice(fake.projects)
+            status = rng.choice(["none", "running", "success", "failure"])
+            fake.add_execution(org, project, created=fake.now() - rng.randrange(50_000), status=status)
+        for old in fake.all_executions():
+            if old["status"] in {"none", "running"} and rng.random() < 0.3:
+                fake.set_status(old, rng.choice(["running", "success", "failure"]))
+        if rng.random() < 0.3:
+            fake.faults.add(Status(501), times=rng.randrange(1, 3), path="*/executions")
+        run = client.executions.sync(state)
+        interrupted = rng.random() < 0.2
+        async with run:
+            async for row in run:
+                union[row.key] = str(row.status)
+                if interrupted and rng.random() < 0.1:
+                    break
+        state = SyncState.from_json(run.state.to_json())
+        fake.faults.clear()
+        if run.report.complete == 3:
+            assert union == served(fake)
+    await take(client.executions.sync(state), union)
+    assert union == served(fake)
+
+
+# -- the state ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["web", "", "..", "a/b", "50%", "x" * 500, "\ud800"])
+async def test_round_trip(client: HarnessClient, fake: FakeHarness, name: str) -> None:
+    """A state is the same after JSON, whatever the server names, and does not hold the key."""
+    row = UnfinishedRow(created=5, status=name, checks=2)
+    state = ProjectState(through=9, unfinished={(name, "s"): row}, newer=3, newest=None)
+    both = SyncState(owner="me", projects={ProjectRef.unchecked("default", name): state, REF: ProjectState(through=1)})
+    assert SyncState.from_json(both.to_json()) == both
     run = client.executions.sync()
     await take(run)
+    assert SyncState.from_json(run.state.to_json()) == run.state
+    assert fake.api_key.split(".")[-1] not in run.state.to_json()
+
+
+def test_a_state_of_the_last_version() -> None:
+    """A state of version 1, which held no status, is read."""
+    project = {"through": 9, "unfinished": [["e", "s", 5]], "newer": 3}
+    text = json.dumps({"version": 1, "owner": "me", "projects": {"default/web": project}})
+    state = SyncState.from_json(text).projects[REF]
+    assert state == ProjectState(through=9, unfinished={("e", "s"): UnfinishedRow(created=5)}, newer=3)
+
+
+PROJECT: dict[str, Any] = {"through": 9, "unfinished": [["e", "s", 5, "none", 0]], "newer": 3, "newest": None}
+MEMBERS: list[tuple[str, Any]] = [
+    ("through", None),
+    ("through", "9"),
+    ("through", True),
+    ("newer", 1.5),
+    ("newest", "x"),
+    ("unfinished", None),
+    ("unfinished", 3),
+    ("unfinished", [[]]),
+    ("unfinished", [["e", "s", "5", "none", 0]]),
+    ("unfinished", [[1, 5, "none", 0]]),
+    ("unfinished", [["e", 5, None, 0]]),
+]
+BAD_STATES: dict[str, str] = {
+    "empty": "",
+    "array": "[]",
+    "object": "{}",
+    "deep": "[" * 100_000,
+    "newer version": '{"version": 3, "owner": "", "projects": {}}',
+    "odd version": '{"version": [2], "owner": "", "projects": {}}',
+    "owner": '{"version": 2, "owner": 1, "projects": {}}',
+    "projects": '{"version": 2, "owner": "", "projects": []}',
+    "name": '{"version": 2, "owner": "", "projects": {"x": {}}}',
+    **{
+        f"{name}={value!r}": json.dumps({"version": 2, "owner": "", "projects": {"a/b": {**PROJECT, name: value}}})
+        for name, value in MEMBERS
+    },
+}
+
+
+@pytest.mark.parametrize("kind", BAD_STATES)
+def test_what_is_not_a_state(kind: str) -> None:
+    """Anything but a state of a known version is a `ValueError`."""
+    with pytest.raises(ValueError, match="not the state of a sync"):
+        SyncState.from_json(BAD_STATES[kind])
+
+
+async def test_bad_arguments(client: HarnessClient) -> None:
+    """A state of another host, account or filter, and arguments that a sync cannot use, are refused at once."""
     with pytest.raises(ValueError, match="belongs to"):
-        client.executions.sync(run.state, workspace="w")
+        client.executions.sync(client.executions.sync().state, workspace="w")
     with pytest.raises(ValueError, match="checked"):
         client.executions.sync(consistency="live")
     with pytest.raises(ValueError, match="overlap"):
         client.executions.sync(overlap=-1)
-
-
-@pytest.mark.parametrize("seed", [1, 2, 3])
-async def test_a_month_of_days(client: HarnessClient, fake: FakeHarness, seed: int) -> None:
-    """Arrivals, late rows, outcomes, failures and runs that are left: after each complete sync the union is right."""
-    rng = random.Random(seed)
-    union: dict[tuple[str, str, str, str], str] = {}
-    state: SyncState | None = None
-    for old in fake.all_executions():
-        fake.remove_execution(old)
-    for _ in range(30):
-        for _ in range(rng.randrange(40)):
-            org, project = rng.choice(fake.projects)
-            status = rng.choice(["none", "success", "failure"])
-            fake.add_execution(org, project, created=int(fake.clock() * 1000) - rng.randrange(50_000), status=status)
-        for old in fake.all_executions():
-            if old["status"] == "none" and rng.random() < 0.3:
-                fake.set_status(old, rng.choice(["success", "failure"]))
-        if rng.random() < 0.3:
-            fake.faults.add(Status(501), times=rng.randrange(1, 4), path="*/executions")
-        run = client.executions.sync(state)
-        if rng.random() < 0.2:  # left in the middle: its rows are kept, its state too
-            async with run:
-                async for row in run:
-                    union[row.key] = str(row.status)
-                    if rng.random() < 0.1:
-                        break
-        else:
-            await take(run, union)
-        state = SyncState.from_json(run.state.to_json())
-        fake.faults.clear()
-        if run.report.complete == 6:
-            assert union == served(fake)
-    final = client.executions.sync(state)
-    await take(final, union)
-    assert union == served(fake)
-
-
-@pytest.mark.parametrize("planned", [False, True])
-@pytest.mark.parametrize("fate", ["finished", "still waiting", "gone"])
-async def test_a_row_far_behind_the_window_is_refreshed_by_its_ids(
-    client: HarnessClient, fake: FakeHarness, fate: str, planned: bool
-) -> None:
-    """Where a window from the oldest row on would take pages, that one row takes a request, and the plan counts it."""
-    org, project = fake.projects[0]
-    ref = ProjectRef(org, project)
-    now = int(fake.clock() * 1000)
-    old = fake.add_execution(org, project, created=now - 300 * DAY, status="none")
-    for number in range(350):
-        fake.add_execution(org, project, created=now - 200 * DAY + number * 60_000, status="success")
-    for row in fake.all_executions():
-        if row["status"] == "none" and row["created"] != old["created"]:
-            fake.set_status(row, "success")
-    before = client.executions.sync(projects=[ref])
-    await take(before)
-    if fate == "finished":
-        fake.set_status(old, "failure")
-    elif fate == "gone":
-        fake.remove_execution(old)
-    fake.requests.clear()
-    run = client.executions.sync(before.state, [ref])
-    if planned:
-        plan = await run.plan()
-        assert (plan.projects, plan.made, plan.requests) == (1, 1, 2)
-    rows = [row for row in await take(run) if row.created == old["created"]]
-    assert [str(row.status) for row in rows] == (["failure"] if fate == "finished" else [])
-    assert len(fake.requests) == 2 == run.report.requests
-    unfinished = run.state.projects[ref].unfinished
-    assert list(unfinished) == (
-        [(old["pipeline_execution_id"], old["pipeline_stage_id"])] if fate == "still waiting" else []
-    )

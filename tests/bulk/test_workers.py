@@ -118,7 +118,7 @@ class Source:
         return self.project
 
     async def fetch(self, number: int, limit: int, bounds: TimeWindow | None = None) -> FetchedPage[Row]:
-        """Answer after a while; bounds that a walk moves to older rows are honoured."""
+        """Respond after a while with the rows of a page within a time window."""
         world = self.world
         slot = await world.pacer.acquire()
         world.log.append((asyncio.get_running_loop().time(), self.project, number))
@@ -126,8 +126,8 @@ class Source:
         world.pacer.record_success(slot)
         if self.project in world.failing:
             raise world.failing[self.project]
-        end = None if bounds is None else bounds[1]
-        numbers = [each for each in range(world.totals[self.project]) if end is None or NOW - 1000 * each <= end]
+        start, end = (0, NOW) if bounds is None else (bounds.start or 0, bounds.end or NOW)
+        numbers = [each for each in range(world.totals[self.project]) if start <= NOW - 1000 * each <= end]
         rows = Rows(Row(self.project, each) for each in numbers[(number - 1) * limit : number * limit])
         world.watch(rows)
         return FetchedPage(items=rows, totals=PageTotals(items=len(numbers), pages=None, size=limit))
