@@ -13,8 +13,6 @@ from harness_async.pagination.seek import (
     BoundaryKeys,
     OutsideWindowError,
     SeekStrategy,
-    detect_order,
-    is_outside,
 )
 from harness_async.pagination.source import PageTotals
 from harness_async.pagination.strategy import PageRequest, PageResult, SeenKeys
@@ -57,41 +55,6 @@ def next_window(strategy: SeekStrategy) -> TimeWindow | None:
 
 
 # -- orders --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("times", "order"),
-    [
-        ([], None),
-        ([5], None),
-        (SAME, None),
-        ([3, 3, 2, 2], "newest"),
-        ([2, 2, 3, 3], "oldest"),
-        ([2, 3, 2], "none"),
-        ([3, 2, 3], "none"),
-        ([-1, 0, 2**60], "oldest"),
-    ],
-)
-def test_order(times: list[int], order: str | None) -> None:
-    """Times that never rise are newest first, those that never fall oldest first."""
-    assert detect_order(times) == order
-
-
-@pytest.mark.parametrize(
-    ("times", "bounds", "expected"),
-    [
-        ([], (10, 20), False),
-        ([10, 20], (10, 20), False),
-        ([9], (10, 20), True),
-        ([15, 15, 21], (10, 20), True),
-        ([9], (None, 20), False),
-        ([21], (10, None), False),
-        (None, (10, 20), False),
-    ],
-)
-def test_outside(times: list[int] | None, bounds: tuple[int | None, int | None], expected: bool) -> None:
-    """A row beyond a bound is outside, a row at it is not, and rows without a time never are."""
-    assert is_outside(PageResult((), times or [], PageTotals(), times), TimeWindow(*bounds)) is expected
 
 
 @pytest.mark.parametrize("distinct", [MIN_DISTINCT_TIMES - 1, MIN_DISTINCT_TIMES])
@@ -156,32 +119,6 @@ def test_an_old_row_at_the_end_of_the_first_page_hides_nothing(rows: int, totals
 
 
 # -- what is kept --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("bounds", "kept"),
-    [
-        ((None, None), {1, 2, 3, 4}),
-        ((None, 2), {1, 2}),
-        ((2, None), {2, 3, 4}),
-        ((2, 3), {2, 3}),
-        ((9, None), set()),
-    ],
-)
-def test_boundary_keys_forget_what_a_window_cannot_return(bounds: TimeWindow, kept: set[int]) -> None:
-    """Rows within the next window are still known; the others are new if they come at all."""
-    boundary = BoundaryKeys()
-    assert list(boundary.add_new(page([4, 3, 2, 1]))) == [0, 1, 2, 3]
-    boundary.move(bounds)
-    assert {4 - position for position in boundary.add_new(page([4, 3, 2, 1]))} == {1, 2, 3, 4} - kept
-
-
-def test_boundary_keys_compare_rows_by_key() -> None:
-    """Rows of one time are distinguished, and a row that comes twice on a page is new once."""
-    boundary = BoundaryKeys()
-    assert list(boundary.add_new(page([5, 5, 5], keys=[1, 2, 2]))) == [0, 1]
-    boundary.move(TimeWindow(5, 5))
-    assert list(boundary.add_new(page(SAME, keys=[2, 3, 1]))) == [1]
 
 
 @pytest.mark.parametrize("order", ["newest", "oldest"])

@@ -17,6 +17,7 @@ Totals: TypeAlias = Literal[
     "true", "items", "pages", "size", "none", "of the page", "zero", "one more", "one less", "half", "triple", "random"
 ]
 Filter: TypeAlias = Literal["inclusive", "exclusive", "ignored"]
+PastEnd: TypeAlias = Literal["empty", "missing"]
 Pages: TypeAlias = Literal["numbered", "same", "shuffled"]
 
 NOW = 1_000_000
@@ -62,7 +63,7 @@ class MovingList:
     totals: Totals = "true"
     filter: Filter = "inclusive"
     pages: Pages = "numbered"
-    past_end: Literal["empty", "missing"] = "empty"
+    past_end: PastEnd = "empty"
     limit: int = 5
     clip: int = 1000
     rng: random.Random = field(factory=lambda: random.Random(0))
