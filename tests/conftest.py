@@ -1,4 +1,4 @@
-"""What every test may ask for: a small server, clients of it, a raw server, and the check that nothing stays open."""
+"""Fixtures of all tests: a small server, clients of it, a raw server, and the check that nothing stays open."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from harness_async import HarnessClient, RateLimit, RatePacer, RetryPolicy
 from harness_async.http.rate_limit import RateLimiter
 from harness_async.testing import FakeHarness
 
-RawAnswer: TypeAlias = Callable[[bytes], bytes | None]
-"""Takes a request as it came; the bytes to answer, b"" to stay silent, None to hang up."""
+RawHandler: TypeAlias = Callable[[bytes], bytes | None]
+"""Receives a raw request and returns the raw response; b"" stays silent, None closes the connection."""
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _cheap_collections() -> None:
-    """Keep what was imported out of the collections after each test."""
+    """Exclude imported modules from the garbage collections after each test."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(autouse=True)
 def _nothing_left_open(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail a test that leaves tasks, callbacks' errors, connections or files behind."""
+    """Fail a test that leaves tasks, errors of callbacks, connections or files behind."""
     if inspect.iscoroutinefunction(getattr(request.node, "obj", None)):
         request.getfixturevalue("_clean_loop")
     yield
@@ -39,16 +39,16 @@ def _nothing_left_open(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 async def _clean_loop() -> AsyncIterator[None]:
-    """Fail a test whose loop has tasks left at its end, or errors that nobody was told."""
+    """Fail a test whose loop has tasks left at its end, or errors that were not handled."""
     loop = asyncio.get_running_loop()
-    unheard: list[dict[str, Any]] = []
-    loop.set_exception_handler(lambda _loop, context: unheard.append(context))
+    unhandled: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _loop, context: unhandled.append(context))
     before = asyncio.all_tasks()
     yield
     left = asyncio.all_tasks() - before - {asyncio.current_task()}
     loop.set_exception_handler(None)
     assert not left, f"tasks left: {left}"
-    assert not unheard, f"errors that nobody was told: {unheard}"
+    assert not unhandled, f"errors that were not handled: {unhandled}"
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def quick() -> RetryPolicy:
 
 @pytest.fixture
 def make_pacer() -> Callable[[], RatePacer]:
-    """Make pacers whose gate closes for a hundredth of a second."""
+    """Return a function that creates pacers whose gate closes for a hundredth of a second."""
 
     def make() -> RatePacer:
         return RatePacer(limiter=RateLimiter(RateLimit(100_000, 1.0), cooldowns=(0.01,), outage_pauses=(0.01,)))
@@ -93,7 +93,7 @@ def make_pacer() -> Callable[[], RatePacer]:
 async def connect(
     fake: FakeHarness, quick: RetryPolicy, make_pacer: Callable[[], RatePacer]
 ) -> AsyncIterator[Callable[..., HarnessClient]]:
-    """Make clients of the server, or of another address; they are closed after the test."""
+    """Return a function that creates clients of the server, or of another address; they are closed after the test."""
     clients: list[HarnessClient] = []
 
     def make(url: str | None = None, **options: Any) -> HarnessClient:
@@ -115,11 +115,11 @@ def client(connect: Callable[..., HarnessClient]) -> HarnessClient:
 
 @pytest.fixture
 async def serve() -> AsyncIterator[Callable[..., Awaitable[str]]]:
-    """Serve whatever bytes a function answers to each request, for what no proper server can do; gives the URL."""
+    """Serve the bytes that a function returns for each request, for what no proper server sends. Returns the URL."""
     servers: list[asyncio.Server] = []
     handlers: set[asyncio.Task[Any]] = set()
 
-    async def start(answer: RawAnswer, *, tls: ssl.SSLContext | None = None) -> str:
+    async def start(handle_request: RawHandler, *, tls: ssl.SSLContext | None = None) -> str:
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             task = asyncio.current_task()
             assert task is not None
@@ -128,12 +128,12 @@ async def serve() -> AsyncIterator[Callable[..., Awaitable[str]]]:
                 while True:
                     head = await reader.readuntil(b"\r\n\r\n")
                     length = re.search(rb"(?i)content-length: (\d+)", head)
-                    reply = answer(head + await reader.readexactly(int(length[1]) if length else 0))
-                    if reply is None:
+                    response = handle_request(head + await reader.readexactly(int(length[1]) if length else 0))
+                    if response is None:
                         break
-                    writer.write(reply)
+                    writer.write(response)
                     await writer.drain()
-                    if b"connection: close" in reply.partition(b"\r\n\r\n")[0].lower():
+                    if b"connection: close" in response.partition(b"\r\n\r\n")[0].lower():
                         break
             except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
                 pass  # the client went away, or the test is over
