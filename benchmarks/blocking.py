@@ -1,7 +1,6 @@
 """Time for which callbacks block the event loop while pages of 100 rows are read and decoded.
 
-Each callback of the loop is measured by two clocks: wall time, which includes interruptions by other processes, and
-the processor time of the thread. Both include the garbage collector, whose longest collection is shown too.
+Each callback of the loop is measured in processor time of the thread, which includes the garbage collector.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from array import array
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -27,8 +25,6 @@ OPENER = "benchmarks.blocking:open_measure"
 AIM = 0.002
 """Seconds of processor time of the longest callback."""
 
-CLOCKS = ("cpu p99", "cpu longest", "wall p99", "wall longest")
-
 ROWS: dict[str, tuple[str, bool]] = {
     "live walk, speed": ("live", True),
     "bulk, speed": ("bulk", True),
@@ -44,17 +40,12 @@ ROWS: dict[str, tuple[str, bool]] = {
 class Watch:
     """Times of callbacks and collections, in seconds."""
 
-    wall: array[float] = field(factory=lambda: array("d"))
-    cpu: array[float] = field(factory=lambda: array("d"))
+    times: list[float] = field(factory=list)
     collected: float = 0.0
-    """Processor time of all collections so far."""
+    """All collections so far."""
 
-    longest_collection: float = 0.0
     over: int = 0
-    """Callbacks that took more than `AIM`."""
-
-    by_collector: int = 0
-    """Those of them that would not have, without a collection."""
+    """Callbacks that took more than `AIM` without the collections in them."""
 
     _began: float = 0.0
 
@@ -63,17 +54,7 @@ class Watch:
         if phase == "start":
             self._began = time.thread_time()
         else:
-            taken = time.thread_time() - self._began
-            self.collected += taken
-            self.longest_collection = max(self.longest_collection, taken)
-
-    def note(self, wall: float, cpu: float, collected: float) -> None:
-        """Record the times of a callback, and those of all collections before it."""
-        self.wall.append(wall)
-        self.cpu.append(cpu)
-        if cpu > AIM:
-            self.over += 1
-            self.by_collector += cpu - (self.collected - collected) <= AIM
+            self.collected += time.thread_time() - self._began
 
 
 @contextmanager
@@ -81,12 +62,14 @@ def watch() -> Iterator[Watch]:
     """Measure every callback of the event loop."""
     seen = Watch()
     original = asyncio.Handle._run  # noqa: SLF001 - asyncio has no public hook around callbacks
-    wall, cpu = time.perf_counter, time.thread_time
+    clock = time.thread_time
 
     def timed(handle: asyncio.Handle) -> Any:
-        collected, began, busy = seen.collected, wall(), cpu()
+        collected, began = seen.collected, clock()
         original(handle)
-        seen.note(cpu=cpu() - busy, wall=wall() - began, collected=collected)
+        taken = clock() - began
+        seen.times.append(taken)
+        seen.over += taken - (seen.collected - collected) > AIM
 
     setattr(asyncio.Handle, "_run", timed)  # noqa: B010 - a method replaced on purpose
     gc.callbacks.append(seen.collect)
@@ -105,17 +88,12 @@ async def open_measure(which: str, url: str) -> AsyncGenerator[Measure, None]:
         async def measure(load: Mapping[str, int]) -> Mapping[str, float]:
             with watch() as seen:
                 await read(load["pages"])
-            wall, cpu = sorted(seen.wall), sorted(seen.cpu)
-            p99 = 99 * len(wall) // 100
+            times = sorted(seen.times)
             return {
-                "callbacks": len(wall),
-                "wall p99": wall[p99],
-                "wall longest": wall[-1],
-                "cpu p99": cpu[p99],
-                "cpu longest": cpu[-1],
+                "callbacks": len(times),
+                "99 %": times[99 * len(times) // 100],
+                "longest": times[-1],
                 "over": seen.over,
-                "by_collector": seen.by_collector,
-                "collection": seen.longest_collection,
             }
 
         yield measure
@@ -132,31 +110,17 @@ def run(settings: Settings) -> None:
     with start_server() as url:
         taken = take_samples(jobs, url, samples, pages=pages)
     rows = [[name, *_cells(taken[name])] if name in taken else [name, NOT_INSTALLED] for name in ROWS]
-    limit = f"{1000 * AIM:g} ms"
-    columns = (
-        "ms",
-        "callbacks",
-        *(name.replace("p99", "99 %") for name in CLOCKS),
-        "collector",
-        f"over {limit}",
-        "by it",
-    )
-    note = (
-        f"{samples} samples of {pages} pages, in turns. 99 % is the median of the samples; longest is the maximum, "
-        f"with the median in brackets. Over: callbacks of more than {limit} of processor time; by it: through the "
-        "collector."
-    )
+    columns = ("ms of CPU", "callbacks", "99 %", "longest", "longest of all", f"over {1000 * AIM:g}")
+    note = f"{samples} samples of {pages} pages, in turns; medians. Over: without the garbage collector; should be 0."
     show(Table("How long callbacks block the event loop", columns, rows, [note]))
 
 
 def _cells(samples: Sequence[Mapping[str, float]]) -> list[str]:
-    def write(name: str) -> str:
-        values = [1000 * sample[name] for sample in samples]
-        return f"{max(values):.2f} ({median(values):.2f})" if "longest" in name else f"{median(values):.2f}"
-
+    longest = [1000 * sample["longest"] for sample in samples]
     return [
         f"{sum(sample['callbacks'] for sample in samples):,.0f}",
-        *map(write, CLOCKS),
-        f"{1000 * max(sample['collection'] for sample in samples):.2f}",
-        *(f"{sum(sample[key] for sample in samples):,.0f}" for key in ("over", "by_collector")),
+        f"{median([1000 * sample['99 %'] for sample in samples]):.2f}",
+        f"{median(longest):.2f}",
+        f"{max(longest):.2f}",
+        f"{sum(sample['over'] for sample in samples):,.0f}",
     ]

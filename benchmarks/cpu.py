@@ -60,7 +60,6 @@ ROWS = {
     "bulk": Row("bulk"),
     "raw aiohttp, json, many": Row("raw json, many"),
     "live walk, speed, uvloop": Row("live", speed=True, uvloop=True),
-    "httpx, orjson": Row("httpx"),
 }
 """Rows that are compared are next to each other, because a turn takes seconds."""
 

@@ -130,29 +130,6 @@ async def open_raw(url: str, *, decoder: str, many: bool = False) -> AsyncGenera
 
 
 @asynccontextmanager
-async def open_httpx(url: str) -> AsyncGenerator[Read, None]:
-    """Read one list with httpx."""
-    loads = import_module("orjson").loads
-    async with import_module("httpx").AsyncClient(base_url=url, headers=HEADERS) as client:
-
-        async def read(pages: int) -> int:
-            rows = checksum = 0
-            path = list_path(project_name(0, pages))
-            page = last = 1
-            while page <= last:
-                response = await client.get(path, params={"limit": PAGE_SIZE, "page": page})
-                response.raise_for_status()
-                last = int(response.headers["x-total-pages"])
-                for row in loads(response.content):
-                    rows += 1
-                    checksum += row["created"]
-                page += 1
-            return rows
-
-        yield read
-
-
-@asynccontextmanager
 async def open_generated(url: str) -> AsyncGenerator[Read, None]:
     """Read one list with the client generated from the specification of the API, which blocks and returns dicts."""
     package = import_module("harness_open_api")
@@ -192,6 +169,5 @@ READERS: dict[str, Reader] = {
     "raw orjson": Reader(partial(open_raw, decoder="orjson"), ("orjson",)),
     "raw json, many": Reader(partial(open_raw, decoder="json", many=True)),
     "raw orjson, many": Reader(partial(open_raw, decoder="orjson", many=True), ("orjson",)),
-    "httpx": Reader(open_httpx, ("httpx", "orjson")),
     "generated": Reader(open_generated, ("harness_open_api",)),
 }

@@ -25,7 +25,7 @@ NOT_INSTALLED = "not installed"
 _PLAIN_WIDTH = 120
 """Columns of a table in a file or a pipe."""
 
-_PACKAGES = ("aiohttp", "attrs", "cattrs", "yarl", "msgspec", "orjson", "uvloop", "httpx", "harness-open-api")
+_PACKAGES = ("aiohttp", "attrs", "cattrs", "yarl", "msgspec", "orjson", "uvloop", "harness-open-api")
 
 
 @frozen

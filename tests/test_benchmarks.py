@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-PEERS = ("httpx", "harness_open_api", "orjson", "msgspec", "uvloop")
+PEERS = ("harness_open_api", "orjson", "msgspec", "uvloop")
 
 TITLES = {
     "cpu": ["Processor time", "Rows a second of processor time"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from collections.abc import Callable
 from typing import Any
@@ -387,33 +386,6 @@ def test_cancellation_while_the_gate_closes() -> None:
         return sum(task.cancelled() for task in tasks)
 
     assert run(main()) == 3
-
-
-def test_pacer_that_suppresses_cancellation() -> None:
-    """A request that leaves such a pacer after the gate closed queues again."""
-
-    class Stubborn(SlowPacer):
-        async def acquire(self) -> None:
-            loop = asyncio.get_running_loop()
-            end = loop.time() + 10
-            while loop.time() < end:
-                with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.sleep(end - loop.time())
-
-    async def main() -> tuple[float, bool]:
-        loop = asyncio.get_running_loop()
-        pacer = RatePacer(inner=Stubborn(), limiter=RateLimiter(None, rng=NoJitter()))
-        first = await pacer.acquire()
-        began = loop.time()
-        task = asyncio.create_task(pacer.acquire())
-        await asyncio.sleep(1)
-        pacer.record_throttled(first, None)
-        permit = await task
-        return loop.time() - began, permit.probe
-
-    elapsed, probe = run(main())
-    assert probe
-    assert elapsed == pytest.approx(20.0)
 
 
 def test_error_of_the_callers_pacer() -> None:

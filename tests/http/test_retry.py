@@ -100,29 +100,6 @@ def test_repeatable_wins_over_the_method(kind: FailureKind) -> None:
     assert decide(Failure(kind), POLICY, method="POST", repeatable=True) is repeated
 
 
-@pytest.mark.parametrize(
-    ("status", "chosen", "action"),
-    [
-        (500, {503}, RetryAction.FAIL),
-        (503, {503}, RetryAction.RETRY),
-        (423, {423}, RetryAction.RETRY),
-        (501, {501}, RetryAction.RETRY),
-        (429, set(), RetryAction.GATE),
-        (429, {429}, RetryAction.GATE),
-    ],
-)
-def test_retry_statuses(status: int, chosen: set[int], action: RetryAction) -> None:
-    """The policy selects the statuses to retry, except 429, which always closes the gate."""
-    policy = RetryPolicy(retry_statuses=frozenset(chosen))
-    assert decide(Failure(FailureKind.STATUS, status), policy, method="GET", repeatable=True) is action
-
-
-def test_one_attempt() -> None:
-    """With `max_attempts=1` nothing is sent twice, not even after a 429."""
-    for failure in (THROTTLED, BUSY, LOST, NOT_JSON, Failure(FailureKind.NOT_SENT)):
-        assert create_state(max_attempts=1).decide(failure) == RetryDecision(RetryAction.FAIL)
-
-
 def test_throttled_is_not_an_attempt() -> None:
     """A 429 neither counts as an attempt nor lengthens the backoff, and its wait is left to the gate."""
     state = create_state(max_attempts=2)

@@ -19,9 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import harness_async
-from harness_async import HarnessClient, Pacer, RateLimit, RatePacer, SharedPacer, Timeouts
+from harness_async import HarnessClient, Pacer, RateLimit, SharedPacer, Timeouts
 from harness_async.http.rate_limit import NETWORK_JITTER, RateSchedule
-from harness_async.testing import Bucket, FakeHarness, FixedWindow, SlidingCounter, SlidingWindow, TooManyRequests
+from harness_async.testing import FakeHarness, SlidingWindow, TooManyRequests
 from tests.support.virtual import JumpingLoop, run_jumping
 
 T = TypeVar("T")
@@ -86,50 +86,6 @@ def test_sum_of_a_split(limit: int, processes: int, per: float) -> None:
     assert processes * (pace.rate * (per + NETWORK_JITTER) + pace.burst) <= limit * (1 + 1e-9)
 
 
-def servers(limit: int) -> dict[str, Any]:
-    """Create a server of each kind, and fixed windows of several phases."""
-    windows = {f"fixed window, phase {phase}": FixedWindow(limit, phase=phase) for phase in range(0, 60, 7)}
-    return {
-        **windows,
-        "sliding window": SlidingWindow(limit),
-        "sliding counter": SlidingCounter(limit),
-        "bucket of the limit": Bucket(limit),
-        "bucket of a twentieth": Bucket(limit, capacity=limit / 20),
-    }
-
-
-async def saturate(pacers: list[RatePacer], seconds: float) -> list[float]:
-    """Send without rest through each pacer, and return the times of arrival."""
-    loop, rng, arrivals = asyncio.get_running_loop(), random.Random(1), list[float]()
-    end = loop.time() + seconds
-
-    async def work(pacer: RatePacer, start: float) -> None:
-        await asyncio.sleep(start)
-        while loop.time() < end:
-            slot = await pacer.acquire()
-            arrivals.append(loop.time() + 0.03 + rng.expovariate(50))
-            await asyncio.sleep(0.3)
-            pacer.record_success(slot)
-
-    starts = [(pacer, rng.uniform(0, 1)) for pacer in pacers for _ in range(1 + 32 // len(pacers))]
-    await asyncio.gather(*(work(pacer, start) for pacer, start in starts))
-    return sorted(arrivals)
-
-
-@pytest.mark.parametrize(
-    ("limit", "processes", "share"),
-    [(1000, 4, 0.992), (400, 8, 0.976)],
-)
-def test_share_of_a_split(limit: int, processes: int, share: float) -> None:
-    """N busy processes with an Nth of the limit each use the documented share of it, without a 429."""
-    pacers = [RatePacer(RateLimit(limit // processes)) for _ in range(processes)]
-    arrivals = run(saturate(pacers, 360.0))
-    for kind, server in servers(limit).items():
-        assert all(server.allow(at) for at in arrivals), kind
-    steady = sum(arrivals[0] + 30 <= at < arrivals[0] + 330 for at in arrivals)
-    assert steady / (limit * 5) == pytest.approx(share, abs=0.002)
-
-
 # -- one file -------------------------------------------------------------------------------------------------------
 
 
@@ -163,30 +119,6 @@ def test_pacers_of_one_file(tmp_path: Path, limit: RateLimit) -> None:
     assert [sum(pacer == index for pacer, _, _ in left[: count // 2]) for index in range(3)] == pytest.approx(
         [count / 6] * 3, abs=count / 20
     )
-
-
-@pytest.mark.usefixtures("virtual_clock")
-def test_burst_after_a_pause(tmp_path: Path) -> None:
-    """After an idle minute only the burst leaves at once."""
-
-    async def main() -> list[float]:
-        loop = asyncio.get_running_loop()
-        pacers = [SharedPacer(str(tmp_path / "pace"), RateLimit(1000)) for _ in range(4)]
-        await pacers[0].acquire()
-        await asyncio.sleep(60)
-        left: list[float] = []
-
-        async def one(number: int) -> None:
-            await pacers[number % 4].acquire()
-            left.append(loop.time() - began)
-
-        began = loop.time()
-        await asyncio.gather(*(one(number) for number in range(20)))
-        return left
-
-    left = run(main())
-    assert sum(at < 0.02 for at in left) == RateSchedule.of(RateLimit(1000)).burst
-    assert left[-1] == pytest.approx(15 / RateSchedule.of(RateLimit(1000)).rate, abs=0.01)
 
 
 @pytest.mark.usefixtures("virtual_clock")
