@@ -82,17 +82,26 @@ class Connection:
             raise CommandError(f"--api-key-file: {self.api_key_file} is empty.", "Write the key to it, on one line.")
         return text.strip()
 
-    def explain(self, error: RequestError, key: str) -> None:
-        """Add advice to an error that comes from the account or the proxy, and name the setting."""
+    def explain(self, error: RequestError, key: str, origin: str) -> None:
+        """Add advice to an error that comes from the key, the account or the proxy, and name the setting.
+
+        Args:
+            error: The error of a call.
+            key: The key in use.
+            origin: The option or variable that the key comes from.
+        """
         if isinstance(error, AuthenticationError | PermissionDeniedError | NotFoundError):
             variable, account = _first_set(ACCOUNT_VARIABLES)
             setting, account = ("--account", self.account) if self.account else (variable, account)
             own = account_of(key)
             if account and own and account != own:
                 error.add_note(f"The key belongs to account {own}, but {setting} names account {account}.")
+            elif isinstance(error, AuthenticationError):
+                checks = f"Check that it is complete, not expired, and of account {account or own}."
+                error.add_note(f"The key of {origin} was rejected. {checks}")
             elif isinstance(error, NotFoundError) and "account" in error.message.lower():
                 error.add_note(f"Check the account {account or own}: --account or {ACCOUNT_VARIABLES[0]} sets it.")
-        causes = (error, error.__cause__, error.__cause__ and error.__cause__.__cause__)
+        causes = (error.__cause__, error.__cause__ and error.__cause__.__cause__)
         if any(isinstance(each, aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError) for each in causes):
             scheme = URL(error.url).scheme
             names = (f"{scheme}_proxy", f"{scheme}_proxy".upper(), "all_proxy", "ALL_PROXY")
@@ -116,7 +125,7 @@ async def connect(
             yield client
         return
     file_key = connection.read_key()
-    key = file_key or _first_set(KEY_VARIABLES)[1]
+    origin, key = _first_set(KEY_VARIABLES) if file_key is None else ("--api-key-file", file_key)
     if not key:
         raise CommandError(
             f"No API key: set {' or '.join(KEY_VARIABLES)}.",
@@ -136,7 +145,7 @@ async def connect(
         try:
             yield client
         except RequestError as error:
-            connection.explain(error, key)
+            connection.explain(error, key, origin)
             raise
 
 

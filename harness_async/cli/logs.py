@@ -37,9 +37,11 @@ class _StderrHandler(logging.Handler):
 
 @contextmanager
 def messages_on_stderr() -> Iterator[None]:
-    """Print the log and the warnings of the library to stderr during a block, and warnings of other libraries."""
-    handler, level, root = _StderrHandler(), logger.level, logging.getLogger()
-    root.addHandler(handler)
+    """Print the log and the warnings of the library to stderr during a block, and what asyncio warns of."""
+    handler, level = _StderrHandler(), logger.level
+    loggers = (logger, logging.getLogger("asyncio"))
+    for each in loggers:
+        each.addHandler(handler)
     set_verbosity(0)
     try:
         with warnings.catch_warnings():
@@ -47,7 +49,8 @@ def messages_on_stderr() -> Iterator[None]:
             warnings.showwarning = _print_warning
             yield
     finally:
-        root.removeHandler(handler)
+        for each in loggers:
+            each.removeHandler(handler)
         logger.setLevel(level)
 
 

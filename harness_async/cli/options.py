@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from functools import wraps
 from typing import Annotated, Any, TypeAlias
 
 import typer
@@ -294,7 +293,6 @@ def with_common_options(function: Callable[..., None]) -> Callable[..., None]:
     connection = inspect.signature(_read_connection, eval_str=True).parameters if takes_connection else {}
     common = inspect.signature(_read_verbosity, eval_str=True).parameters
 
-    @wraps(function)
     def command(**arguments: Any) -> None:
         _read_verbosity(**{name: arguments.pop(name) for name in common})
         if takes_connection:
@@ -302,7 +300,8 @@ def with_common_options(function: Callable[..., None]) -> Callable[..., None]:
         function(**arguments)
 
     every = [*parameters.values(), *connection.values(), *common.values()]
-    # typer reads the signature and the annotations.
-    command.__dict__.update(__signature__=inspect.Signature(every), __wrapped__=None)
+    # typer reads the name, the documentation, the signature and the annotations.
+    command.__name__, command.__doc__ = function.__name__, function.__doc__
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in every}
+    command.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]  # for inspect
     return command

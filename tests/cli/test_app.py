@@ -113,12 +113,13 @@ def test_get_prints_fields(server: FakeHarness) -> None:
     "command", [["export"], ["export", "--org", "default"], ["projects"], ["executions", "default/payments"]]
 )
 def test_key_rejected(server: FakeHarness, command: list[str]) -> None:
-    """A rejected key is exit code 3 with a hint, and no rows."""
+    """A rejected key is exit code 3 with advice that names where the key comes from, and no rows."""
     server.api_key = "another"
     result = invoke(*command)
     assert (result.exit_code, result.stdout) == (3, "")
     assert "Error: 401" in result.stderr
-    assert "The key was rejected." in result.stderr
+    advice = f"Check that it is complete, not expired, and of account {server.account_id}."
+    assert f"The key of HARNESS_API_KEY was rejected. {advice}" in result.stderr
 
 
 @pytest.mark.usefixtures("_instant_demo")
