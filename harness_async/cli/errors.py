@@ -119,10 +119,14 @@ def describe(error: BaseException) -> str:
         before, found, after = text.partition(request)
         _, _, fields = after.partition(")")
         text = before + fields if found else text
+    # What the advice says in the words of the command.
+    if isinstance(error, AuthenticationError):
+        text = text.partition(" (the key ")[0]
+    elif isinstance(error, TransportError):
+        text = text.partition("; for a private certificate authority")[0]
     if isinstance(error, APIStatusError) and error.correlation_id:
         text += f" (correlation id {error.correlation_id})"
-    # What the advice says in the words of the command.
-    return text.partition(" (the key ")[0].partition("; for a private certificate authority")[0]
+    return text
 
 
 def describe_os_error(error: OSError) -> str:
