@@ -201,7 +201,7 @@ def check(world: World) -> None:
 
 @pytest.mark.parametrize("kind", BELIEVED)
 @given(data=st.data())
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=400, deadline=None, derandomize=True)
 def test_laws(kind: Kind, data: st.DataObject) -> None:
     """The four laws hold for every strategy."""
     check(data.draw(worlds(kind)))
