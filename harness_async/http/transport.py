@@ -25,6 +25,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
@@ -261,8 +262,7 @@ class Transport:
                     auto_decompress=False,
                     max_line_size=MAX_HEADER_FIELD,
                     max_field_size=MAX_HEADER_FIELD,
-                    # `connect` covers DNS and TLS, `sock_read` the time between two pieces of the response.
-                    timeout=aiohttp.ClientTimeout(connect=timeouts.connect, sock_read=timeouts.read),
+                    timeout=_client_timeout(timeouts.connect, timeouts.read),
                 )
                 async with response:
                     body = await _read_body(response)
@@ -323,6 +323,12 @@ class Transport:
         created = socket.socket(family=family, type=kind, proto=protocol)
         self._sockets.add(created)
         return created
+
+
+@lru_cache(maxsize=64)
+def _client_timeout(connect: float | None, read: float | None) -> aiohttp.ClientTimeout:
+    """Create the timeouts of a request: `connect` covers DNS and TLS, `sock_read` the time between two pieces."""
+    return aiohttp.ClientTimeout(connect=connect, sock_read=read)
 
 
 class _ConnectionLostError(aiohttp.ClientError):
