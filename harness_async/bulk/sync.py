@@ -305,12 +305,23 @@ class SyncWalk(Walk[T]):
     async def _refresh(self) -> Sequence[T]:
         """Fetch some rows that were unfinished; return those that have changed."""
         wanted = [*self._to_refresh][: self._spec.refresh_size]
-        rows, requests = await self._spec.refresh(self._ref, wanted)
+        try:
+            rows, requests = await self._spec.refresh(self._ref, wanted)
+        except ValueError:  # an id of the server that cannot stand in a path
+            self._keep_unrequestable(wanted)
+            return ()
         self.count_requests(requests)
         lasts = {ids: self._to_refresh.pop(ids) for ids in wanted}
         return [
             row for row in rows if (ids := self._spec.ids(row)) in lasts and self._has_changed(ids, row, lasts[ids])
         ]
+
+    def _keep_unrequestable(self, wanted: Sequence[RowIds]) -> None:
+        """Keep rows whose ids cannot be requested for a while: a window that reaches back to them shows them."""
+        for ids in wanted:
+            row = self._to_refresh.pop(ids)
+            if row.checks < MAX_CHECKS:
+                self._unfinished[ids] = evolve(row, checks=row.checks + 1)
 
     @property
     def after(self) -> ProjectState | None:

@@ -250,6 +250,8 @@ async def test_an_unfinished_row_is_deleted(client: HarnessClient, fake: FakeHar
 async def test_ids_that_cannot_be_requested(client: HarnessClient, fake: FakeHarness, name: str) -> None:
     """An unfinished row with an impossible id hides no other row: not in this sync, and not in the next ones."""
     old = fake.add_execution("default", "web", created=fake.now() - 300 * DAY, status="none")
+    for number in range(250):
+        fake.add_execution("default", "web", created=fake.now() - 200 * DAY + number)
 
     def rename(rows: Any) -> Any:
         named = isinstance(rows, list)
