@@ -19,6 +19,7 @@ from harness_async.errors import ErrorDetails, NotFoundError, PermissionDeniedEr
 from harness_async.http.transport import RawResponse, ServerClock
 from harness_async.pagination.pager import ListPager
 from harness_async.pagination.source import FetchedPage, ListSpec, PageTotals, hash_by
+from harness_async.testing import FixedWindow, Limiter, SlidingWindow
 from harness_async.types import Consistency, TimeWindow
 from tests.support import virtual
 
@@ -49,6 +50,8 @@ class World:
     pacer: RatePacer = field(factory=RatePacer)
     failing: dict[str, HarnessError] = field(factory=dict[str, HarnessError])
     log: list[tuple[float, str, int]] = field(factory=list[tuple[float, str, int]])
+    limiter: Limiter | None = None
+    refused: int = 0
     alive: int = 0
     most_alive: int = 0
 
@@ -121,7 +124,9 @@ class Source:
         """Respond after a while with the rows of a page within a time window."""
         world = self.world
         slot = await world.pacer.acquire()
-        world.log.append((asyncio.get_running_loop().time(), self.project, number))
+        now = asyncio.get_running_loop().time()
+        world.log.append((now, self.project, number))
+        world.refused += world.limiter is not None and not world.limiter.allow(now)
         await asyncio.sleep(world.latency(self.project, number))
         world.pacer.record_success(slot)
         if self.project in world.failing:
@@ -225,6 +230,27 @@ def test_a_huge_project_that_comes_last_is_read_at_the_pace() -> None:
     world = World(totals, pacer=RatePacer(RateLimit(1000)))
     virtual.run(take(BulkRun(world.spec("checked")), world))
     assert world.log[-1][0] - world.log[0][0] < 1.15 * 240 / (1000 / 60.25)
+
+
+@pytest.mark.parametrize("limiter", [SlidingWindow(400), FixedWindow(400, phase=17.0)], ids=["sliding", "fixed"])
+def test_two_resources_share_one_budget(limiter: Limiter) -> None:
+    """Two runs over 2,000 projects each keep to 99 % of the limit together, without a refusal, and hold few pages."""
+    pacer = RatePacer(RateLimit(400))
+    worlds = [World(dict.fromkeys(map(str, range(2000)), rows), pacer=pacer, limiter=limiter) for rows in (0, 3)]
+
+    async def main() -> float:
+        got = await asyncio.gather(*(take(BulkRun(world.spec("checked")), world) for world in worlds))
+        assert got == [served(world) for world in worlds]
+        return asyncio.get_running_loop().time()
+
+    minutes = virtual.run(main()) / 60
+    requests = [len(world.log) for world in worlds]
+    assert requests == [2000, 2000]
+    assert sum(requests) / minutes >= 0.99 * 400
+    assert not any(world.refused for world in worlds)
+    assert max(world.most_alive for world in worlds) <= 32 + 1
+    halves = [sum(at < minutes * 30 for at, *_ in world.log) for world in worlds]
+    assert max(halves) - min(halves) < 0.2 * sum(halves), "neither run waits for the other"
 
 
 # -- the plan ------------------------------------------------------------------------------------------------------
