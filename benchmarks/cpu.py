@@ -66,7 +66,7 @@ ROWS = {
 RATIOS: tuple[tuple[str, str, str], ...] = (
     ("live walk, speed", "raw aiohttp, orjson", "0.6"),
     ("checked walk, speed", "raw aiohttp, orjson", "0.6"),
-    ("bulk, speed", "raw aiohttp, orjson, many", ""),
+    ("bulk, speed", "raw aiohttp, orjson, many", "0.6"),
     ("live walk", "raw aiohttp, json", ""),
     ("checked walk", "raw aiohttp, json", ""),
     ("bulk", "raw aiohttp, json, many", ""),

@@ -78,12 +78,13 @@ def saturate(job: Job) -> tuple[float, float]:
     async def work() -> None:
         nonlocal accepted, throttled
         loop = asyncio.get_running_loop()
-        while loop.time() < job.minutes * 60:
+        end = job.minutes * 60
+        while loop.time() < end:
             permit = await pacer.acquire()
             await asyncio.sleep(0.03 + rng.expovariate(50))
             if server.allow(loop.time()):
+                accepted += loop.time() < end
                 await asyncio.sleep(0.2 + rng.expovariate(10))
-                accepted += 1
                 pacer.record_success(permit)
             else:
                 await asyncio.sleep(0.05)
