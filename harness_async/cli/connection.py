@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -11,7 +12,6 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-import aiohttp
 import typer
 from attrs import frozen
 from yarl import URL
@@ -101,12 +101,16 @@ class Connection:
                 error.add_note(f"The key of {origin} was rejected. {checks}")
             elif isinstance(error, NotFoundError) and "account" in error.message.lower():
                 error.add_note(f"Check the account {account or own}: --account or {ACCOUNT_VARIABLES[0]} sets it.")
-        causes = (error.__cause__, error.__cause__ and error.__cause__.__cause__)
-        if any(isinstance(each, aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError) for each in causes):
+        if found := _PROXY_FAILURE.search(str(error)):
             scheme = URL(error.url).scheme
             names = (f"{scheme}_proxy", f"{scheme}_proxy".upper(), "all_proxy", "ALL_PROXY")
             setting = "--proxy" if self.proxy else _first_set(names)[0]
-            error.add_note(f"Check that the proxy runs. {setting} sets its address; NO_PROXY lists hosts without one.")
+            check = "Put user and password into its URL" if found["authentication"] else "Check that the proxy runs"
+            error.add_note(f"{check}: {setting} sets it, NO_PROXY lists hosts without a proxy.")
+
+
+_PROXY_FAILURE = re.compile(r"(?i)cannot connect to the proxy|the proxy \S+ (refused|(?P<authentication>requires))")
+"""Failures of the proxy itself, in messages of the library."""
 
 
 def _first_set(names: Sequence[str]) -> tuple[str, str]:

@@ -6,7 +6,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -135,7 +135,12 @@ def test_proxy_is_down(
     proxy = "http://user:secret@127.0.0.1:1"
     monkeypatch.setenv(variable, proxy)
     result = invoke("projects", "--timeout", "0.1", *options, *([proxy] if options else []))
-    check_error(result, 1, "annot connect to the proxy http://127.0.0.1:1: Connection refused", f"{setting} sets its")
+    check_error(
+        result,
+        1,
+        "annot connect to the proxy http://127.0.0.1:1: Connection refused",
+        f"Check that the proxy runs: {setting} sets it,",
+    )
     assert "secret" not in result.stderr
 
 
@@ -160,8 +165,10 @@ def test_no_address(server: FakeHarness, monkeypatch: pytest.MonkeyPatch, code: 
 class _EmptyLists(BaseHTTPRequestHandler):
     """Responds to every request with an empty list."""
 
+    status = 200
+
     def do_GET(self) -> None:
-        self.send_response(200)
+        self.send_response(self.status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", "2")
         self.end_headers()
@@ -171,6 +178,33 @@ class _EmptyLists(BaseHTTPRequestHandler):
         pass
 
 
+class _ClosedProxy(_EmptyLists):
+    """Requires authentication."""
+
+    status = 407
+
+
+@contextmanager
+def serve(handler: type[BaseHTTPRequestHandler], tls: ssl.SSLContext | None = None) -> Iterator[str]:
+    """Run a server during a block; yields its host and port."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
+        if tls is not None:
+            httpd.socket = tls.wrap_socket(httpd.socket, server_side=True)
+        thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"127.0.0.1:{httpd.server_address[1]}"
+        httpd.shutdown()
+        thread.join()
+
+
+def test_proxy_requires_a_password(server: FakeHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that requires a password is told from one that is down."""
+    with serve(_ClosedProxy) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy)
+        advice = "Put user and password into its URL: HTTP_PROXY sets it,"
+        check_error(invoke("projects"), 1, f"The proxy http://{proxy} requires authentication", advice)
+
+
 @pytest.fixture
 def private_server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     """An HTTPS server whose authority is private: its URL, and the PEM file of the authority."""
@@ -178,13 +212,8 @@ def private_server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
-    with ThreadingHTTPServer(("127.0.0.1", 0), _EmptyLists) as httpd:
-        httpd.socket = context.wrap_socket(httpd.socket, server_side=True)
-        thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield f"https://127.0.0.1:{httpd.server_address[1]}", tmp_path / "ca.pem"
-        httpd.shutdown()
-        thread.join()
+    with serve(_EmptyLists, context) as address:
+        yield f"https://{address}", tmp_path / "ca.pem"
 
 
 def test_private_authority(private_server: tuple[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
