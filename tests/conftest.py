@@ -35,6 +35,8 @@ def _nothing_left_open(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     # What is still open now warns when it is collected, and warnings are errors.
     gc.collect()
+    # What is left is used on, such as modules imported meanwhile: the next collection does not have to visit it.
+    gc.freeze()
 
 
 @pytest.fixture
