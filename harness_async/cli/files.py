@@ -85,6 +85,7 @@ class Output(Protocol):
 
     def discard(self) -> bool:
         """Undo what was written as far as possible, and close. Return whether the old file is in its place."""
+        ...
 
 
 @define
@@ -335,7 +336,7 @@ class RowOutput:
     name: str
     _output: Output
     _header: bytes
-    _is_early: bool
+    _is_early: bool = field(alias="is_early")
     """Whether the first row replaces the old file, not the last one."""
 
     is_open: bool = field(default=True, init=False)

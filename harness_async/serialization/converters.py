@@ -20,7 +20,7 @@ from typing import Any, Self, TypeAlias, TypeVar, get_args, get_origin
 
 import attrs
 import cattrs
-from attrs import frozen
+from attrs import define
 from cattrs.gen import make_dict_structure_fn
 
 from harness_async.errors import DecodeError
@@ -185,7 +185,7 @@ def _call(hook: Hook, value: object, kind: Any, step: str) -> Any:
         raise _MismatchError(str(error) or type(error).__name__, step) from error
 
 
-@frozen
+@define
 class _Member:
     """A field of a model, and its place in the JSON."""
 
@@ -196,9 +196,8 @@ class _Member:
     required: bool
     path: str = attrs.field(init=False)
 
-    @path.default
-    def _join(self) -> str:
-        return "".join(f".{key}" for key in self.keys)
+    def __attrs_post_init__(self) -> None:
+        self.path = "".join(f".{key}" for key in self.keys)
 
 
 class ModelHook:
@@ -221,11 +220,10 @@ class ModelHook:
         attrs.resolve_types(cls)
         self._cls = cls
         self._lenient = paths is not None
-        names: Mapping[str, str] = {} if paths is None else paths
         self._members = [
             _Member(
                 argument=field.alias,
-                keys=tuple(names.get(field.name, field.name).split(".")),
+                keys=tuple((paths[field.name] if paths and field.name in paths else field.name).split(".")),
                 kind=field.type,
                 hook=_parser_hook(parsers[field.name]) if parsers and field.name in parsers else _late_hook(field.type),
                 required=field.default is attrs.NOTHING,

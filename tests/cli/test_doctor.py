@@ -372,7 +372,7 @@ class RefusingProxy(BaseHTTPRequestHandler):
         self.send_response(407)
         self.end_headers()
 
-    def log_message(self, *_arguments: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as in the base class
         pass
 
 

@@ -160,10 +160,11 @@ async def test_an_open_window_ends_at_the_servers_present_time(
     options = {} if ahead is None else {"end_time": before + int(1000 * ahead)}
     _, report = await read(consistency, limit=10, start_time=5, **options)
     assert report.window is not None
-    assert report.window[0] == 5
-    assert report.window[1] is not None
-    assert before <= report.window[1] <= 1000 * time.time()
-    assert fake.requests[0].query["end_time"] == [str(report.window[1])]
+    start, end = report.window
+    assert start == 5
+    assert end is not None
+    assert before <= end <= 1000 * time.time()
+    assert fake.requests[0].query["end_time"] == [str(end)]
 
 
 @BOTH

@@ -191,13 +191,11 @@ def test_one_request_at_a_time() -> None:
 def test_a_missing_page_ends_its_window_unless_it_is_the_first() -> None:
     """A page that does not exist shows where a window ends; where it is the first, the list does not exist."""
     strategy = SeekStrategy(3, MOMENT)
-    first = strategy.next_request()
-    assert first == PageRequest(0, MOMENT)
+    assert strategy.next_request() == (first := PageRequest(0, MOMENT))
     assert not strategy.handle_missing_page(first)
     receive(strategy, page(SAME, keys=[1, 2, 3], total=3))
-    request = strategy.next_request()
-    assert request == PageRequest(1, MOMENT)
-    assert strategy.handle_missing_page(request)
+    assert strategy.next_request() == (second := PageRequest(1, MOMENT))
+    assert strategy.handle_missing_page(second)
     assert strategy.done
 
 

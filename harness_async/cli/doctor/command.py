@@ -142,7 +142,7 @@ async def examine(connection: Connection, project: ProjectRef | None) -> Report:
         configuration = inspect_configuration(connection, os.environ)
     results = [*configuration.results]
     host = configuration.base_url.host or ""
-    private = [text for text in (host, connection.api_key_file, connection.ca_bundle) if text not in {"", "-", None}]
+    private = [text for text in (host, connection.api_key_file, connection.ca_bundle) if text and text != "-"]
     if not configuration.is_complete:
         finding = skipped("the configuration is incomplete")
         return Report([*results, *(Result(group, check.name, finding) for group, check in checks)], 0, private)
