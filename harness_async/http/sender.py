@@ -1,7 +1,7 @@
 """The sender: one loop that sends a request until it has a response, or until another attempt is pointless.
 
 One attempt waits for a place among the requests in flight, then for the pacer, sends the request, reads the response to
-its end, and gives back place and connection. Only then the sender decides, and only then it waits before a retry. The
+its end, and releases place and connection. Only then the sender decides, and only then it waits before a retry. The
 deadline of the call covers all of it; a wait that does not fit before the deadline fails at once.
 
 What is retried is decided in `retry`. Where a request may have taken effect and must not be sent again unseen, the

@@ -264,10 +264,10 @@ class SlowPacer:
     """A pacer of the caller that takes three seconds for each request, and counts cancellations."""
 
     def __init__(self) -> None:
-        self.asked = self.cancelled = 0
+        self.calls = self.cancelled = 0
 
     async def acquire(self) -> None:
-        self.asked += 1
+        self.calls += 1
         try:
             await asyncio.sleep(3)
         except asyncio.CancelledError:
@@ -282,8 +282,8 @@ def test_gate_that_closes_during_acquire() -> None:
     """A request that waits in the caller's pacer when the gate closes queues again, and leaves as the probe."""
 
     async def main() -> tuple[list[tuple[float, bool]], SlowPacer]:
-        loop, tickets = asyncio.get_running_loop(), SlowPacer()
-        pacer = RatePacer(inner=tickets, limiter=RateLimiter(None, rng=NoJitter()))
+        loop, inner = asyncio.get_running_loop(), SlowPacer()
+        pacer = RatePacer(inner=inner, limiter=RateLimiter(None, rng=NoJitter()))
         left: list[tuple[float, bool]] = []
 
         async def one() -> None:
@@ -297,12 +297,12 @@ def test_gate_that_closes_during_acquire() -> None:
         await asyncio.sleep(1)
         pacer.record_throttled(first, 20.0)
         await asyncio.gather(*tasks)
-        return left, tickets
+        return left, inner
 
-    left, tickets = run(main())
+    left, inner = run(main())
     assert [at for at, _ in left] == pytest.approx([24.0, 27.0])
     assert [probe for _, probe in left] == [True, False]
-    assert (tickets.asked, tickets.cancelled) == (5, 2)
+    assert (inner.calls, inner.cancelled) == (5, 2)
 
 
 @pytest.mark.parametrize("what", ["outage", "pause", "longer pause for the probe"])

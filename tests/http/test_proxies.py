@@ -170,7 +170,7 @@ async def test_plain_http(connect: Connect, proxy: ConnectProxy, monkeypatch: py
 
 @pytest.mark.parametrize("scheme", ["https", "http"])
 async def test_wrong_credentials(connect: Connect, proxy: ConnectProxy, scheme: str) -> None:
-    """A proxy that requires other credentials is named without them, and is not asked again."""
+    """A proxy that requires other credentials is named without them, and the request is not repeated."""
     proxy.credentials = "other"
     url = proxy.url.replace("http://", "http://user:secret@")
     with pytest.raises(TransportError, match="407") as caught:

@@ -16,7 +16,7 @@ NOW = 1_700_000_000.0
 
 
 class Local:
-    """The clocks of this machine, and a server that answers at once."""
+    """The clocks of this machine, and a server without latency."""
 
     def __init__(self) -> None:
         self.elapsed = 0.0

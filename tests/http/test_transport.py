@@ -198,7 +198,7 @@ WHOLE = gzip.compress(ORG)
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "cut",
     [
         pytest.param(response(ORG, "Connection: close", length=len(ORG) + 1), id="cut-by-one"),
         pytest.param(response(b"", "Connection: close", length=1), id="cut-to-nothing"),
@@ -208,15 +208,15 @@ WHOLE = gzip.compress(ORG)
         ),
     ],
 )
-async def test_cut_responses(connect: Connect, serve: Serve, answer: bytes) -> None:
+async def test_cut_responses(connect: Connect, serve: Serve, cut: bytes) -> None:
     """A response that is cut off is requested again, and is a typed error when no attempt is left."""
-    answers = [answer, answer, response(ORG)]
+    responses = [cut, cut, response(ORG)]
 
-    client = connect(await serve(lambda _: answers.pop(0)))
+    client = connect(await serve(lambda _: responses.pop(0)))
     assert (await client.organizations.get("default")).name == "Default"
-    assert answers == []
+    assert responses == []
 
-    client = connect(await serve(lambda _: answer), retry=ONCE)
+    client = connect(await serve(lambda _: cut), retry=ONCE)
     with pytest.raises(UnexpectedResponseError) as caught:
         await client.organizations.get("default")
     assert len(caught.value.attempts) == 1
@@ -224,15 +224,15 @@ async def test_cut_responses(connect: Connect, serve: Serve, answer: bytes) -> N
     assert not caught.value.ambiguous
 
 
-async def test_connections_of_bad_answers_are_given_back(connect: Connect, serve: Serve) -> None:
+async def test_connections_after_bad_responses(connect: Connect, serve: Serve) -> None:
     """However a request ends, its connection is closed or back in the pool, and its place is free."""
-    answers = [
+    responses = [
         response(ORG, "Connection: close", length=500),
         response(WHOLE[:40], "Content-Encoding: gzip"),
         b"HTTP/1.1 2OO OK\r\n\r\n",
         response(b"oops", status="500 No"),
     ]
-    client = connect(await serve(lambda _: answers.pop(0) if answers else response(ORG)), max_in_flight=1)
+    client = connect(await serve(lambda _: responses.pop(0) if responses else response(ORG)), max_in_flight=1)
     await client.organizations.get("default")
     assert is_idle(client)
 
@@ -245,13 +245,13 @@ class Resolver(aiohttp.abc.AbstractResolver):
 
     def __init__(self, *failures: int) -> None:
         self.failures = list(failures)
-        self.asked = 0
+        self.calls = 0
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[aiohttp.abc.ResolveResult]:
         """Fail, or return the loopback address."""
-        self.asked += 1
+        self.calls += 1
         if self.failures:
             raise socket.gaierror(self.failures.pop(0), "made up")
         return [
@@ -283,7 +283,7 @@ async def test_unknown_host(fake: FakeHarness, connect: Connect) -> None:
             await client.organizations.get("default")
         assert len(caught.value.attempts) == 1
         assert not caught.value.ambiguous
-    assert resolver.asked == 1
+    assert resolver.calls == 1
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])

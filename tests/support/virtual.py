@@ -22,16 +22,16 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 
 class BusyLoop(looptime.make_event_loop_class(__import__("asyncio").SelectorEventLoop)):  # type: ignore[misc]
-    """A virtual loop that can be kept busy: time that passes without the loop turning."""
+    """A virtual loop that can be blocked: time that passes between two turns."""
 
     lost = 0.0
 
     def time(self) -> float:
-        """Give the virtual time, blocked spells included."""
+        """Return the virtual time, blocked time included."""
         return float(super().time()) + self.lost
 
     def block(self, seconds: float) -> None:
-        """Let time pass as a long computation does."""
+        """Let time pass as during a long computation."""
         self.lost += seconds
 
 
@@ -52,7 +52,7 @@ class JumpingLoop(asyncio.SelectorEventLoop):
     def _wait(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None or timeout <= 0:
             return self._poll(timeout)
-        # A millisecond for what is on its way between two sockets; one file is the loop's own, which nobody writes to.
+        # A millisecond for data in flight between two sockets; one file is the loop's own, to which nothing is written.
         ready = self._poll(0.001 if len(self._files) > 1 else 0)
         if not ready:
             self.now += timeout
@@ -60,7 +60,7 @@ class JumpingLoop(asyncio.SelectorEventLoop):
 
 
 def run_jumping(main: Coroutine[Any, Any, T], kind: type[JumpingLoop] = JumpingLoop) -> T:
-    """Run a coroutine in a loop of its own, and see that it leaves no task and no error behind."""
+    """Run a coroutine in such a loop, and check that it leaves no tasks and no unhandled errors."""
     unheard: list[dict[str, Any]] = []
     with asyncio.Runner(loop_factory=kind) as runner:
         loop = runner.get_loop()
