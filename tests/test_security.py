@@ -8,7 +8,7 @@ import logging
 import pickle
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any, TypeAlias
+from typing import Any
 
 import attrs
 import pytest
@@ -21,7 +21,6 @@ from harness_async import (
     RateLimit,
     RatePacer,
     Response,
-    RetryPolicy,
     Timeouts,
 )
 from harness_async.config import resolve_settings
@@ -39,8 +38,7 @@ from harness_async.testing import (
     Status,
     TooManyRequests,
 )
-
-Serve: TypeAlias = Callable[..., Awaitable[str]]
+from tests.support.http import Serve, quick, response
 
 SECRET = "canary0secret"
 KEY = f"pat.Ab1Cd2Ef3Gh4Ij5Kl6Mn7O.canary0token.{SECRET}"
@@ -99,7 +97,7 @@ class Watch:
     def connect(self, url: str, **options: Any) -> HarnessClient:
         """Create a client whose key is the canary."""
         options = {
-            "retry": RetryPolicy(initial_backoff=0.001, max_backoff=0.002, max_attempts=3),
+            "retry": quick(3),
             "timeouts": Timeouts(connect=5.0, read=0.1, deadline=5.0),
             "pacer": RatePacer(
                 limiter=RateLimiter(RateLimit(100_000, 1.0), cooldowns=(0.001,), outage_pauses=(0.001,))
@@ -179,7 +177,7 @@ RETRIED: list[Any] = [
 @pytest.mark.parametrize(("faults", "attempts"), [(FINAL, 1), (RETRIED, 2)], ids=["final", "retried"])
 async def test_failures(watch: Watch, server: FakeHarness, faults: list[Any], attempts: int) -> None:
     """No kind of failure shows the key in errors, their causes and pickles, events, statistics or logs."""
-    policy = RetryPolicy(initial_backoff=0.001, max_backoff=0.002, max_attempts=attempts)
+    policy = quick(attempts)
     for fault in faults:
         server.faults.clear()
         server.faults.add(fault)
@@ -267,16 +265,10 @@ def head(request: bytes) -> str:
     return request.partition(b"\r\n\r\n")[0].decode()
 
 
-def response(body: str = "", *headers: str, status: str = "200 OK", length: int | None = None) -> bytes:
-    """Encode a response."""
-    size = len(body.encode()) if length is None else length
-    return "\r\n".join([f"HTTP/1.1 {status}", f"Content-Length: {size}", *headers, "", body]).encode()
-
-
 ECHOES: dict[str, Callable[[bytes], bytes]] = {
     "text-body": lambda request: response(head(request), status="400 Bad"),
-    "html-body": lambda request: response(f"<html>{head(request)}</html>", "Content-Type: text/html", status="403 No"),
-    "html-success": lambda request: response(f"<html>{head(request)}</html>", "Content-Type: text/html"),
+    "html-body": lambda request: response(f"<html>{head(request)}</html>", status="403 No", kind="text/html"),
+    "html-success": lambda request: response(f"<html>{head(request)}</html>", kind="text/html"),
     "goa-message": lambda request: response(
         f'{{"name":"bad","id":"i","message":{json.dumps(head(request))}}}', status="400 Bad"
     ),
@@ -361,7 +353,7 @@ async def test_echo_before_the_deadline(watch: Watch, serve: Serve) -> None:
     """The error of the deadline, which quotes the last attempt, does not show the key."""
     async with watch.connect(
         await serve(ECHOES["bad-header-line"]),
-        retry=RetryPolicy(initial_backoff=0.001, max_backoff=0.002),
+        retry=quick(),
         timeouts=Timeouts(deadline=0.05),
     ) as client:
         await watch.fails(client.organizations.get("default"))

@@ -5,24 +5,20 @@ from __future__ import annotations
 import asyncio
 import base64
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 import trustme
 from yarl import URL
 
-from harness_async import ConfigurationError, HarnessClient, RetryPolicy, TransportError
+from harness_async import ConfigurationError, HarnessClient, TransportError
 from harness_async.config import Proxy, resolve_proxy
+from tests.support.http import ONCE, ORG, Connect, Serve, quick, response
 
-Connect: TypeAlias = Callable[..., HarnessClient]
-Serve: TypeAlias = Callable[..., Awaitable[str]]
-
-ORG = b'{"org":{"identifier":"default","name":"Default"}}'
-RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(ORG), ORG)
+RESPONSE = response(ORG)
 CREDENTIALS = base64.b64encode(b"user:p@ss").decode()
-ONCE = RetryPolicy(max_attempts=1)
 
 
 class ConnectProxy:
@@ -184,9 +180,8 @@ async def test_wrong_credentials(connect: Connect, proxy: ConnectProxy, scheme: 
 async def test_refused_tunnel(connect: Connect, proxy: ConnectProxy, status: int, requests: int) -> None:
     """A tunnel that the proxy cannot open for now is retried, a forbidden one is not; nothing was sent."""
     proxy.status = status
-    retry = RetryPolicy(initial_backoff=0.001, max_backoff=0.002, max_attempts=3)
     with pytest.raises(TransportError, match=f"refused: {status}") as caught:
-        await connect("https://127.0.0.1:1", proxy=proxy.url, retry=retry).request("POST", "/v1/orgs", json={})
+        await connect("https://127.0.0.1:1", proxy=proxy.url, retry=quick(3)).request("POST", "/v1/orgs", json={})
     assert len(proxy.requests) == requests
     assert not caught.value.ambiguous
 
