@@ -121,12 +121,6 @@ async def test_forms_of_projects(client: HarnessClient, fake: FakeHarness, form:
     assert len(fake.requests) == sum(Counter(key[:2] for key in served(fake))[pair] // 100 + 1 for pair in some)
 
 
-async def test_projects_of_a_pager(client: HarnessClient, fake: FakeHarness) -> None:
-    """The list of an organization's projects serves as projects."""
-    got = await take(client.executions.bulk(client.projects.list("default")))
-    assert got == Counter({key: 1 for key in served(fake) if key[0] == "default"})
-
-
 @pytest.mark.parametrize("spelling", [str.upper, str.title, str.swapcase], ids=["upper", "title", "swapped"])
 async def test_spelling(client: HarnessClient, fake: FakeHarness, spelling: Callable[[str], str]) -> None:
     """Rows belong to the project that was requested, however the server spells it."""
@@ -138,14 +132,6 @@ async def test_spelling(client: HarnessClient, fake: FakeHarness, spelling: Call
             assert {row.project.lower() for row in batch.items} <= {batch.project.project.lower()}
     assert {ref: outcome.rows for ref, outcome in run.report.outcomes.items()} == {ref: rows[ref] for ref in projects}
     assert rows[projects[0]] == 239
-
-
-async def test_filters(client: HarnessClient, fake: FakeHarness) -> None:
-    """The filters of `list` apply to each list of the run."""
-    async with client.executions.bulk(status="failure") as run:
-        rows = [row async for row in run]
-    assert {row.status for row in rows} == {"failure"}
-    assert len(rows) == sum(row["status"] == "failure" for row in fake.all_executions())
 
 
 async def test_a_lazy_iterable_is_read_as_needed(client: HarnessClient, fake: FakeHarness) -> None:
@@ -269,21 +255,24 @@ async def test_a_refused_key_ends_the_run(fake: FakeHarness) -> None:
     assert not tasks()
 
 
-async def test_a_wrong_key(fake: FakeHarness) -> None:
-    """A key that the server does not know ends the run at its first request."""
-    async with connect(fake, api_key="pat.acc.wrong.key", account_id=fake.account_id) as client:
-        with pytest.raises(AuthenticationError) as caught:
-            await take(client.executions.bulk())
+@pytest.mark.parametrize(
+    ("fault", "path", "error", "on_error"),
+    [
+        (Status(401), "*", AuthenticationError, "collect"),
+        (Status(501, envelope="v1"), "*/v1/orgs", ServerError, "collect"),
+        (Status(403), path_of(BIG), PermissionDeniedError, "raise"),
+    ],
+    ids=["wrong key", "organizations cannot be listed", "first failure with on_error=raise"],
+)
+async def test_errors_of_the_run(
+    client: HarnessClient, fake: FakeHarness, fault: Fault, path: str, error: type[HarnessError], on_error: Any
+) -> None:
+    """An error that concerns the whole run is raised with the report attached, and not repeated."""
+    rule = fake.faults.add(fault, path=path)
+    with pytest.raises(error) as caught:
+        await take(client.executions.bulk(on_error=on_error))
     assert caught.value.report is not None
-    assert len(fake.requests) == 1
-
-
-async def test_on_error_raise(client: HarnessClient, fake: FakeHarness) -> None:
-    """With `on_error="raise"` the first failure ends the run, with the report attached."""
-    fake.deny(*fake.projects[3])
-    with pytest.raises(PermissionDeniedError) as caught:
-        await take(client.executions.bulk(on_error="raise"))
-    assert caught.value.report is not None
+    assert rule.hits == 1
     assert not tasks()
 
 
@@ -317,12 +306,6 @@ async def test_the_callers_code_raises(client: HarnessClient, fake: FakeHarness,
     assert not run.report.listed or run.report.pending
     with pytest.raises(BulkError, match="not read to the end"):
         run.report.raise_for_failures()
-
-
-async def test_a_wrong_project_of_an_iterator(client: HarnessClient) -> None:
-    """An iterator that returns something else than projects ends the run with a message about it."""
-    with pytest.raises(TypeError, match="a project is"):
-        await take(client.executions.bulk(iter([42])))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -371,25 +354,19 @@ async def test_all_projects_fail_alike(client: HarnessClient, fake: FakeHarness,
     assert not tasks()
 
 
-@pytest.mark.parametrize("good", [0, 10, 19])
-async def test_one_readable_project(client: HarnessClient, fake: FakeHarness, good: int) -> None:
-    """One project that can be read shows that the key is good: the run goes on."""
+@pytest.mark.parametrize("good", [0, 10, 19, None])
+async def test_failures_that_are_not_alike(client: HarnessClient, fake: FakeHarness, good: int | None) -> None:
+    """A run goes on if one project can be read, which shows that the key is good, or if failures are of two kinds."""
     for project in fake.projects:
         fake.deny(*project)
-    fake.allow(*fake.projects[good])
-    run = client.executions.bulk(fake.projects, concurrency=1)
+    projects = list(fake.projects)
+    if good is None:
+        projects[10:20] = [(org, f"{project}_gone") for org, project in projects[10:20]]
+    else:
+        fake.allow(*projects[good])
+    run = client.executions.bulk(projects, concurrency=1)
     await take(run)
-    assert run.report.failed == 29
-
-
-async def test_different_failures(client: HarnessClient, fake: FakeHarness) -> None:
-    """Failures of different kinds do not end a run."""
-    gone = [(org, f"{project}_gone") for org, project in fake.projects[:15]]
-    for project in fake.projects[:15]:
-        fake.deny(*project)
-    run = client.executions.bulk([*gone, *fake.projects[:15]])
-    await take(run)
-    assert run.report.failed == 30
+    assert run.report.failed == (30 if good is None else 29)
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -423,14 +400,6 @@ async def test_an_organization_that_cannot_be_listed(client: HarnessClient, fake
     assert "retail/*  projects not listed" in str(run.report)
     with pytest.raises(BulkError, match="1 organizations could not be listed"):
         run.report.raise_for_failures()
-
-
-async def test_no_organization_can_be_listed(client: HarnessClient, fake: FakeHarness) -> None:
-    """Without the list of organizations the run ends with the error, and the report attached."""
-    fake.faults.add(Status(501, envelope="v1"), path="*/v1/orgs")
-    with pytest.raises(ServerError) as caught:
-        await take(client.executions.bulk())
-    assert caught.value.report is not None
 
 
 ODD_MEMBERS: dict[str, dict[str, Any]] = {
@@ -523,24 +492,13 @@ async def test_projects_change_while_they_are_listed(change: str) -> None:
         assert ("may be missing" in str(run.report)) == (run.report.discovery == "best_effort")
 
 
-@pytest.mark.parametrize(
-    "totals",
-    [
-        Totals(items=None),
-        Totals(items=0),
-        Totals(items=7),
-        Totals(items=5000),
-        Totals(items="9" * 17),
-        Totals(items="many"),
-    ],
-    ids=["none", "zero", "too low", "too high", "huge", "words"],
-)
-async def test_wrong_totals_of_projects(totals: Totals) -> None:
+@pytest.mark.parametrize("items", [None, 0, 7, 5000, "9" * 17, "many"])
+async def test_wrong_totals_of_projects(items: str | int | None) -> None:
     """Wrong totals of the list of projects hide no project, take few requests, and are reported."""
     async with FakeHarness(v1_max_limit=100) as fake, connect(fake) as client:
         for number in range(120):
             fake.add_project("default", f"p{number}")
-        fake.faults.add(totals, path="*/projects")
+        fake.faults.add(Totals(items=items), path="*/projects")
         run = client.executions.bulk()
         await take(run)
         assert run.report.complete == 120

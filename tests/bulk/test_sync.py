@@ -362,19 +362,12 @@ def test_a_state_of_the_last_version() -> None:
 
 
 PROJECT: dict[str, Any] = {"through": 9, "unfinished": [["e", "s", 5, "none", 0]], "newer": 3, "newest": None}
-MEMBERS: list[tuple[str, Any]] = [
-    ("through", None),
-    ("through", "9"),
-    ("through", True),
-    ("newer", 1.5),
-    ("newest", "x"),
-    ("unfinished", None),
-    ("unfinished", 3),
-    ("unfinished", [[]]),
-    ("unfinished", [["e", "s", "5", "none", 0]]),
-    ("unfinished", [[1, 5, "none", 0]]),
-    ("unfinished", [["e", 5, None, 0]]),
-]
+MEMBERS: dict[str, list[Any]] = {
+    "through": [None, "9", True],
+    "newer": [1.5],
+    "newest": ["x"],
+    "unfinished": [None, 3, [[]], [["e", "s", "5", "none", 0]], [[1, 5, "none", 0]], [["e", 5, None, 0]]],
+}
 BAD_STATES: dict[str, str] = {
     "empty": "",
     "array": "[]",
@@ -387,7 +380,8 @@ BAD_STATES: dict[str, str] = {
     "name": '{"version": 2, "owner": "", "projects": {"x": {}}}',
     **{
         f"{name}={value!r}": json.dumps({"version": 2, "owner": "", "projects": {"a/b": {**PROJECT, name: value}}})
-        for name, value in MEMBERS
+        for name, values in MEMBERS.items()
+        for value in values
     },
 }
 
