@@ -186,11 +186,12 @@ BACK: list[Step] = [(0, page([9, 8], 5)), (1, page([7, 6], 4)), (2, page([], 4))
         [(0, page([9, 8], 1))],
         [*FIVE, (2, None)],
         [*BACK, (1, None), (0, page([9, 8], 4))],
+        [*BACK, (1, page([7], 4)), (0, page([9, 8], 4))],
     ],
     ids=[
         "the total rose", "it rose on the way back", "no total", "a total is missing",
         "a total is missing on the way back", "a row twice, so one is missing", "a row too few", "more rows than told",
-        "a page is missing", "a page is missing on the way back",
+        "a page is missing", "a page is missing on the way back", "a row too few on the way back",
     ],
 )  # fmt: skip
 def test_what_cannot_be_proved_is_sought(script: list[Step]) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from harness_async import PaginationError
 from harness_async.pagination.source import PageTotals
@@ -16,7 +14,6 @@ from harness_async.pagination.strategy import (
     LiveStrategy,
     PageRequest,
     PageResult,
-    SeenKeys,
 )
 from tests.support.moving import MovingList, Pages, PastEnd, Totals, read
 
@@ -54,15 +51,6 @@ def test_wrong_totals_lose_nothing(totals: Totals, past_end: PastEnd) -> None:
         server.fill(rows)
         assert read(server, LiveStrategy(100)) == list(range(1, rows + 1))
         assert totals == "random" or server.requests <= rows // 100 + 3
-
-
-def test_a_walk_that_ends_below_the_total_says_so() -> None:
-    """Fewer rows than every total are best effort."""
-    server = MovingList(totals="triple", limit=100)
-    server.fill(250)
-    strategy = LiveStrategy(100)
-    read(server, strategy)
-    assert strategy.guarantee == "best_effort"
 
 
 def test_a_number_of_pages_computed_for_larger_pages_ends_nothing() -> None:
@@ -176,25 +164,3 @@ def test_a_page_that_arrivals_push_back_is_no_error() -> None:
             server.add(2_000_000 + server.added)
 
     assert set(read(server, LiveStrategy(100), arrive)) >= server.steady
-
-
-# -- what was delivered --------------------------------------------------------------------------------------------
-
-
-def test_rows_without_a_key_are_delivered_as_they_come() -> None:
-    """Without an identity no row is dropped."""
-    strategy = LiveStrategy(2)
-    assert receive(strategy, PageResult(["a", "a"], None, PageTotals(items=3))) == [0, 1]
-    assert receive(strategy, PageResult(["a"], None, PageTotals(items=3))) == [0]
-    assert strategy.done
-
-
-@given(pages=st.lists(st.lists(st.integers(-600, 600), max_size=8), max_size=30))
-def test_each_row_is_new_once(pages: list[list[int]]) -> None:
-    """A row is new when it comes first, and never again."""
-    seen, known = SeenKeys(), set[int]()
-    for keys in pages:
-        expected = [position for position, key in enumerate(keys) if key not in {*known, *keys[:position]}]
-        assert list(seen.add_new(PageResult((), keys, PageTotals()))) == expected
-        known.update(keys)
-        assert len(seen) == len(known)

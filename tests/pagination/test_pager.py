@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -22,10 +22,9 @@ from harness_async.testing import ChangeJson, ClipPages, FakeHarness, Fault, Pag
 
 @attrs.define
 class Shelf:
-    """A source of pages that records its requests, and responds when `gate` allows it."""
+    """A source of pages that records its requests."""
 
     rows: int
-    gate: Callable[[int], Awaitable[None]] | None = None
     first_page: int = 1
     clock: ServerClock = attrs.field(factory=ServerClock)
     requested: list[int] = attrs.field(factory=list)
@@ -42,8 +41,6 @@ class Shelf:
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
             await asyncio.sleep(0)
-            if self.gate is not None:
-                await self.gate(number)
         finally:
             self.in_flight -= 1
         rows = range(self.rows)[(number - self.first_page) * limit :][:limit]
@@ -137,24 +134,6 @@ async def test_numbers_of_items_that_are_refused(value: Any) -> None:
 
 
 # -- over HTTP -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("totals", ["iacm", "v1", "both", "none"])
-@pytest.mark.parametrize("prefetch", [0, 2])
-async def test_every_row_once_at_the_least_cost(
-    client: HarnessClient, fake: FakeHarness, totals: Any, prefetch: int
-) -> None:
-    """The requests end at the first page that is not full; without totals one more follows a short first page."""
-    fake.totals = totals
-    for rows in (0, 1, 99, 100, 101, 200, 500):
-        fake.add_project("default", f"p{rows}")
-        fake.add_executions("default", f"p{rows}", rows)
-        fake.requests.clear()
-        async with client.executions.list("default", f"p{rows}", prefetch=prefetch).walk() as walk:
-            keys = [row.pipeline_execution_id async for row in walk]
-        assert keys == [row["pipeline_execution_id"] for row in fake.executions("default", f"p{rows}")]
-        is_uncertain = totals == "none" and 0 < rows < 100
-        assert walk.report.requests == len(fake.requests) == rows // 100 + 1 + is_uncertain
 
 
 @pytest.mark.parametrize("prefetch", [0, 5])
@@ -322,23 +301,6 @@ async def test_a_slow_consumer_holds_the_requests_back(prefetch: int) -> None:
     assert shelf.requested == list(range(1, 51))
 
 
-@pytest.mark.parametrize("prefetch", [0, 8])
-async def test_break_leaves_nothing_behind(prefetch: int) -> None:
-    """A loop that is left early ends the walk: no task goes on, and nothing more is requested."""
-    shelf = Shelf(500)
-    async for row in shelf.pager(prefetch=prefetch):
-        if row == 25:
-            break
-    for _ in range(5):
-        await asyncio.sleep(0)
-    requests = len(shelf.requested)
-    for _ in range(20):
-        await asyncio.sleep(0)
-    assert not other_tasks()
-    assert len(shelf.requested) == requests <= 3 + prefetch
-    assert shelf.in_flight == 0
-
-
 async def test_aclose_ends_a_walk_at_once() -> None:
     """After `aclose`, or an error in the loop, nothing of the walk is in flight; a second `aclose` does nothing."""
     shelf = Shelf(500)
@@ -356,26 +318,6 @@ async def test_aclose_ends_a_walk_at_once() -> None:
             async for row in walk:
                 _ = 1 // (row - 12)
     assert not other_tasks()
-
-
-@pytest.mark.parametrize("prefetch", [0, 4])
-async def test_a_cancelled_consumer_leaves_nothing_behind(prefetch: int) -> None:
-    """Cancelling the task that iterates cancels its requests."""
-    never = asyncio.Event()
-
-    async def stall(number: int) -> None:
-        if number == 3:
-            await never.wait()
-
-    shelf = Shelf(500, stall)
-    task = asyncio.create_task(shelf.pager(prefetch=prefetch).collect())
-    while 3 not in shelf.requested:
-        await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert not other_tasks()
-    assert shelf.in_flight == 0
 
 
 # -- lists of lists ------------------------------------------------------------------------------------------------

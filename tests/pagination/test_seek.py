@@ -11,11 +11,10 @@ from harness_async.pagination.seek import (
     MAX_REPEATS,
     MIN_DISTINCT_TIMES,
     BoundaryKeys,
-    OutsideWindowError,
     SeekStrategy,
 )
 from harness_async.pagination.source import PageTotals
-from harness_async.pagination.strategy import PageRequest, PageResult, SeenKeys
+from harness_async.pagination.strategy import PageRequest, PageResult
 from harness_async.types import Guarantee, TimeWindow
 from tests.support.moving import NOW, MovingList, Order, Totals, read
 
@@ -138,15 +137,6 @@ def test_a_sorted_list_costs_one_row_a_page_and_the_memory_of_a_page(order: Orde
     assert max(held) <= 200
 
 
-def test_rows_of_an_earlier_reading_do_not_come_again() -> None:
-    """Keys that were handed over count as delivered."""
-    server = MovingList(limit=10)
-    server.fill(25)
-    seen = SeenKeys()
-    seen.add_new(page([1, 2, 3]))
-    assert sorted(read(server, SeekStrategy(10, TimeWindow(None, NOW), seen))) == list(range(4, 26))
-
-
 # -- the end of a window -------------------------------------------------------------------------------------------
 
 
@@ -181,13 +171,6 @@ def test_first_pages_that_end_a_list(result: PageResult, done: bool) -> None:
     assert (strategy.next_request() is None) is done
 
 
-def test_one_request_at_a_time() -> None:
-    """Seeking waits for each result: the next window depends on it."""
-    strategy = SeekStrategy(10, WINDOW)
-    assert strategy.next_request() == PageRequest(0, WINDOW)
-    assert strategy.next_request() is None
-
-
 def test_a_missing_page_ends_its_window_unless_it_is_the_first() -> None:
     """A page that does not exist shows where a window ends; where it is the first, the list does not exist."""
     strategy = SeekStrategy(3, MOMENT)
@@ -197,12 +180,6 @@ def test_a_missing_page_ends_its_window_unless_it_is_the_first() -> None:
     assert strategy.next_request() == (second := PageRequest(1, MOMENT))
     assert strategy.handle_missing_page(second)
     assert strategy.done
-
-
-def test_rows_outside_the_window_are_refused() -> None:
-    """Seeking ends where the filter does not apply to the time of creation."""
-    with pytest.raises(OutsideWindowError):
-        receive(SeekStrategy(10, TimeWindow(0, 50)), page(NEWEST))
 
 
 # -- many rows of one millisecond ----------------------------------------------------------------------------------
@@ -249,3 +226,17 @@ def test_a_page_that_arrivals_push_back_is_no_error() -> None:
     totals = range(6, 6 + 3 * (MAX_REPEATS + 2), 3)
     assert receive(strategy, *[page(SAME, keys=[1, 2, 3], total=total) for total in totals]) == [1, 2, 3]
     assert not strategy.done
+
+
+def test_a_server_that_makes_up_times_is_an_error() -> None:
+    """Windows that never become empty do not make seeking endless."""
+    strategy = SeekStrategy(10, TimeWindow(0, 10**12))
+    with pytest.raises(PaginationError, match="time filter"):
+        for _ in range(200):
+            request = strategy.next_request()
+            assert request is not None
+            start, end = request.window or (None, None)
+            assert start is not None
+            assert end is not None
+            times = [start + (end - start) * (7 * number % 10) // 9 for number in range(10)]
+            strategy.receive(request, page([]) if request.index else page(times, keys=range(10)))
