@@ -14,7 +14,7 @@ from email.utils import formatdate
 from typing import Any
 
 from attrs import evolve, frozen
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from harness_async import HarnessClient, HarnessError, RetryPolicy, SyncState, Timeouts
@@ -106,6 +106,11 @@ WORLDS = st.builds(
 )
 
 
+HONEST = World("true", "true", "none", 0.1, None, None, False, "newest", (5, 23), "checked", "p0")
+PROMISED_PAGES = evolve(HONEST, totals="too high", same_page=SamePage(), sizes=(0, 1))
+NO_CLOCK = evolve(HONEST, totals="huge", clock="no date", sizes=(0, 1))
+
+
 def create_server(world: World, largest: int) -> FakeHarness:
     """Create a server with rows that are at least two hours old, so that no clock hides them."""
     fake = FakeHarness(order=world.order)
@@ -162,6 +167,8 @@ async def read_list(fake: FakeHarness, world: World) -> None:
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(world=WORLDS)
+@example(world=PROMISED_PAGES)
+@example(world=NO_CLOCK)
 def test_a_list(world: World) -> None:
     """The three laws for one list."""
     virtual.run_jumping(read_list(create_server(world, 3), world))
@@ -189,6 +196,8 @@ async def read_bulk(fake: FakeHarness, world: World) -> None:
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(world=WORLDS)
+@example(world=PROMISED_PAGES)
+@example(world=NO_CLOCK)
 def test_bulk(world: World) -> None:
     """The three laws for a bulk run."""
     virtual.run_jumping(read_bulk(create_server(world, 3), world))
