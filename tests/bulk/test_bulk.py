@@ -339,14 +339,15 @@ PERMANENT: dict[str, tuple[Fault, type[HarnessError]]] = {
 }
 
 
+@pytest.mark.parametrize("planned", [False, True])
 @pytest.mark.parametrize("kind", PERMANENT)
-async def test_all_projects_fail_alike(client: HarnessClient, fake: FakeHarness, kind: str) -> None:
-    """Twenty failures of one permanent kind from the start end the run: all other projects would fail too."""
+async def test_all_projects_fail_alike(client: HarnessClient, fake: FakeHarness, kind: str, planned: bool) -> None:
+    """Twenty failures of one permanent kind from the start end the run, or its plan: all others would fail too."""
     fault, expected = PERMANENT[kind]
     fake.faults.add(fault, path="*/executions")
     run = client.executions.bulk(fake.projects, concurrency=2)
     with pytest.raises(expected) as caught:
-        await take(run)
+        await (run.plan() if planned else take(run))
     assert caught.value.report is not None
     assert len(listed(fake)) < 24 < len(fake.projects)
     assert not tasks()
@@ -448,15 +449,16 @@ BAD_NAMES = ["", ".", "..", "x" * 129]
 
 @pytest.mark.parametrize("name", BAD_NAMES, ids=["empty", "dot", "dots", "long"])
 @pytest.mark.parametrize("kind", ["project", "org"])
-async def test_impossible_names(client: HarnessClient, fake: FakeHarness, kind: str, name: str) -> None:
-    """An identifier that cannot stand in a path is the failure of its own project or organization."""
+async def test_impossible_names(client: HarnessClient, fake: FakeHarness, tmp_path: Path, kind: str, name: str) -> None:
+    """An identifier that cannot stand in a path fails its own project or organization only, in a resumed run too."""
 
     def add(rows: list[Any]) -> list[Any]:
         return [*rows, *({**row, kind: {**row[kind], "identifier": name}} for row in rows[:1])]
 
     fake.faults.add(ChangeJson(add), path="*/v1/orgs/retail/projects" if kind == "project" else "*/v1/orgs")
-    run = client.executions.bulk()
+    run = client.executions.bulk(checkpoint=tmp_path / "run")
     assert await take(run) == served(fake)
+    assert await take(client.executions.bulk(checkpoint=tmp_path / "run")) == Counter()
     if kind == "project":
         outcome = run.report.outcomes[ProjectRef.unchecked("retail", name)]
         assert outcome.status == "failed"
@@ -554,11 +556,13 @@ async def test_a_slow_consumer(client: HarnessClient, fake: FakeHarness) -> None
 
 
 async def test_misuse(client: HarnessClient) -> None:
-    """Using a run without `async with`, or twice, is an error that says so."""
+    """Using a run without `async with`, or twice, and planning it late, are errors that say so."""
     run = client.executions.bulk()
     with pytest.raises(RuntimeError, match="async with"):
         await anext(run)
-    await take(run)
+    await take(run, 1)
+    with pytest.raises(RuntimeError, match="already started"):
+        await run.plan()
     with pytest.raises(RuntimeError, match="once"):
         await take(run)
 

@@ -30,7 +30,7 @@ from harness_async import (
 )
 from harness_async.bulk.checkpoint import Checkpoint, Identity, read_started_at
 from harness_async.bulk.run import with_output
-from harness_async.testing import ChangeJson, FakeHarness, Status
+from harness_async.testing import FakeHarness, Status
 from harness_async.types import TimeWindow
 from tests.support.executions import Key, connect, listed, served, take
 
@@ -287,16 +287,6 @@ async def test_rows_that_were_not_taken(client: HarnessClient, fake: FakeHarness
     assert taken == set(served(fake))
 
 
-async def test_a_failed_project_is_read_again(client: HarnessClient, fake: FakeHarness, path: Path) -> None:
-    """Only complete projects are finished: one that was denied is requested by the next run."""
-    fake.deny(*fake.projects[0])
-    run = client.executions.bulk(checkpoint=path)
-    first = await take(run)
-    assert run.report.failed == 1
-    fake.allow(*fake.projects[0])
-    assert first + await take(client.executions.bulk(checkpoint=path)) == served(fake)
-
-
 async def test_other_arguments(client: HarnessClient, path: Path) -> None:
     """A checkpoint belongs to its filters and consistency."""
     await take(client.executions.bulk(checkpoint=path))
@@ -392,31 +382,21 @@ async def test_a_full_disk(
     assert len(recorded(path)) == 25
 
 
-async def test_a_refused_key_in_the_middle(client: HarnessClient, fake: FakeHarness, path: Path) -> None:
-    """A run that ends early keeps what it has finished."""
+async def test_failures(client: HarnessClient, fake: FakeHarness, path: Path) -> None:
+    """Only complete projects are finished: a resumed run reads those that failed, and those that a refusal left."""
+    fake.deny(*fake.projects[0])
     fault = fake.faults.add(Status(401), when=lambda _: len(fake.requests) > 15)
     with pytest.raises(AuthenticationError):
         await take(client.executions.bulk(checkpoint=path))
     assert fault.hits
     fake.faults.clear()
+    fake.allow(*fake.projects[0])
     fake.requests.clear()
     run = client.executions.bulk(checkpoint=path)
     await take(run)
     assert run.report.complete == 25
+    assert "/".join(fake.projects[0]) in listed(fake)
     assert len(listed(fake)) < 25
-
-
-async def test_impossible_names(client: HarnessClient, fake: FakeHarness, path: Path) -> None:
-    """A project that cannot be requested fails, the others are finished, and the run can be resumed."""
-
-    def add(rows: list[Any]) -> list[Any]:
-        return [*rows, *({**row, "project": {**row["project"], "identifier": ".."}} for row in rows[:1])]
-
-    fake.faults.add(ChangeJson(add), path="*/projects")
-    assert await take(client.executions.bulk(checkpoint=path)) == served(fake)
-    run = client.executions.bulk(checkpoint=path)
-    assert await take(run) == Counter()
-    assert (run.report.complete, run.report.failed) == (25, len(fake.organizations))
 
 
 async def test_the_first_request_is_for_the_clock(client: HarnessClient, fake: FakeHarness, path: Path) -> None:

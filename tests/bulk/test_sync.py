@@ -234,18 +234,6 @@ async def test_unknown_statuses_have_a_bounded_cost(client: HarnessClient, fake:
     assert ids(row) not in run.state.projects[REF].unfinished
 
 
-async def test_an_unfinished_row_is_deleted(client: HarnessClient, fake: FakeHarness) -> None:
-    """An unfinished row that is deleted is no failure, and is not requested again."""
-    old = fake.add_execution("default", "web", created=fake.now() - 300 * DAY, status="none")
-    run = client.executions.sync()
-    await take(run)
-    fake.remove_execution(old)
-    again = client.executions.sync(run.state)
-    await take(again)
-    assert again.report.failed == 0
-    assert ids(old) not in again.state.projects[REF].unfinished
-
-
 @pytest.mark.parametrize("name", ["", "..", "x" * 129])
 async def test_ids_that_cannot_be_requested(client: HarnessClient, fake: FakeHarness, name: str) -> None:
     """An unfinished row with an impossible id hides no other row: not in this sync, and not in the next ones."""
