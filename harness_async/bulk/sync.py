@@ -226,6 +226,8 @@ class SyncReader(Pager[T]):
 class SyncWalk(Walk[T]):
     """Reads the window of one project, then the unfinished rows from before it."""
 
+    expected_requests: int
+
     def __init__(self, reader: SyncReader[T]) -> None:
         super().__init__()
         spec = self._spec = reader.spec

@@ -36,7 +36,7 @@ class RowReader:
     """
 
     def __init__(self, stream: BinaryIO) -> None:
-        self.line = 0
+        self.line: int = 0
         """Number of the line that was read last."""
 
         self.incomplete: str = ""

@@ -184,6 +184,10 @@ def create_strategy(spec: ListSpec[Any], freeze: _Freeze | None) -> WalkStrategy
 class PageWalk(Walk[T]):
     """The walk over one page-numbered list."""
 
+    requests: int
+    retries: int
+    expected_requests: int
+
     def __init__(self, spec: ListSpec[T]) -> None:
         super().__init__(spec.prefetch)
         self._spec = spec if spec.largest_page is None else evolve(spec, limit=spec.largest_page.limit)
