@@ -221,6 +221,8 @@ _OPTIONS_BY_ARGUMENT = (
     (re.compile(r"\bTimeouts\.deadline must be more than 0 seconds or None"), "--timeout must be more than 0 seconds"),
     (re.compile(r"\b\w+Status\b"), "status"),
     (re.compile(r"\bmax_requests="), "--max-requests "),
+    (re.compile(r"\bstart_time\b"), "--since"),
+    (re.compile(r"\bend_time\b"), "--until"),
     (re.compile(r"\baccount_id\b"), "--account"),
     (re.compile(r"\bbase_url\b"), _URL_SETTINGS),
     (re.compile(r"\bapi_key\b"), "--api-key-file"),

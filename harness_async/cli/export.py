@@ -165,6 +165,7 @@ def _check(spec: ExportSpec, connection: Connection) -> Target:
         CommandError: They do not fit.
     """
     spec.resource.check(spec.filters)
+    _check_spelling(spec.projects)
     checkpoint = spec.checkpoint
     if checkpoint is not None and spec.output == "-":
         raise CommandError(
@@ -186,6 +187,22 @@ def _check(spec: ExportSpec, connection: Connection) -> Target:
     if checkpoint is not None:
         find_target("--checkpoint", str(checkpoint), regular=True)
     return find_target("--output", spec.output, regular=checkpoint is not None)
+
+
+def _check_spelling(projects: Sequence[ProjectRef]) -> None:
+    """Check that no project is named twice in different ways, which would write its rows twice.
+
+    Raises:
+        CommandError: One is.
+    """
+    spellings: dict[str, ProjectRef] = {}
+    for ref in projects:
+        other = spellings.setdefault(str(ref).casefold(), ref)
+        if other != ref:
+            raise CommandError(
+                f"--project {other} and --project {ref} are the same project.",
+                "Harness ignores the case of identifiers: remove one.",
+            )
 
 
 async def _export(spec: ExportSpec, connection: Connection) -> int:
@@ -381,8 +398,10 @@ def _select_projects(
     async def iterate() -> AsyncIterator[ProjectRef | Project]:
         for ref in spec.projects:
             yield ref
+        named = {str(ref).casefold() for ref in spec.projects}
         async with client.projects.walk_all(list(dict.fromkeys(spec.orgs)), skip).walk() as walk:
             async for project in walk:
-                yield project
+                if str(project.ref).casefold() not in named:
+                    yield project
 
     return iterate()

@@ -188,13 +188,14 @@ class FileOutput:
 
     def _copy_in_place(self) -> None:
         """Write what there is into the old file, and continue there."""
-        with self._temporary.open("rb") as source, self.path.open("r+b") as target:
+        mode = "r+b" if self.path.exists() else "wb"
+        with self._temporary.open("rb") as source, self.path.open(mode) as target:
             shutil.copyfileobj(source, target)
             target.truncate()
             target.flush()
             os.fsync(target.fileno())
-        self._temporary.unlink()
         self.stream.close()
+        self._temporary.unlink()
         self.stream = cast("BinaryIO", self.path.open("r+b", buffering=0))
         self.stream.seek(0, os.SEEK_END)
 

@@ -6,6 +6,7 @@ failure between the two, the next sync writes the same rows again, which is harm
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +16,7 @@ from attrs import evolve, frozen
 
 from harness_async import SyncRun, SyncState
 from harness_async.cli.connection import Connection, connect, run_command
-from harness_async.cli.console import format_count, sanitize, stderr_console
+from harness_async.cli.console import format_count, print_note, sanitize, stderr_console
 from harness_async.cli.errors import COMPLETE, INCOMPLETE, CommandError
 from harness_async.cli.files import open_output, write_file
 from harness_async.cli.options import RowFormat, RowFormatOption
@@ -115,10 +116,7 @@ async def _sync(spec: SyncSpec, connection: Connection) -> int:
     resource = spec.resource
     header, encode = create_encoder(spec.row_format, resource.columns, raw=spec.raw_csv)
     notifier = PauseNotifier(prints=not spec.quiet)
-    async with (
-        connect(connection, notifier=notifier, quiet=spec.quiet) as client,
-        open_output(output, header, at_end=True) as rows,
-    ):
+    async with connect(connection, notifier=notifier, quiet=spec.quiet) as client:
         api = resource.api(client)
         if connection.demo and previous is not None:
             previous = _move_demo_state(previous, api.sync().state.owner)
@@ -126,12 +124,17 @@ async def _sync(spec: SyncSpec, connection: Connection) -> int:
             run: SyncRun[Any] = api.sync(previous)
         except ValueError as error:
             raise CommandError(f"{spec.state}: {error}.", "Choose another --state.") from error
-        writer = RowWriter(rows)
         watched = Watched(progress=lambda: run.progress, failures=lambda: run.failures, notifier=notifier)
-        async with run, show_progress(stderr_console(), watched, rows.stream, quiet=spec.quiet):
-            await write_rows(run, writer, lambda row: encode(resource.to_row(row)))
-        if writer.rows or run.report.complete or not run.report.outcomes:
-            rows.finish()
+        try:
+            async with open_output(output, header, at_end=True) as rows:
+                writer = RowWriter(rows)
+                async with run, show_progress(stderr_console(), watched, rows.stream, quiet=spec.quiet):
+                    await write_rows(run, writer, lambda row: encode(resource.to_row(row)))
+                if writer.rows or run.report.complete or not run.report.outcomes:
+                    rows.finish()
+        except asyncio.CancelledError:
+            print_note("Sync interrupted: the state is as it was, so the next sync begins where this one did.")
+            raise
         write_file(state, run.state.to_json().encode())
     report = run.report
     if not spec.quiet or report.failed or report.unlisted:

@@ -94,7 +94,9 @@ def _check_access(path: Path, *, is_folder: bool = False) -> None:
     if is_folder and not stat.S_ISDIR(path.stat().st_mode):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     if not _may_write(path, is_folder=is_folder):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        is_read_only = hasattr(os, "statvfs") and os.statvfs(path).f_flag & os.ST_RDONLY
+        reason = errno.EROFS if is_read_only else errno.EACCES
+        raise OSError(reason, os.strerror(reason))
 
 
 def _may_write(path: Path, *, is_folder: bool = False) -> bool:

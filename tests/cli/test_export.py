@@ -84,15 +84,17 @@ def test_no_rows(server: FakeHarness, tmp_path: Path, checkpoint: bool) -> None:
         (["--project", "default/network"], {"network"}),
         (["--org", "retail", "--project", "default/network"], {"network", "empty"}),
         (["--org", "default", "--org", "default", "--project", "default/network"], {"network", "payments"}),
+        (["--org", "default", "--project", "Default/NETWORK"], {"NETWORK", "payments"}),
     ],
-    ids=["org", "project", "both", "overlapping"],
+    ids=["org", "project", "both", "overlapping", "another case"],
 )
 def test_selection(server: FakeHarness, arguments: list[str], projects: set[str]) -> None:
     """--org and --project form a union: only these projects are requested, and each row is written once."""
     result = export(*arguments)
     assert result.exit_code == 0
     assert set(list_requests(server)) == projects
-    expected = [row for row in server.all_executions() if row["project"] in projects]
+    names = {name.casefold() for name in projects}
+    expected = [row for row in server.all_executions() if row["project"] in names]
     assert row_keys(json_lines(result.stdout)) == row_keys(expected)
 
 
@@ -177,6 +179,7 @@ def test_demo(name: str) -> None:
         (("pipeline-executions", "--workspace", "x"), "--workspace cannot be used for pipeline-executions."),
         (("activities", "-s", "success", "-s", "failure"), "--status can be used once for activities."),
         (("executions", "--org", ""), "--org is empty"),
+        (("-p", "a/b", "-p", "A/b"), "--project a/b and --project A/b are the same project."),
         (("nonsense",), "'nonsense' is not one of 'executions', 'pipeline-executions'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -200,11 +203,11 @@ def test_filters_of_resources(platform: FakeHarness) -> None:
 
 def test_unknown_status(server: FakeHarness) -> None:
     """A word that is not known is sent as given, with one line that suggests the nearest one."""
-    result = export("--status", "failed", "-p", "default/network", "--quiet")
+    result = export("--status", "failur", "-p", "default/network", "--quiet")
     assert result.exit_code == 0
     assert result.stderr.count("\n") == 1
     assert "did you mean 'failure'" in result.stderr
-    assert {query for request in server.requests for query in request.query.get("status", ())} == {"failed"}
+    assert {query for request in server.requests for query in request.query.get("status", ())} == {"failur"}
 
 
 # -- failures ----------------------------------------------------------------------------------------------------

@@ -129,22 +129,39 @@ def test_regular_file(small: FakeHarness, folder: Path, command: Command, prepar
     assert not list(folder.glob(".*")), "no temporary file is left"
 
 
+@contextmanager
+def mounted(target: Path, *arguments: str) -> Iterator[None]:
+    """Mount something, which only root may do."""
+    mount, umount = shutil.which("mount"), shutil.which("umount")
+    if mount is None or umount is None or subprocess.run([mount, *arguments, target], check=False).returncode:  # noqa: S603
+        pytest.skip("mounts need root")
+    try:
+        yield
+    finally:
+        subprocess.run([umount, target], check=True)  # noqa: S603
+
+
 @commands
 def test_bind_mount(small: FakeHarness, folder: Path, command: Command) -> None:
     """A file that is a mount point keeps its place and is written."""
     path = existing(folder)
     source = folder.parent / "source"
     source.write_text("x" * 100_000)
-    mount, umount = shutil.which("mount"), shutil.which("umount")
-    if mount is None or umount is None or subprocess.run([mount, "--bind", source, path], check=False).returncode:  # noqa: S603
-        pytest.skip("bind mounts need root")
-    try:
+    with mounted(path, "--bind", str(source)):
         result = run(command, path)
-    finally:
-        subprocess.run([umount, path], check=True)  # noqa: S603
     assert (result.exit_code, result.stderr) == (0, "")
     check_rows(source.read_text(), small)
     assert path.read_text() == OLD, "under the mount"
+    assert [each.name for each in folder.iterdir()] == ["rows"]
+
+
+@commands
+def test_read_only_file_system(small: FakeHarness, folder: Path, command: Command) -> None:
+    """A file system that root may not write either is refused before the first request."""
+    with mounted(folder, "-t", "tmpfs", "-o", "ro", "tmpfs"):
+        result = run(command, folder / "rows")
+    assert (result.exit_code, small.requests) == (2, [])
+    assert f"Cannot write {folder / 'rows'}: Read-only file system." in result.stderr
 
 
 @pytest.fixture

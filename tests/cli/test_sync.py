@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,8 +29,9 @@ def written(folder: Path) -> list[str]:
 
 
 def test_new_rows(server: FakeHarness, tmp_path: Path) -> None:
-    """The first sync writes all rows, the second only what is new. No other file is left."""
+    """The first sync writes all rows, the second only what is new. No other file is left; the state keeps its mode."""
     assert sync(tmp_path).exit_code == 0
+    (tmp_path / "state").chmod(0o604)
     assert len(written(tmp_path)) == 120
     new = server.add_execution(*server.projects[0])
     result = sync(tmp_path)
@@ -37,6 +40,7 @@ def test_new_rows(server: FakeHarness, tmp_path: Path) -> None:
     assert len(written(tmp_path)) < 20
     assert "4 complete" in result.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.jsonl", "state"]
+    assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o604
 
 
 def test_stopped(server: FakeHarness, tmp_path: Path) -> None:
@@ -81,6 +85,21 @@ def test_failed_project(server: FakeHarness, tmp_path: Path) -> None:
     server.faults.clear()
     assert sync(tmp_path).exit_code == 0
     assert got | set(written(tmp_path)) == {row["pipeline_execution_id"] for row in server.all_executions()}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_interrupted(server: FakeHarness, tmp_path: Path) -> None:
+    """A sync that is interrupted says so, and leaves both files as they were and no other one."""
+    sync(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    server.faults.add(Delay(3600), path="*/executions", times=None)
+    server.requests.clear()
+    process = start("sync", "--state", str(tmp_path / "state"), "--output", str(tmp_path / "rows.jsonl"))
+    server.before_request = lambda request: process.terminate() if request.path.endswith("/executions") else None
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "the state is as it was" in stderr
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_control_characters(server: FakeHarness, tmp_path: Path) -> None:
