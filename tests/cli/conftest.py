@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from http.client import HTTPConnection
 
 import pytest
 
@@ -44,3 +45,12 @@ def server(fake: FakeHarness, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeH
         monkeypatch.setenv("HARNESS_ACCOUNT_ID", fake.account_id)
         monkeypatch.setenv("HARNESS_BASE_URL", fake.url)
         yield fake
+        _exchange(fake)
+
+
+def _exchange(fake: FakeHarness) -> None:
+    """Make the server accept the connections that came before: asyncio loses those of a server that closes."""
+    connection = HTTPConnection(fake.url.removeprefix("http://"), timeout=60)
+    connection.request("GET", "/")
+    connection.getresponse().read()
+    connection.close()
