@@ -197,16 +197,16 @@ class CheckedStrategy:
         self._totals.add(None if is_contradicted else total)
         if self._phase == "reverse":
             self._stable.update(result)
+            known = len(self._pass_keys)
             self._pass_keys.update(result.keys or ())
+            self._count_news(len(self._pass_keys) - known)
             if not result.count and (total or 0) > start:
                 self._give_up_pass()  # the total promises rows that do not exist, perhaps any number of pages
             elif self.window is None and request.index == self._last and positions and self._extent.is_full(1, result):
                 self._start_reverse(request.index + 1, total or 0)  # the list is longer than its total said
         elif result.count:
             self._unordered = self._unordered or detect_order(result.times or ()) == "none"
-            self._without_news = 0 if positions else self._without_news + 1
-            if self._without_news >= MAX_PAGES_WITHOUT_NEWS:
-                self._give_up_pass()
+            self._count_news(len(positions))
         else:
             self._pending = range(0)  # past the end, whatever the total says
             # A total that promises rows that do not exist does not tell how many pages to read again.
@@ -265,6 +265,12 @@ class CheckedStrategy:
             self._fall_back()
         else:
             self._start_reverse(max(1, -(-totals.lowest // self._extent.page_size)) - 1, totals.lowest)
+
+    def _count_news(self, rows: int) -> None:
+        """Give up a pass whose pages bring nothing new, because the server ignores the page number."""
+        self._without_news = 0 if rows else self._without_news + 1
+        if self._without_news >= MAX_PAGES_WITHOUT_NEWS:
+            self._give_up_pass()
 
     def _give_up_pass(self) -> None:
         """Request no more pages of a pass that cannot prove anything."""
