@@ -56,9 +56,6 @@ def play(strategy: CheckedStrategy, *script: Step) -> list[int]:
     return got
 
 
-# -- exact ---------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("script", "guarantee"),
     [
@@ -98,8 +95,6 @@ def test_pages_in_any_order_are_exact() -> None:
     assert strategy.done
     assert strategy.guarantee == "exact"
 
-
-# -- covered -------------------------------------------------------------------------------------------------------
 
 FELL: list[Step] = [(0, page([9, 8], 6)), (1, page([6, 5], 5)), (2, page([4], 5)), (3, page([], 5))]
 """9 departs after the first page: 8 7 | 6 5 | 4, and 7 is never read."""
@@ -167,8 +162,6 @@ def test_lists_without_a_window_need_new_rows_to_come_last(order: Order, guarant
     assert guarantee == "best_effort" or server.steady <= set(got)
 
 
-# -- seek ----------------------------------------------------------------------------------------------------------
-
 FIVE: list[Step] = [(0, page([9, 8], 5)), (1, page([7, 6], 5))]
 BACK: list[Step] = [(0, page([9, 8], 5)), (1, page([7, 6], 4)), (2, page([], 4))]
 
@@ -214,35 +207,6 @@ def test_a_total_that_rose_calls_off_the_other_pages() -> None:
     assert strategy.next_request() == PageRequest(0, WINDOW)
 
 
-@pytest.mark.parametrize("falling", [0, 1])
-@pytest.mark.parametrize("past_end", ["empty", "missing"])
-def test_an_absurd_total_costs_neither_memory_nor_requests(past_end: str, falling: int) -> None:
-    """Behind the end no page is requested, forwards or backwards, however many the totals promise."""
-    strategy = CheckedStrategy(2, WINDOW)
-    rows = {0: [9, 8], 1: [7]}
-    requests = 0
-    while (request := strategy.next_request()) is not None:
-        requests += 1
-        assert requests < 20
-        if request.index in rows or past_end == "empty":
-            strategy.receive(request, page(rows.get(request.index, []), 10**18 - 1 - requests * falling))
-        else:
-            assert strategy.handle_missing_page(request)
-    assert strategy.done
-    assert strategy.guarantee in {"seek", "best_effort"}
-
-
-def test_seeking_delivers_only_what_did_not_come_before() -> None:
-    """Rows that the passes delivered stay delivered."""
-    strategy = CheckedStrategy(12, WINDOW)
-    rows = list(range(80, 0, -2))
-    got = play(strategy, (0, page(rows[:12], 24)), (1, page(rows[12:24], 25)), (2, page([], 25)))
-    got += play(strategy, (0, page(rows[:12], 25)), (0, page(rows[11:23], 14)), (0, page(rows[22:25], 3)))
-    assert got == rows[:25]
-    assert strategy.done
-    assert strategy.guarantee == "seek"
-
-
 @pytest.mark.parametrize(
     ("first", "guarantee"),
     [
@@ -262,8 +226,6 @@ def test_windows_that_rows_may_enter_are_sought(first: PageResult, guarantee: Gu
     assert strategy.guarantee == guarantee
     assert strategy.next_request() != PageRequest(0, WINDOW)
 
-
-# -- best effort ---------------------------------------------------------------------------------------------------
 
 OUTSIDE = page([9, 4000], 5)
 
@@ -291,9 +253,6 @@ def test_rows_outside_the_window_end_the_freeze(script: list[Step]) -> None:
     assert (strategy.guarantee, strategy.frozen_window) == ("best_effort", None)
 
 
-# -- missing pages -------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("script", [[], [(0, page([9, 8], 5)), (1, None), (2, None)]], ids=["at first", "later"])
 def test_a_missing_first_page_is_an_error(script: list[Step]) -> None:
     """A list whose first page is missing does not exist, or not any more."""
@@ -301,9 +260,6 @@ def test_a_missing_first_page_is_an_error(script: list[Step]) -> None:
     play(strategy, *script)
     assert next_requests(strategy) == [PageRequest(0, WINDOW)]
     assert not strategy.handle_missing_page(PageRequest(0, WINDOW))
-
-
-# -- memory --------------------------------------------------------------------------------------------------------
 
 
 def test_a_walk_remembers_a_row_in_120_bytes() -> None:

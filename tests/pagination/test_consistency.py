@@ -85,9 +85,6 @@ def tasks_of_walks() -> list[asyncio.Task[object]]:
     return [task for task in asyncio.all_tasks() if "PageWalk" in repr(task)]
 
 
-# -- lists at rest -------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("totals", ["iacm", "v1", "none"])
 @pytest.mark.parametrize("prefetch", [0, 8])
 @ORDERS
@@ -128,9 +125,6 @@ async def test_ties_in_an_order_that_changes(read: Read, fake: FakeHarness, cons
         assert set(got) >= expected - {identity(row) for row in churn.departed}
 
 
-# -- the window ----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("end_time", "as_datetime"), [("inclusive", False), ("exclusive", True)])
 @ORDERS
 @BOTH
@@ -153,15 +147,18 @@ async def test_the_callers_window_is_read(
 
 
 @pytest.mark.parametrize("ahead", [None, HOUR, 10**9])
-@BOTH
+@ALL
 async def test_an_open_window_ends_at_the_servers_present_time(
     read: Read, fake: FakeHarness, consistency: Consistency, ahead: float | None
 ) -> None:
-    """Without an end, or with one in the future, the window is frozen during the walk."""
+    """Without an end, or with one in the future, the window is frozen during the walk; `live` has none."""
     fill(fake, 30)
     before = int(1000 * time.time())
     options = {} if ahead is None else {"end_time": before + int(1000 * ahead)}
     _, report = await read(consistency, limit=10, start_time=5, **options)
+    if consistency == "live":
+        assert (report.window, report.guarantee) == (None, "live")
+        return
     assert report.window is not None
     start, end = report.window
     assert start == 5
@@ -232,17 +229,6 @@ async def test_wrong_clocks_lose_nothing(
             assert (fake.requests[0].query["end_time"] == [str(end)]) is not is_first
 
 
-async def test_live_has_no_window(read: Read, fake: FakeHarness) -> None:
-    """`live` freezes nothing and says so, even where the caller gave times."""
-    fill(fake, 30)
-    for options in ({}, {"end_time": 10**15}):
-        got, report = await read("live", limit=10, **options)
-        assert (len(got), report.window, report.guarantee) == (30, None, "live")
-
-
-# -- a filter that does nothing ------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("prefetch", "own_end"), [(0, False), (0, True), (4, True)])
 @ORDERS
 async def test_checked_continues_without_a_filter_that_does_nothing(
@@ -276,9 +262,6 @@ async def test_strict_refuses_a_filter_that_does_nothing(read: Read, fake: FakeH
     with pytest.raises(PaginationError, match="`checked` continues") as caught:
         await read("strict", limit=10)
     assert fake.api_key not in str(caught.value)
-
-
-# -- lists that move -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("prefetch", [0, 3])
@@ -346,8 +329,6 @@ async def test_every_row_that_stays_comes_once(
     assert proved >= 4
 
 
-# -- servers that are wrong, clip and refuse -----------------------------------------------------------------------
-
 TOTALS: dict[str, Fault] = {
     "true": Fault(),
     "of the page": PageTotals(),
@@ -401,9 +382,6 @@ async def test_a_list_that_does_not_exist_is_an_error(
     fake.faults.add(Status(400))
     with pytest.raises(BadRequestError):
         await read(consistency)
-
-
-# -- several pages at a time ---------------------------------------------------------------------------------------
 
 
 async def settle(fake: FakeHarness, requests: int) -> None:

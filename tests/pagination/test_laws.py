@@ -25,7 +25,7 @@ from tests.support.moving import NOW, WINDOW, Filter, MovingList, Order, Pages, 
 
 Kind: TypeAlias = Literal["live", "checked", "filtered", "unfrozen", "stable", "strict"]
 
-TRUE: set[Totals] = {"true", "items", "pages", "none"}
+TRUE: set[Totals] = {"true", "items", "pages", "limit pages", "none"}
 
 BELIEVED: dict[Kind, set[Guarantee]] = {
     "live": {"live"},
@@ -156,7 +156,9 @@ def worlds(kind: Kind) -> st.SearchStrategy[World]:
         World,
         kind=st.just(kind),
         order=st.sampled_from(["newest", "oldest", "updated", "hash", "random ties"]),
-        totals=st.sampled_from([*sorted(TRUE), "of the page", "zero", "one more", "half", "triple", "random"]),
+        totals=st.sampled_from(
+            [*sorted(TRUE), "of the page", "zero", "one more", "half", "triple", "absurd", "random"]
+        ),
         filter=st.sampled_from(["inclusive", "inclusive", "exclusive", "ignored"]),
         pages=st.sampled_from(["numbered", "numbered", "numbered", "numbered", "same", "shuffled"]),
         past_end=st.sampled_from(["empty", "missing"]),
@@ -188,7 +190,7 @@ def check(world: World) -> None:
         assert not lost, f"lost {lost}, said {strategy.guarantee}"
     if not (world.is_paged and world.is_sorted):
         return
-    has_total = world.totals in {"true", "items"}
+    has_total = world.totals in {"true", "items", "limit pages"}
     if world.is_quiet:
         assert not lost
         if world.totals == "true" and world.spread > 40:  # else a millisecond has more rows than a page

@@ -42,32 +42,6 @@ def test_quiet_lists(totals: Totals, clip: int, past_end: PastEnd) -> None:
         assert server.requests <= rows // min(100, clip) + 1 + is_uncertain
 
 
-@pytest.mark.parametrize("totals", ["zero", "half", "one less", "one more", "triple", "random", "none"])
-@PAST_END
-def test_wrong_totals_lose_nothing(totals: Totals, past_end: PastEnd) -> None:
-    """A total that the rows contradict is not believed, and none makes the walk endless."""
-    for rows in (1, 99, 100, 250, 300):
-        server = MovingList(totals=totals, limit=100, past_end=past_end)
-        server.fill(rows)
-        assert read(server, LiveStrategy(100)) == list(range(1, rows + 1))
-        assert totals == "random" or server.requests <= rows // 100 + 3
-
-
-def test_a_number_of_pages_computed_for_larger_pages_ends_nothing() -> None:
-    """Total pages computed from the requested limit, pages clipped to 30: the items decide."""
-    server = MovingList(limit=100, clip=30)
-    server.fill(250)
-    strategy = LiveStrategy(100)
-    got = 0
-    while (request := strategy.next_request()) is not None:
-        numbers = range(250)[30 * request.index : 30 * request.index + 30]
-        got += len(strategy.receive(request, PageResult((), numbers, PageTotals(items=250, pages=3))))
-    assert got == 250
-
-
-# -- missing pages -------------------------------------------------------------------------------------------------
-
-
 def test_a_list_that_is_gone_is_an_error() -> None:
     """A missing page that was promised leads back to the first one; a missing first page is no end."""
     strategy = LiveStrategy(100)
@@ -94,9 +68,6 @@ def test_a_list_that_shrank_below_the_missing_page_is_read_again_from_its_end() 
     assert receive(strategy, PageResult((), [8, 9], PageTotals(5))) == [0, 1]
     assert receive(strategy, PageResult((), [0, 1], PageTotals(5))) == []
     assert strategy.done
-
-
-# -- servers that ignore the page number ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("totals", ["true", "none", "of the page", "random"])

@@ -71,9 +71,6 @@ def other_tasks() -> set[asyncio.Task[object]]:
     return {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
 
 
-# -- what a pager offers -------------------------------------------------------------------------------------------
-
-
 async def test_each_iteration_is_a_walk_of_its_own() -> None:
     """A pager can be iterated any number of times, each time from the beginning."""
     pager = Shelf(25).pager()
@@ -133,9 +130,6 @@ async def test_numbers_of_items_that_are_refused(value: Any) -> None:
     assert shelf.requested == []
 
 
-# -- over HTTP -----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("prefetch", [0, 5])
 async def test_a_failure_comes_after_the_rows_before_it(
     client: HarnessClient, fake: FakeHarness, prefetch: int
@@ -187,9 +181,6 @@ async def test_a_list_that_is_read_from_its_second_page_says_so(client: HarnessC
     async with client.paginate("/v1/orgs/default/projects", first_page=1).walk() as walk:
         assert len([row async for row in walk]) == 133
     assert walk.report.guarantee == "best_effort"
-
-
-# -- servers that ignore the page number ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shuffled", [False, True])
@@ -248,9 +239,6 @@ async def test_an_unpaged_list_with_a_changing_member_ends(
     assert len(fake.requests) <= 12
 
 
-# -- pages of another project --------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("foreign", "spelling", "requests", "guarantee"),
     [(0, "WEB", 2, "live"), (1, "web", 3, "live"), (2, "web", 3, "best_effort")],
@@ -284,9 +272,6 @@ async def test_a_page_of_another_project(
     assert not foreign or ports[2] != ports[1]
 
 
-# -- prefetch ------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("prefetch", [0, 1, 8])
 async def test_a_slow_consumer_holds_the_requests_back(prefetch: int) -> None:
     """No more than `prefetch` pages are requested ahead of the consumer, and by `live` one at a time."""
@@ -318,9 +303,6 @@ async def test_aclose_ends_a_walk_at_once() -> None:
             async for row in walk:
                 _ = 1 // (row - 12)
     assert not other_tasks()
-
-
-# -- lists of lists ------------------------------------------------------------------------------------------------
 
 
 async def test_a_chain_of_lists(client: HarnessClient, fake: FakeHarness) -> None:

@@ -53,9 +53,6 @@ def next_window(strategy: SeekStrategy) -> TimeWindow | None:
     return request.window if request.index == 0 else None
 
 
-# -- orders --------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("distinct", [MIN_DISTINCT_TIMES - 1, MIN_DISTINCT_TIMES])
 def test_an_order_needs_evidence(distinct: int) -> None:
     """A window is divided at its median unless its first page has enough different times in one order."""
@@ -117,9 +114,6 @@ def test_an_old_row_at_the_end_of_the_first_page_hides_nothing(rows: int, totals
     assert server.requests <= 5 * (rows // 100 + 1)
 
 
-# -- what is kept --------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("order", ["newest", "oldest"])
 def test_a_sorted_list_costs_one_row_a_page_and_the_memory_of_a_page(order: Order) -> None:
     """Where the order is seen, one row in a hundred is read twice, and only the keys at the bound are kept."""
@@ -135,9 +129,6 @@ def test_a_sorted_list_costs_one_row_a_page_and_the_memory_of_a_page(order: Orde
     assert len(read(server, strategy, note)) == 5000
     assert server.requests == -(-5000 // 99)
     assert max(held) <= 200
-
-
-# -- the end of a window -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -180,9 +171,6 @@ def test_a_missing_page_ends_its_window_unless_it_is_the_first() -> None:
     assert strategy.next_request() == (second := PageRequest(1, MOMENT))
     assert strategy.handle_missing_page(second)
     assert strategy.done
-
-
-# -- many rows of one millisecond ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

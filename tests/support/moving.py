@@ -14,8 +14,9 @@ from harness_async.types import TimeWindow
 
 Order: TypeAlias = Literal["newest", "oldest", "updated", "hash", "random ties"]
 Totals: TypeAlias = Literal[
-    "true", "items", "pages", "size", "none", "of the page", "zero", "one more", "one less", "half", "triple", "random"
-]
+    "true", "items", "pages", "limit pages", "size", "none",
+    "of the page", "zero", "one more", "one less", "half", "triple", "absurd", "random",
+]  # fmt: skip
 Filter: TypeAlias = Literal["inclusive", "exclusive", "ignored"]
 PastEnd: TypeAlias = Literal["empty", "missing"]
 Pages: TypeAlias = Literal["numbered", "same", "shuffled"]
@@ -33,6 +34,7 @@ _TOTALS: dict[Totals, Callable[[int, int, random.Random], int | None]] = {
     "one less": lambda total, _rows, _rng: max(0, total - 1),
     "half": lambda total, _rows, _rng: total // 2,
     "triple": lambda total, _rows, _rng: 3 * total,
+    "absurd": lambda total, _rows, _rng: 10**18 + total,
     "random": lambda total, _rows, rng: rng.randint(0, 2 * total + 2),
 }
 
@@ -141,12 +143,14 @@ class MovingList:
         change = _TOTALS.get(self.totals)
         total = flight.total if change is None else change(flight.total, len(rows), self.rng)
         has_items = self.totals not in {"pages", "size", "none"}
+        rows_of_a_page = {"true": size, "pages": size, "limit pages": self.limit}.get(self.totals)
+        pages = None if rows_of_a_page is None else -(-flight.total // rows_of_a_page)
         return PageResult(
             (),
             [row.number for row in rows],
             PageTotals(
                 items=total if has_items else None,
-                pages=-(-flight.total // size) if self.totals in {"true", "pages"} else None,
+                pages=pages,
                 size=size if self.totals in {"true", "size"} else None,
             ),
             [row.created for row in rows],
