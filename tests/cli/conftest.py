@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
-from http.client import HTTPConnection
 
 import pytest
 
@@ -50,7 +50,8 @@ def server(fake: FakeHarness, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeH
 
 def _exchange(fake: FakeHarness) -> None:
     """Make the server accept the connections that came before: asyncio loses those of a server that closes."""
-    connection = HTTPConnection(fake.url.removeprefix("http://"), timeout=60)
-    connection.request("GET", "/")
-    connection.getresponse().read()
-    connection.close()
+    host, _, port = fake.url.removeprefix("http://").partition(":")
+    with socket.socket() as connection:
+        connection.connect((host, int(port)))
+        connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        connection.recv(65536)
