@@ -25,7 +25,6 @@ NOW = 1_000_000
 """The server's clock at the beginning, in milliseconds."""
 
 WINDOW = TimeWindow(None, NOW)
-"""The window that is read."""
 
 _TOTALS: dict[Totals, Callable[[int, int, random.Random], int | None]] = {
     "of the page": lambda _total, rows, _rng: rows,
