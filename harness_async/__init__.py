@@ -87,8 +87,9 @@ if TYPE_CHECKING:
         RetryPlanned,
         Stats,
     )
-    from harness_async.http.pacer import Pacer, RatePacer, SharedPacer
+    from harness_async.http.pacer import Pacer, RatePacer
     from harness_async.http.session import Response
+    from harness_async.http.shared_pacer import SharedPacer
     from harness_async.pagination.dialects import DIALECTS, Dialect, DialectName
     from harness_async.pagination.pager import Pager
     from harness_async.pagination.source import Page, WalkReport
@@ -246,8 +247,9 @@ _MODULES = {
         "RetryPlanned",
         "Stats",
     ),
-    "http.pacer": ("Pacer", "RatePacer", "SharedPacer"),
+    "http.pacer": ("Pacer", "RatePacer"),
     "http.session": ("Response",),
+    "http.shared_pacer": ("SharedPacer",),
     "pagination.dialects": ("DIALECTS", "Dialect", "DialectName"),
     "pagination.pager": ("Pager",),
     "pagination.source": ("Page", "WalkReport"),

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Callable, Coroutine, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, Unpack, overload
 
-from attrs import evolve
 from yarl import URL
 
-from harness_async.bulk.factory import BulkFactory, BulkOptions
-from harness_async.bulk.run import BulkRun
 from harness_async.config import RateLimit, RetryPolicy, Timeouts, check_max_in_flight, resolve_settings
 from harness_async.errors import ConfigurationError
 from harness_async.events import Event, Stats
@@ -21,25 +19,27 @@ from harness_async.http.pacer import Pacer, RatePacer
 from harness_async.http.sender import Sender
 from harness_async.http.session import Response, Session
 from harness_async.http.transport import Transport
-from harness_async.pagination.dialects import Dialect, DialectName, resolve_dialect
-from harness_async.pagination.pager import ListPager, Pager, scope_params
-from harness_async.pagination.source import EndpointSource, ListSpec, hash_by
-from harness_async.resources.activities import ActivitiesAPI
-from harness_async.resources.approvals import ApprovalsAPI
-from harness_async.resources.audits import AuditsAPI
-from harness_async.resources.environments import EnvironmentsAPI
-from harness_async.resources.executions import ExecutionsAPI
-from harness_async.resources.organizations import OrganizationsAPI
-from harness_async.resources.pipeline_executions import PipelineExecutionsAPI
-from harness_async.resources.pipelines import PipelinesAPI
-from harness_async.resources.projects import ProjectsAPI
-from harness_async.resources.services import ServicesAPI
-from harness_async.resources.workspaces import WorkspacesAPI
-from harness_async.types import ProjectRef, Projects
-from harness_async.validation import check_callable, check_identifier, check_method, check_path, check_type
+from harness_async.validation import check_callable, check_type
 
 if TYPE_CHECKING:
     import aiohttp
+
+    from harness_async.bulk.factory import BulkFactory, BulkOptions
+    from harness_async.bulk.run import BulkRun
+    from harness_async.pagination.dialects import Dialect, DialectName
+    from harness_async.pagination.pager import Pager
+    from harness_async.resources.activities import ActivitiesAPI
+    from harness_async.resources.approvals import ApprovalsAPI
+    from harness_async.resources.audits import AuditsAPI
+    from harness_async.resources.environments import EnvironmentsAPI
+    from harness_async.resources.executions import ExecutionsAPI
+    from harness_async.resources.organizations import OrganizationsAPI
+    from harness_async.resources.pipeline_executions import PipelineExecutionsAPI
+    from harness_async.resources.pipelines import PipelinesAPI
+    from harness_async.resources.projects import ProjectsAPI
+    from harness_async.resources.services import ServicesAPI
+    from harness_async.resources.workspaces import WorkspacesAPI
+    from harness_async.types import ProjectRef, Projects
 
 T = TypeVar("T")
 
@@ -75,39 +75,6 @@ class HarnessClient:
         ConfigurationError: A setting is missing, malformed or unsafe; the message names it and the fix.
         TypeError: An argument has the wrong type.
     """
-
-    organizations: OrganizationsAPI
-    """The organizations of the account."""
-
-    projects: ProjectsAPI
-    """The projects of the account."""
-
-    executions: ExecutionsAPI
-    """The IaCM executions of the account."""
-
-    workspaces: WorkspacesAPI
-    """The IaCM workspaces of the account."""
-
-    activities: ActivitiesAPI
-    """The IaCM activities of the account."""
-
-    approvals: ApprovalsAPI
-    """The IaCM approvals of the account."""
-
-    pipelines: PipelinesAPI
-    """The pipelines of the account."""
-
-    pipeline_executions: PipelineExecutionsAPI
-    """The executions of pipelines."""
-
-    services: ServicesAPI
-    """The services of the account's projects."""
-
-    environments: EnvironmentsAPI
-    """The environments of the account's projects."""
-
-    audits: AuditsAPI
-    """The audit trail of the account."""
 
     def __init__(
         self,
@@ -163,22 +130,7 @@ class HarnessClient:
             max_in_flight=check_max_in_flight(max_in_flight),
         )
         self._owns_transport = True
-        self._set_session(Session(settings.base_url, sender))
-
-    def _set_session(self, session: Session) -> None:
-        self._session = session
-        self.organizations = OrganizationsAPI(session)
-        self.projects = ProjectsAPI(session, self.organizations)
-        self._runs = runs = BulkFactory(session, self.projects.discover)
-        self.executions = ExecutionsAPI(session, runs)
-        self.workspaces = WorkspacesAPI(session, runs)
-        self.activities = ActivitiesAPI(session, runs)
-        self.approvals = ApprovalsAPI(session, runs)
-        self.pipelines = PipelinesAPI(session, runs)
-        self.pipeline_executions = PipelineExecutionsAPI(session, runs)
-        self.services = ServicesAPI(session, runs)
-        self.environments = EnvironmentsAPI(session, runs)
-        self.audits = AuditsAPI(session)
+        self._session = Session(settings.base_url, sender)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._session.base_url} account={self._session.account_id!r}>"
@@ -220,8 +172,91 @@ class HarnessClient:
         check_callable("on_event", on_event)
         other = object.__new__(type(self))
         other._owns_transport = False
-        other._set_session(self._session.with_options(timeouts, retry, on_event))
+        other._session = self._session.with_options(timeouts, retry, on_event)
         return other
+
+    @cached_property
+    def organizations(self) -> OrganizationsAPI:
+        """The organizations of the account."""
+        from harness_async.resources.organizations import OrganizationsAPI
+
+        return OrganizationsAPI(self._session)
+
+    @cached_property
+    def projects(self) -> ProjectsAPI:
+        """The projects of the account."""
+        from harness_async.resources.projects import ProjectsAPI
+
+        return ProjectsAPI(self._session, self.organizations)
+
+    @cached_property
+    def executions(self) -> ExecutionsAPI:
+        """The IaCM executions of the account."""
+        from harness_async.resources.executions import ExecutionsAPI
+
+        return ExecutionsAPI(self._session, self._runs)
+
+    @cached_property
+    def workspaces(self) -> WorkspacesAPI:
+        """The IaCM workspaces of the account."""
+        from harness_async.resources.workspaces import WorkspacesAPI
+
+        return WorkspacesAPI(self._session, self._runs)
+
+    @cached_property
+    def activities(self) -> ActivitiesAPI:
+        """The IaCM activities of the account."""
+        from harness_async.resources.activities import ActivitiesAPI
+
+        return ActivitiesAPI(self._session, self._runs)
+
+    @cached_property
+    def approvals(self) -> ApprovalsAPI:
+        """The IaCM approvals of the account."""
+        from harness_async.resources.approvals import ApprovalsAPI
+
+        return ApprovalsAPI(self._session, self._runs)
+
+    @cached_property
+    def pipelines(self) -> PipelinesAPI:
+        """The pipelines of the account."""
+        from harness_async.resources.pipelines import PipelinesAPI
+
+        return PipelinesAPI(self._session, self._runs)
+
+    @cached_property
+    def pipeline_executions(self) -> PipelineExecutionsAPI:
+        """The executions of pipelines."""
+        from harness_async.resources.pipeline_executions import PipelineExecutionsAPI
+
+        return PipelineExecutionsAPI(self._session, self._runs)
+
+    @cached_property
+    def services(self) -> ServicesAPI:
+        """The services of the account's projects."""
+        from harness_async.resources.services import ServicesAPI
+
+        return ServicesAPI(self._session, self._runs)
+
+    @cached_property
+    def environments(self) -> EnvironmentsAPI:
+        """The environments of the account's projects."""
+        from harness_async.resources.environments import EnvironmentsAPI
+
+        return EnvironmentsAPI(self._session, self._runs)
+
+    @cached_property
+    def audits(self) -> AuditsAPI:
+        """The audit trail of the account."""
+        from harness_async.resources.audits import AuditsAPI
+
+        return AuditsAPI(self._session)
+
+    @cached_property
+    def _runs(self) -> BulkFactory:
+        from harness_async.bulk.factory import BulkFactory
+
+        return BulkFactory(self._session, self.projects.discover)
 
     @property
     def stats(self) -> Stats:
@@ -342,38 +377,21 @@ class HarnessClient:
             TypeError: An argument has the wrong type.
             ValueError: An argument cannot be used; nothing was sent.
         """
-        session, path = self._session, check_path(path)
-        found = resolve_dialect(path, dialect, first_page)
-        if first_page is not None:
-            found = evolve(found, first_page=first_page)
-        method = check_method(method)
-        if method not in {"GET", "POST"}:
-            raise ValueError(f"method must be GET or POST, not {method!r}")
-        if method == "GET" and json is not None:
-            raise ValueError("json requires method='POST': a GET has no body")
-        params = {} if params is None else params
-        if not {found.page, found.size}.isdisjoint(params):
-            raise ValueError(f"params must not contain {found.page} or {found.size}: the pager sets them")
-        scope = {"org": org, "project": project}
-        given = {name: check_identifier(name, value) for name, value in scope.items() if value is not None}
-        source = EndpointSource(
-            session=session,
-            path=path,
-            cls=dict if into is None else into,
-            dialect=found,
-            params={**(scope_params(session, given) if given or found.scope == "query" else {}), **params},
+        from harness_async.pagination.pager import open_list
+
+        return open_list(
+            self._session,
+            path,
+            dialect=dialect,
             method=method,
+            params={} if params is None else params,
             json=json,
-        )
-        return ListPager(
-            ListSpec(
-                source=source,
-                hash_keys=None if key is None else hash_by(key),
-                limit=found.default_limit if limit is None else limit,
-                max_limit=found.max_limit,
-                ceiling=found.ceiling,
-                prefetch=prefetch,
-            )
+            scope={"org": org, "project": project},
+            limit=limit,
+            first_page=first_page,
+            cls=dict if into is None else into,
+            key=key,
+            prefetch=prefetch,
         )
 
     def bulk(
@@ -397,21 +415,7 @@ class HarnessClient:
             TypeError: An argument has the wrong type.
             ValueError: An argument cannot be used; nothing was sent.
         """
-        if not callable(open_list):
-            raise TypeError(f"open_list must be a function of a ProjectRef, not {type(open_list).__name__}")
-
-        def open_checked(ref: ProjectRef, _end: int | None) -> Pager[T]:
-            pager: object = open_list(ref)
-            if not isinstance(pager, Pager):
-                if isinstance(pager, Coroutine):
-                    pager.close()
-                raise TypeError(
-                    "open_list must return a Pager without awaiting, as `workspaces.list` does, "
-                    f"not {type(pager).__name__}"
-                )
-            return pager
-
-        return self._runs.bulk(open_checked, projects, filters=None, **options)
+        return self._runs.bulk_any(open_list, projects, **options)
 
 
 def _create_pacer(rate_limit: RateLimit | None, pacer: Pacer | None) -> RatePacer:

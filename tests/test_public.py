@@ -8,7 +8,8 @@ import inspect
 import re
 import subprocess
 import sys
-from typing import Any, get_type_hints
+from functools import cached_property
+from typing import Any
 
 import attrs
 import pytest
@@ -24,7 +25,12 @@ ERRORS: dict[type[Any], list[str]] = {
     harness_async.DecodeError: ["path"],
     harness_async.APIStatusError: ["status", "code", "message", "field_errors", "correlation_id", "retry_after"],
 }
-RESOURCES: list[type[Any]] = [*get_type_hints(harness_async.HarnessClient).values()]
+CLIENT = harness_async.HarnessClient("pat.a.b.c")
+RESOURCES: list[type[Any]] = [
+    type(getattr(CLIENT, name))
+    for name, value in vars(harness_async.HarnessClient).items()
+    if isinstance(value, cached_property) and not name.startswith("_")
+]
 
 
 def test_exports() -> None:

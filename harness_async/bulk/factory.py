@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack, get_args
 
@@ -115,6 +115,31 @@ class BulkFactory:
         spec.checkpoint, spec.stores_lists = checkpoint_spec, filters is None
         spec.max_requests = None if max_requests is None else check_int("max_requests", max_requests, 0)
         return BulkRun(spec)
+
+    def bulk_any(
+        self, open_list: Callable[[ProjectRef], Pager[T]], projects: Projects | None, **options: Unpack[BulkOptions]
+    ) -> BulkRun[T]:
+        """Create a run over lists that the caller opens; see `HarnessClient.bulk`.
+
+        Raises:
+            TypeError: `open_list` cannot be called, or an argument has the wrong type.
+            ValueError: An argument cannot be used.
+        """
+        if not callable(open_list):
+            raise TypeError(f"open_list must be a function of a ProjectRef, not {type(open_list).__name__}")
+
+        def open_checked(ref: ProjectRef, _end: int | None) -> Pager[T]:
+            pager: object = open_list(ref)
+            if not isinstance(pager, Pager):
+                if isinstance(pager, Coroutine):
+                    pager.close()
+                raise TypeError(
+                    "open_list must return a Pager without awaiting, as `workspaces.list` does, "
+                    f"not {type(pager).__name__}"
+                )
+            return pager
+
+        return self.bulk(open_checked, projects, filters=None, **options)
 
     def bulk_window(
         self,

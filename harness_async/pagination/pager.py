@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Hashable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 import attrs
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from harness_async.http.endpoints import Endpoint, QueryValue
 from harness_async.http.session import Session
-from harness_async.pagination.dialects import Dialect
-from harness_async.pagination.source import EndpointSource, FetchedPage, LargestPage, ListSpec, Page
+from harness_async.pagination.dialects import Dialect, DialectName, resolve_dialect
+from harness_async.pagination.source import EndpointSource, FetchedPage, LargestPage, ListSpec, Page, hash_by
 from harness_async.pagination.walk import PageWalk, Walk
 from harness_async.serialization.msgspec_decoder import create_rows_decoder
 from harness_async.types import Consistency, Time, TimeWindow
-from harness_async.validation import check_int, to_milliseconds
+from harness_async.validation import check_identifier, check_int, check_method, check_path, to_milliseconds
 
 T = TypeVar("T")
 
@@ -222,3 +222,52 @@ def scope_params(session: Session, scope: Mapping[str, str]) -> Mapping[str, Que
     names = {"org": "orgIdentifier", "project": "projectIdentifier"}
     params = {"accountIdentifier": session.account_id}
     return params | {names[name]: value for name, value in scope.items() if name in names}
+
+
+def open_list(
+    session: Session,
+    path: str,
+    *,
+    dialect: DialectName | Dialect | None,
+    method: str,
+    params: Mapping[str, QueryValue],
+    json: Mapping[str, Any] | None,
+    scope: Mapping[str, str | None],
+    limit: int | None,
+    first_page: int | None,
+    cls: type[Any],
+    key: Callable[[Any], Hashable] | None,
+    prefetch: int,
+) -> ListPager[Any]:
+    """Open any list; see `HarnessClient.paginate` for the arguments.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: An argument cannot be used.
+    """
+    path = check_path(path)
+    found = resolve_dialect(path, dialect, first_page)
+    if first_page is not None:
+        found = evolve(found, first_page=first_page)
+    method = check_method(method)
+    if method not in {"GET", "POST"}:
+        raise ValueError(f"method must be GET or POST, not {method!r}")
+    if method == "GET" and json is not None:
+        raise ValueError("json requires method='POST': a GET has no body")
+    if not {found.page, found.size}.isdisjoint(params):
+        raise ValueError(f"params must not contain {found.page} or {found.size}: the pager sets them")
+    given = {name: check_identifier(name, value) for name, value in scope.items() if value is not None}
+    scoped = scope_params(session, given) if given or found.scope == "query" else {}
+    source = EndpointSource(
+        session=session, path=path, cls=cls, dialect=found, params={**scoped, **params}, method=method, json=json
+    )
+    return ListPager(
+        ListSpec(
+            source=source,
+            hash_keys=None if key is None else hash_by(key),
+            limit=found.default_limit if limit is None else limit,
+            max_limit=found.max_limit,
+            ceiling=found.ceiling,
+            prefetch=prefetch,
+        )
+    )

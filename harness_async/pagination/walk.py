@@ -17,7 +17,7 @@ from collections.abc import AsyncGenerator, Iterator
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from harness_async.errors import (
     BadRequestError,
@@ -25,8 +25,8 @@ from harness_async.errors import (
     PaginationError,
     RequestError,
 )
-from harness_async.http.transport import ServerClock
 from harness_async.pagination.checked import CheckedStrategy
+from harness_async.pagination.freeze import Freeze
 from harness_async.pagination.seek import BoundaryKeys, OutsideWindowError, SeekStrategy
 from harness_async.pagination.source import FetchedPage, ListEstimate, ListSpec, Page, WalkReport, estimate_requests
 from harness_async.pagination.strategy import LiveStrategy, PageRequest, PageResult, SeenKeys, WalkStrategy
@@ -144,33 +144,7 @@ class Walk(ABC, Generic[T]):
         await self.aclose()
 
 
-@frozen
-class _Freeze:
-    """The time window that a walk reads."""
-
-    window: TimeWindow
-    """Requested from the server. Without an end where the server's time is not known."""
-
-    certain_end: int | None
-    """The part that no new row can enter ends here; None where that is not known."""
-
-    @property
-    def is_frozen(self) -> bool:
-        return self.window.end is not None and self.window.end == self.certain_end
-
-    @classmethod
-    def of(cls, window: TimeWindow, clock: ServerClock) -> _Freeze:
-        """Freeze a window at the server's present time. Before the first response, that is taken for the local one."""
-        start, end = window
-        certain, latest = clock.certain(), clock.latest()
-        if certain is not None or not clock.has_responses:
-            end = latest if end is None else min(end, latest)
-            # A start in the future makes an empty window, not one that ends before it begins.
-            end = max(end, start or 0)
-        return cls(TimeWindow(start, end), None if certain is None or end is None else min(end, certain))
-
-
-def create_strategy(spec: ListSpec[Any], freeze: _Freeze | None) -> WalkStrategy:
+def create_strategy(spec: ListSpec[Any], freeze: Freeze | None) -> WalkStrategy:
     """Create the strategy for a list."""
     if freeze is not None:
         if spec.consistency == "strict":
@@ -191,11 +165,11 @@ class PageWalk(Walk[T]):
     def __init__(self, spec: ListSpec[T]) -> None:
         super().__init__(spec.prefetch)
         self._spec = spec if spec.largest_page is None else evolve(spec, limit=spec.largest_page.limit)
-        self._freeze: _Freeze | None = None
+        self._freeze: Freeze | None = None
         self._clock_was_guessed = False
         if spec.created is not None and spec.consistency != "live" and not spec.stable_order:
             self._clock_was_guessed = not spec.source.clock.has_responses
-            self._freeze = _Freeze.of(spec.window, spec.source.clock)
+            self._freeze = Freeze.of(spec.window, spec.source.clock)
         self._may_restart = self._freeze is not None or spec.largest_page is not None or spec.ceiling is not None
         self._uses_times = spec.created is not None and spec.consistency != "live"
         self._strategy = create_strategy(self._spec, self._freeze)
@@ -319,9 +293,7 @@ class PageWalk(Walk[T]):
         kept, self._kept_page = self._kept_page, None
         if kept is not None:
             return self._deliver(request, self._unpack(kept))
-        live = self._strategy
-        # Where the list has grown, or its total is missing. What was delivered is not delivered again.
-        if isinstance(live, LiveStrategy) and self._exceeds_ceiling(request.index) and self._seek(live.seen):
+        if self._spec.ceiling is not None and self._avoid_ceiling(request):
             return None
         try:
             fetched = await self._request_page(request)
@@ -338,22 +310,32 @@ class PageWalk(Walk[T]):
         """Return whether a page reaches behind the position from which on the server refuses rows."""
         return self._spec.ceiling is not None and (index + 1) * self._spec.limit > self._spec.ceiling
 
+    def _avoid_ceiling(self, request: PageRequest) -> bool:
+        """Restart by time windows if a page reaches behind the ceiling: the list has grown, or its total is missing.
+
+        What was delivered is not delivered again.
+        """
+        if not self._exceeds_ceiling(request.index):
+            return False
+        live = self._strategy
+        if isinstance(live, LiveStrategy) and self._seek(live.seen):
+            return True
+        raise PaginationError(
+            f"{self._spec.source!r} has more than {self._spec.ceiling:,} rows that cannot be divided by time, and the "
+            "server refuses rows behind that position; narrow the filters"
+        )
+
     def _seek(self, seen: SeenKeys | None = None) -> bool:
         """Restart by time windows, which never count as far as the ceiling of the server."""
         if self._spec.created is None or isinstance(self._strategy, SeekStrategy):
             return False
-        self._freeze = self._freeze or _Freeze(self._spec.window, None)
+        self._freeze = self._freeze or Freeze(self._spec.window, None)
         self._strategy = SeekStrategy(self._spec.limit, self._freeze.window, seen or BoundaryKeys())
         self._uses_times = True
         return True
 
     async def _request_page(self, request: PageRequest) -> FetchedPage[T]:
         spec = self._spec
-        if self._exceeds_ceiling(request.index):
-            raise PaginationError(
-                f"{spec.source!r} has more than {spec.ceiling:,} rows that cannot be divided by time, and the server "
-                "refuses rows behind that position; narrow the filters"
-            )
         try:
             fetched = await spec.source.fetch(spec.source.first_page + request.index, spec.limit, request.window)
         except RequestError as error:
@@ -394,11 +376,11 @@ class PageWalk(Walk[T]):
             return self._seek()
         return self._freeze is not None and self._restart_if_clock_moved(self._freeze)
 
-    def _restart_if_clock_moved(self, before: _Freeze) -> bool:
+    def _restart_if_clock_moved(self, before: Freeze) -> bool:
         """After the first response, restart if it shows that the window was frozen at a wrong time."""
         if self._strategy.frozen_window is None or before.is_frozen:
             return False
-        now = _Freeze.of(self._spec.window, self._spec.source.clock)
+        now = Freeze.of(self._spec.window, self._spec.source.clock)
         end, new_end = before.window.end, now.window.end
         if end is not None and new_end is not None and abs(end - new_end) < _CLOCK_TOLERANCE:
             certain = now.certain_end

@@ -61,7 +61,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 def virtual_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the machine's clock with that of the running loop."""
     clock = SimpleNamespace(time=lambda: 1.8e9 + asyncio.get_running_loop().time())
-    monkeypatch.setattr("harness_async.http.pacer.time", clock)
+    monkeypatch.setattr("harness_async.http.shared_pacer.time", clock)
 
 
 def most_in_a_window(moments: list[float], length: float) -> int:
