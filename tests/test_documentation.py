@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 import pkgutil
 import re
 from collections.abc import Iterator
@@ -39,6 +40,8 @@ EXAMPLES = [
 @pytest.fixture
 def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHarness]:
     """A served account with two projects that have rows of every kind, found through the environment."""
+    logger = logging.getLogger("harness_async")
+    monkeypatch.setattr(logger, "level", logger.level)  # which an example sets
     fake = FakeHarness.seeded(projects=2, executions=60)
     for project in ("payments", "checkout"):
         fake.add_project("default", project)
