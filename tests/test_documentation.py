@@ -41,7 +41,7 @@ EXAMPLES = [
 def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHarness]:
     """A served account with two projects that have rows of every kind, found through the environment."""
     logger = logging.getLogger("harness_async")
-    monkeypatch.setattr(logger, "level", logger.level)  # which an example sets
+    level = logger.level
     fake = FakeHarness.seeded(projects=2, executions=60)
     for project in ("payments", "checkout"):
         fake.add_project("default", project)
@@ -50,6 +50,7 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHarness]:
         monkeypatch.setenv("HARNESS_API_KEY", fake.api_key)
         monkeypatch.setenv("HARNESS_BASE_URL", fake.url)
         yield fake
+    logger.setLevel(level)  # which an example has changed
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
