@@ -12,7 +12,7 @@ from harness_async.testing import responses
 from harness_async.testing.api import routes
 from harness_async.testing.api.call import PageOptions
 from harness_async.testing.data.account import Account
-from harness_async.testing.data.seeding import seed_account
+from harness_async.testing.data.seed import seed_account
 from harness_async.testing.exchange import Exchange
 from harness_async.testing.recorded import RecordedRequest
 from harness_async.testing.rules import Faults

@@ -8,6 +8,8 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
+import attrs
+
 from harness_async.testing.data.iacm import managed_resource
 from harness_async.testing.data.table import TIME, Ordering, View
 from harness_async.testing.responses import Json
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from harness_async.testing.data.account import Account
-    from harness_async.testing.data.seeding import Profile
 
 _ACTIVITY_TYPES = {"provision": "apply", "apply": "apply", "plan": "plan", "destroy": "destroy", "check": "drift"}
 _ACTIVITY_STATUSES = {"success": "success", "failure": "failure", "none": "incomplete"}
@@ -35,6 +36,15 @@ _DAY = 86_400_000  # milliseconds
 _DEPLOYMENTS = 0.25  # executions of other pipelines, per IaCM execution
 _APPROVALS = 0.3  # share of the executions that change resources
 _EVENTS = 0.1  # audit events per IaCM execution
+
+
+@attrs.frozen
+class Profile:
+    """The workspaces and pipelines of a project."""
+
+    workspaces: list[str]
+    pipelines: list[tuple[str, str]]
+    """The identifier and the name of each pipeline."""
 
 
 def seed_rows(account: Account, profiles: Mapping[tuple[str, str], Profile], *, seed: int) -> None:

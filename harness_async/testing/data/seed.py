@@ -6,9 +6,7 @@ import random
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-import attrs
-
-from harness_async.testing.data.seeding_rows import seed_rows
+from harness_async.testing.data.seed_rows import Profile, seed_rows
 
 if TYPE_CHECKING:
     from harness_async.testing.data.account import Account
@@ -39,15 +37,6 @@ _COLORS = ("#0063F7", "#FF832B", "#4DC952", "#6938C0", "#EE2A89")
 _MODULES = ("CD", "CI", "CF", "CE", "STO", "IACM")
 _WITH_IACM = 0.8  # share of the projects that have the module
 _TEAMS = ("platform", "core", "sre", "delivery")
-
-
-@attrs.frozen
-class Profile:
-    """The workspaces and pipelines of a project."""
-
-    workspaces: list[str]
-    pipelines: list[tuple[str, str]]
-    """The identifier and the name of each pipeline."""
 
 
 def seed_account(account: Account, *, projects: int, executions: int, seed: int) -> None:
