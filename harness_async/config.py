@@ -1,7 +1,26 @@
 """Settings: checked when they are created, immutable afterwards.
 
-An explicit argument wins over the environment, the environment over the defaults here. Bad values are refused at
-construction, with an error that says how to fix them.
+| setting | argument of `harness_async.HarnessClient` | environment | default |
+| --- | --- | --- | --- |
+| key | `api_key` | `HARNESS_PLATFORM_API_KEY`, `HARNESS_API_KEY` | |
+| account | `account_id` | `HARNESS_ACCOUNT_ID` | the second part of the key |
+| host | `base_url` | `HARNESS_BASE_URL`, `HARNESS_ENDPOINT` | `https://app.harness.io` |
+| proxy | `proxy` | `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY` | none |
+| certificates | `ssl_context` | `SSL_CERT_FILE`, `SSL_CERT_DIR` | those of the system |
+
+An explicit argument wins over the environment, the environment over the default. An empty variable counts as unset.
+Bad values raise `harness_async.ConfigurationError` at construction, with the name of the setting and the fix; values of
+a wrong type raise `TypeError`.
+
+`base_url` may have a path, behind which all paths are joined. Plain http is refused unless the host is this machine or
+`allow_http` is set, because the key would be readable on the way.
+
+Proxies are those of the environment as in httpx and requests: the variables in either case, with credentials, with or
+without a scheme. `NO_PROXY` lists hosts, domains, addresses and networks. `trust_env=False` ignores the environment. An
+error of a connection names the proxy that was used, without its credentials.
+
+`harness_async.Timeouts`, `harness_async.RetryPolicy` and `harness_async.RateLimit` are explained in
+`harness_async.http`.
 """
 
 from __future__ import annotations

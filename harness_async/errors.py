@@ -20,6 +20,24 @@
             ├── LockedError 423                    ├── RateLimitError 429
             └── ServerError 5xx
 
+```python
+import asyncio
+from harness_async import APIStatusError, HarnessClient, NotFoundError, RequestError
+
+async def main() -> None:
+    async with HarnessClient() as harness:
+        try:
+            print(await harness.projects.get("default", "payments"))
+        except NotFoundError:
+            print("no such project")
+        except APIStatusError as error:
+            print(error.status, error.code, error.message, error.correlation_id)
+        except RequestError as error:
+            print(error, len(error.attempts), "attempts")
+
+asyncio.run(main())
+```
+
 Errors are plain data: they can be pickled, and hold no live response, no event loop and never the API key. Bad
 arguments raise the built-in `ValueError` and `TypeError` before anything is sent.
 """

@@ -1,8 +1,29 @@
 """A fake Harness platform API that serves real HTTP on a loopback port, with faults on request.
 
-`FakeHarness` is the server. `Churn` changes its rows while a list is read, `faults` and `distortions` contain the
-failures it can simulate, and `limits` the rate limiters. The package does not import the client, so it can test
-any client.
+`FakeHarness` is the server. It checks requests as the API does: keys, accounts, unknown parameters, page sizes. `Churn`
+changes its rows while a list is read; faults, distortions and rate limiters simulate what goes wrong. The package does
+not import the client, so it can test any client.
+
+```python
+import asyncio
+from harness_async import HarnessClient
+from harness_async.testing import FakeHarness, FixedWindow, Reset, Status
+
+async def main() -> None:
+    async with FakeHarness() as fake:
+        fake.add_executions("default", "payments", 250, status="success")
+        fake.faults.add(Status(503), times=2)
+        fake.faults.add(Reset(), every=10)
+        fake.rate_limit = FixedWindow(1000, 60.0)
+        async with HarnessClient(fake.api_key, base_url=fake.url) as harness:
+            assert len(await harness.executions.list("default", "payments").collect()) == 250
+        assert fake.requests[0].query["limit"] == ["100"]
+
+asyncio.run(main())
+```
+
+With pytest, the fixture `fake_harness` is a running server. `python -m harness_async.testing --port 8080` serves
+generated data to any client; `--help` lists its options.
 
 Names are loaded on first access. pytest imports this package in every run for the fixture `fake_harness`, and
 must not load a web server that no test uses.
