@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
@@ -76,7 +77,8 @@ class FakeHarness(Account):
         self.rate_limit: Limiter | None = None
         self.rate_clock: Callable[[], float] = time.monotonic
         self.ssl_context: ssl.SSLContext | None = None
-        self._runner: web.ServerRunner | None = None
+        self._server: web.Server | None = None
+        self._listener: asyncio.Server | None = None
         self._address: tuple[str, int] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -111,33 +113,27 @@ class FakeHarness(Account):
 
     async def start(self) -> None:
         """Start to listen. Raises OSError if the port is taken."""
-        if self._runner is not None:
+        if self._listener is not None:
             raise RuntimeError("this FakeHarness is already running")
         # Handlers are cancelled when the client disconnects, so that no delayed response outlives it.
-        server = web.Server(self._handle, handler_cancellation=True, access_log=None)
-        runner = web.ServerRunner(server, shutdown_timeout=_SHUTDOWN_TIMEOUT)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, self.host, self.port, ssl_context=self.ssl_context).start()
-        except BaseException:
-            await runner.cleanup()
-            raise
-        self._runner = runner
-        self._address = runner.addresses[0][:2]
+        self._server = web.Server(self._handle, handler_cancellation=True, access_log=None)
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(self._server, self.host, self.port, ssl=self.ssl_context)
+        self._address = self._listener.sockets[0].getsockname()[:2]
 
     async def close(self) -> None:
         """Cancel the requests in progress and close all connections. Does nothing if the server is not running."""
-        runner, self._runner, self._address = self._runner, None, None
-        if runner is None:
+        server, self._server = self._server, None
+        listener, self._listener, self._address = self._listener, None, None
+        if server is None or listener is None:
             return
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await runner.cleanup()
-        # Closed connections are released in the next turns of the event loop.
-        for _ in range(3):
-            await asyncio.sleep(0)
+        await _close_listener(listener)
+        await server.shutdown(_SHUTDOWN_TIMEOUT)
+        await _run_pending()  # closed connections are released
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         task = asyncio.current_task()
@@ -191,3 +187,19 @@ class FakeHarness(Account):
         if self.rate_limit is not None and not self.rate_limit.allow(self.rate_clock()):
             return responses.html_page(429, "Too Many Requests")
         return None
+
+
+async def _close_listener(listener: asyncio.Server) -> None:
+    """Stop to listen. An `asyncio.Server` that is closed loses the connections that it accepted just before."""
+    loop = asyncio.get_running_loop()
+    for each in listener.sockets:
+        with contextlib.suppress(NotImplementedError):  # Windows
+            loop.remove_reader(each)
+    await _run_pending()  # those that were accepted become known to the server
+    listener.close()
+
+
+async def _run_pending() -> None:
+    """Let callbacks run that are due, and those that they schedule."""
+    for _ in range(3):
+        await asyncio.sleep(0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 
 import pytest
@@ -45,13 +44,3 @@ def server(fake: FakeHarness, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeH
         monkeypatch.setenv("HARNESS_ACCOUNT_ID", fake.account_id)
         monkeypatch.setenv("HARNESS_BASE_URL", fake.url)
         yield fake
-        _exchange(fake)
-
-
-def _exchange(fake: FakeHarness) -> None:
-    """Make the server accept the connections that came before: asyncio loses those of a server that closes."""
-    host, _, port = fake.url.removeprefix("http://").partition(":")
-    with socket.socket() as connection:
-        connection.connect((host, int(port)))
-        connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
-        connection.recv(65536)

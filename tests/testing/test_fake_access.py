@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import gc
+import socket
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -149,3 +153,18 @@ async def test_tls() -> None:
         assert fake.url.startswith("https://127.0.0.1:")
         async with session.get(f"{fake.url}/v1/orgs", headers={"x-api-key": fake.api_key}, ssl=trusting) as response:
             assert response.status == 200
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_close_also_closes_connections_that_were_just_accepted(turns: int) -> None:
+    """A connection is closed however few turns of the event loop before the server it was opened."""
+    fake = FakeHarness()
+    await fake.start()
+    with socket.create_connection((fake.host, int(fake.url.rpartition(":")[2]))) as connection:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await fake.close()
+        connection.setblocking(False)
+        with contextlib.suppress(ConnectionResetError):
+            assert connection.recv(1) == b""
+    gc.collect()  # a socket that was not closed warns
