@@ -232,11 +232,7 @@ def test_defaults() -> None:
     assert Timeouts() == Timeouts(connect=10.0, read=30.0, deadline=300.0)
     assert RateLimit() == RateLimit(requests=400, per=60.0)
     assert RetryPolicy() == RetryPolicy(
-        initial_backoff=0.5,
-        max_backoff=20.0,
-        max_attempts=None,
-        retry_statuses=RETRY_STATUSES,
-        max_retry_after=120.0,
+        initial_backoff=0.5, max_backoff=20.0, max_attempts=None, retry_statuses=RETRY_STATUSES, max_retry_after=120.0
     )
     assert {408, 499, 500, 502, 503, 504, 520, 599} <= RETRY_STATUSES
     assert not {400, 401, 404, 409, 423, 429, 501, 505} & RETRY_STATUSES

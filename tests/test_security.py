@@ -352,9 +352,7 @@ async def test_echo_that_is_not_json(watch: Watch, serve: Serve) -> None:
 async def test_echo_before_the_deadline(watch: Watch, serve: Serve) -> None:
     """The error of the deadline, which quotes the last attempt, does not show the key."""
     async with watch.connect(
-        await serve(ECHOES["bad-header-line"]),
-        retry=quick(),
-        timeouts=Timeouts(deadline=0.05),
+        await serve(ECHOES["bad-header-line"]), retry=quick(), timeouts=Timeouts(deadline=0.05)
     ) as client:
         await watch.fails(client.organizations.get("default"))
     watch.check()

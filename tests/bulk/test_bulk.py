@@ -429,11 +429,7 @@ async def test_odd_members_of_projects(client: HarnessClient, fake: FakeHarness,
     ids=["workspace", "status and pipeline", "created and account"],
 )
 async def test_odd_members_of_rows(
-    client: HarnessClient,
-    fake: FakeHarness,
-    caplog: pytest.LogCaptureFixture,
-    members: dict[str, object],
-    invalid: int,
+    client: HarnessClient, fake: FakeHarness, caplog: pytest.LogCaptureFixture, members: dict[str, object], invalid: int
 ) -> None:
     """Members outside of the identity never fail a row: they count as missing, are reported and logged once."""
     fake.faults.add(ChangeJson(lambda rows: [{**row, **members} for row in rows]), path="*/executions")

@@ -197,11 +197,7 @@ def add_equal_times(fake: FakeHarness) -> None:
             "iacm: activity times",
             "not milliseconds: the activity of that time does not come",
         ),
-        (
-            fault(change_rows(lambda rows: rows[::-1]), "/pipeline/*"),
-            "pipelines: order",
-            "not as requested",
-        ),
+        (fault(change_rows(lambda rows: rows[::-1]), "/pipeline/*"), "pipelines: order", "not as requested"),
         (
             fault(
                 Status(400, envelope="legacy"), "/pipeline/*", when=lambda request: request.query["size"] == ["1000"]

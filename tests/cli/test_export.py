@@ -14,14 +14,7 @@ from typing import Any
 
 import pytest
 
-from harness_async import (
-    Activity,
-    Environment,
-    Pipeline,
-    PipelineExecution,
-    Service,
-    Workspace,
-)
+from harness_async import Activity, Environment, Pipeline, PipelineExecution, Service, Workspace
 from harness_async.serialization.model import Model, dict_names
 from harness_async.testing import Delay, FakeHarness, run_in_thread
 from tests.support.cli_runner import Terminal, export, json_lines, row_keys, start

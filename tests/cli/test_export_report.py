@@ -84,11 +84,7 @@ AGAIN = "The next run requests everything again. With --checkpoint FILE, it requ
     ],
 )
 def test_next_step(
-    tmp_path: Path,
-    status: ExportStatus,
-    outcomes: list[ProjectOutcome],
-    with_checkpoint: str,
-    without_checkpoint: str,
+    tmp_path: Path, status: ExportStatus, outcomes: list[ProjectOutcome], with_checkpoint: str, without_checkpoint: str
 ) -> None:
     """The summary says how to resume, or which options are missing for that, unless there is nothing to keep."""
     path = tmp_path / "run"

@@ -110,10 +110,7 @@ def summarize(tmp_path: Path, content: bytes, *arguments: str) -> Result:
                 "default/idle/dns": (0, 1, 0),
             },
         ),
-        (
-            "day",
-            {"2023-11-15": (2, 1, 5), "2023-11-16": (0, 0, 1), "2023-11-17": (1, 0, 0), "2023-11-18": (0, 1, 0)},
-        ),
+        ("day", {"2023-11-15": (2, 1, 5), "2023-11-16": (0, 0, 1), "2023-11-17": (1, 0, 0), "2023-11-18": (0, 1, 0)}),
     ],
 )
 def test_groups(by: str, expected: dict[str, tuple[int, int, int]]) -> None:

@@ -11,15 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness_async.config import RetryPolicy
-from harness_async.http.retry import (
-    Failure,
-    FailureKind,
-    RetryAction,
-    RetryDecision,
-    RetryState,
-    decide,
-    draw_backoff,
-)
+from harness_async.http.retry import Failure, FailureKind, RetryAction, RetryDecision, RetryState, decide, draw_backoff
 
 POLICY = RetryPolicy()
 ALMOST_ONE = math.nextafter(1.0, 0.0)

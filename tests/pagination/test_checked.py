@@ -209,12 +209,7 @@ def test_a_total_that_rose_calls_off_the_other_pages() -> None:
 
 @pytest.mark.parametrize(
     ("first", "guarantee"),
-    [
-        (page([1, 2], 2), "exact"),
-        (page([1, 2, 3], 3), "seek"),
-        (page([1, 2], 3), "seek"),
-        (page([1, 2, 3], 9), "seek"),
-    ],
+    [(page([1, 2], 2), "exact"), (page([1, 2, 3], 3), "seek"), (page([1, 2], 3), "seek"), (page([1, 2, 3], 9), "seek")],
     ids=["part of a page", "a full page", "a row missing", "several pages"],
 )
 @pytest.mark.parametrize("volatile", [True, False], ids=["filtered", "unfrozen"])

@@ -232,12 +232,7 @@ async def test_wrong_clocks_lose_nothing(
 @pytest.mark.parametrize(("prefetch", "own_end"), [(0, False), (0, True), (4, True)])
 @ORDERS
 async def test_checked_continues_without_a_filter_that_does_nothing(
-    read: Read,
-    fake: FakeHarness,
-    order: Any,
-    prefetch: int,
-    own_end: bool,
-    caplog: pytest.LogCaptureFixture,
+    read: Read, fake: FakeHarness, order: Any, prefetch: int, own_end: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Rows outside the window, of the caller or of the walk, show it: all come, best effort, with one warning."""
     fake.order, fake.end_time = order, "ignored"

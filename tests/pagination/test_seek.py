@@ -7,12 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from harness_async import PaginationError
-from harness_async.pagination.seek import (
-    MAX_REPEATS,
-    MIN_DISTINCT_TIMES,
-    BoundaryKeys,
-    SeekStrategy,
-)
+from harness_async.pagination.seek import MAX_REPEATS, MIN_DISTINCT_TIMES, BoundaryKeys, SeekStrategy
 from harness_async.pagination.source import PageTotals
 from harness_async.pagination.strategy import PageRequest, PageResult
 from harness_async.types import Guarantee, TimeWindow

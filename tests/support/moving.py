@@ -148,9 +148,7 @@ class MovingList:
             (),
             [row.number for row in rows],
             PageTotals(
-                items=total if has_items else None,
-                pages=pages,
-                size=size if self.totals in {"true", "size"} else None,
+                items=total if has_items else None, pages=pages, size=size if self.totals in {"true", "size"} else None
             ),
             [row.created for row in rows],
         )

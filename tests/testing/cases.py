@@ -101,20 +101,21 @@ def iacm(path: str, collection: CollectionName, identity: str, **options: Any) -
     return Case(path, f"{IACM}/{path}", collection, identity, identity, **options)
 
 
-def v1(name: str, path: str, collection: CollectionName, stored: str, wire: str, **options: Any) -> Case:
-    return Case(name, path, collection, stored, wire, first=0, total="X-Total-Elements", envelope="v1", **options)
+def v1(name: str, path: str, collection: CollectionName, stored: str, wire: str = "", **options: Any) -> Case:
+    options = {"first": 0, "total": "X-Total-Elements", "envelope": "v1", **options}
+    return Case(name, path, collection, stored, wire or stored, **options)
 
 
-def nextgen(name: str, path: str, collection: CollectionName, stored: str, wire: str, **options: Any) -> Case:
-    settings: dict[str, Any] = {
-        "rows": "data.content",
-        "total": "data.totalItems",
-        "envelope": "failure",
-        "first": 0,
-        **options,
-    }
-    return Case(name, path, collection, stored, wire, **settings)
+def nextgen(name: str, path: str, collection: CollectionName, stored: str, wire: str = "", **options: Any) -> Case:
+    options = {"rows": "data.content", "total": "data.totalItems", "envelope": "failure", "first": 0, **options}
+    return Case(name, path, collection, stored, wire or stored, **options)
 
+
+OF_ACCOUNT: Any = {"page": "pageIndex", "size": "pageSize", "default": 50, "params": IN_ACCOUNT, "in_project": False}
+OF_PROJECT: Any = {"size": "size", "default": 100, "maximum": 1000, "params": IN_PROJECT}
+SUMMARY: Any = {**OF_PROJECT, "default": 10, "total": "data.totalElements", "body": {"executionModeFilter": "ALL"}}
+SUMMARY_PATH = "/pipeline/api/pipelines/execution/summary"
+SERVICE, ENVIRONMENT = "service.identifier", "environment.identifier"
 
 CASES = [
     iacm("executions", "executions", "pipeline_execution_id"),
@@ -123,72 +124,15 @@ CASES = [
     iacm("approvals", "approvals", "id"),
     iacm("costs", "workspace_costs", "workspace_id", rows="workspaces", total="totalItems"),
     iacm("costs/network_prod", "costs", "pipeline_execution_id"),
-    v1(
-        "organizations", "/v1/orgs", "organizations", "org.identifier", "org.identifier", maximum=1000, in_project=False
-    ),
-    v1("projects", "/v1/orgs/default/projects", "projects", "project.identifier", "project.identifier", maximum=1000),
-    v1("pipelines", f"{V1}/pipelines", "pipelines", "identifier", "identifier"),
-    v1("services v1", f"{V1}/services", "services", "identifier", "service.identifier", default=20, maximum=1000),
-    nextgen(
-        "projects of the account",
-        "/ng/api/projects",
-        "projects",
-        "project.identifier",
-        "project.identifier",
-        page="pageIndex",
-        size="pageSize",
-        default=50,
-        params=IN_ACCOUNT,
-        in_project=False,
-    ),
-    nextgen(
-        "services",
-        "/ng/api/servicesV2",
-        "services",
-        "identifier",
-        "service.identifier",
-        size="size",
-        default=100,
-        maximum=1000,
-        params=IN_PROJECT,
-    ),
-    nextgen(
-        "environments",
-        "/ng/api/environmentsV2",
-        "environments",
-        "identifier",
-        "environment.identifier",
-        size="size",
-        default=100,
-        maximum=1000,
-        params=IN_PROJECT,
-    ),
-    nextgen(
-        "pipeline executions",
-        "/pipeline/api/pipelines/execution/summary",
-        "pipeline_executions",
-        "planExecutionId",
-        "planExecutionId",
-        size="size",
-        default=10,
-        maximum=1000,
-        total="data.totalElements",
-        params=IN_PROJECT,
-        body={"executionModeFilter": "ALL"},
-    ),
-    nextgen(
-        "audit events",
-        "/audit/api/audits/list",
-        "audit_events",
-        "insertId",
-        "insertId",
-        page="pageIndex",
-        size="pageSize",
-        default=50,
-        params=IN_ACCOUNT,
-        body={},
-        in_project=False,
-    ),
+    v1("organizations", "/v1/orgs", "organizations", "org.identifier", maximum=1000, in_project=False),
+    v1("projects", "/v1/orgs/default/projects", "projects", "project.identifier", maximum=1000),
+    v1("pipelines", f"{V1}/pipelines", "pipelines", "identifier"),
+    v1("services v1", f"{V1}/services", "services", "identifier", SERVICE, default=20, maximum=1000),
+    nextgen("projects of the account", "/ng/api/projects", "projects", "project.identifier", **OF_ACCOUNT),
+    nextgen("services", "/ng/api/servicesV2", "services", "identifier", SERVICE, **OF_PROJECT),
+    nextgen("environments", "/ng/api/environmentsV2", "environments", "identifier", ENVIRONMENT, **OF_PROJECT),
+    nextgen("pipeline executions", SUMMARY_PATH, "pipeline_executions", "planExecutionId", **SUMMARY),
+    nextgen("audit events", "/audit/api/audits/list", "audit_events", "insertId", body={}, **OF_ACCOUNT),
 ]
 
 ALL = {str(case): case for case in CASES}

@@ -10,19 +10,16 @@ import attrs
 import pytest
 
 from harness_async.testing import (
-    Body,
-    CompressedZeros,
-    CutBody,
+    ChangeJson,
+    ChangeResponse,
     Delay,
     FakeHarness,
+    FakeResponse,
     Fault,
-    Redirect,
     Reset,
-    SignInPage,
     SlowBody,
+    SlowHead,
     Status,
-    TooManyRequests,
-    Totals,
 )
 
 LIST = "/iacm/api/orgs/default/projects/payments/executions"
@@ -66,42 +63,6 @@ async def test_status_without_json(fake: FakeHarness, get: Any) -> None:
         assert response.headers.get("Content-Type") == content_type
 
 
-async def test_hints_of_goa(fake: FakeHarness, get: Any) -> None:
-    """The flags of a goa error are as scripted."""
-    fake.faults.add(Status(408, temporary=True, timeout=True))
-    reported = (await get(LIST)).json
-    assert (reported["name"], reported["temporary"], reported["timeout"], reported["fault"]) == (
-        "timeout",
-        True,
-        True,
-        False,
-    )
-
-
-async def test_too_many_requests(fake: FakeHarness, get: Any) -> None:
-    """A scripted 429 is HTML without Retry-After by default."""
-    fake.faults.add(TooManyRequests(), times=1)
-    fake.faults.add(TooManyRequests(2.5, html=False))
-    first, second = await get(LIST), await get(LIST)
-    assert (first.status, first.headers["Content-Type"]) == (429, "text/html")
-    assert "Retry-After" not in first.headers
-    assert (second.json["code"], second.headers["Retry-After"]) == ("TOO_MANY_REQUESTS", "2.5")
-
-
-async def test_made_up_answers(fake: FakeHarness, get: Any) -> None:
-    """Sign-in page, raw body, redirect and compressed zeros respond as described."""
-    fake.faults.add(SignInPage(), times=1)
-    fake.faults.add(Body(b"{", status=201), times=1)
-    fake.faults.add(Redirect("http://elsewhere.invalid/", 307), times=1)
-    fake.faults.add(CompressedZeros(100_000), times=1)
-    page, body, redirect, zeros = [await get(LIST) for _ in range(4)]
-    assert (page.status, page.headers["Content-Type"]) == (200, "text/html")
-    assert (body.status, body.body, body.headers["Content-Type"]) == (201, b"{", "application/json")
-    assert (redirect.status, redirect.headers["Location"]) == (307, "http://elsewhere.invalid/")
-    assert zeros.body == bytes(100_000)
-    assert int(zeros.headers["Content-Length"]) < 1000
-
-
 @pytest.mark.parametrize(("moment", "stored"), [("before", 12), ("head", 13), ("after_head", 13), ("after_effect", 13)])
 async def test_resets(fake: FakeHarness, get: Any, moment: Any, stored: int) -> None:
     """After a reset the client has no response; only a reset before execution stores nothing."""
@@ -113,49 +74,17 @@ async def test_resets(fake: FakeHarness, get: Any, moment: Any, stored: int) -> 
     assert (await get(LIST)).status == 200
 
 
-async def test_a_reset_is_a_reset(fake: FakeHarness) -> None:
-    """A connection without a response is reset, not closed."""
-    fake.faults.add(Reset())
-    host, port = fake.url.removeprefix("http://").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    head = ["GET /v1/orgs HTTP/1.1", "Host: x", f"x-api-key: {fake.api_key}", "", ""]
-    writer.write("\r\n".join(head).encode())
-    with pytest.raises(ConnectionResetError):
-        await reader.read()
-    writer.close()
-
-
-@pytest.mark.parametrize("after", [0.0, 0.5, 1.0])
-async def test_cut_bodies(fake: FakeHarness, get: Any, after: float) -> None:
-    """A cut body has the full Content-Length and never arrives complete."""
-    fake.faults.add(CutBody(after))
-    with pytest.raises(aiohttp.ClientPayloadError):
-        await get(LIST)
-
-
-async def test_slow_bodies_arrive(fake: FakeHarness, get: Any) -> None:
-    """A slow body is the regular one."""
-    fake.faults.add(SlowBody(500, 0.0))
-    assert (await get(LIST)).json == fake.executions("default", "payments")
-
-
 async def test_a_delayed_create_takes_effect_at_once(fake: FakeHarness, get: Any) -> None:
-    """A delay affects the response only: the row is created even if the client gives up."""
+    """A delay affects the response only: the row is created, and the delay ends when the client disconnects."""
     fake.faults.add(Delay(3600))
     arrived = watch(fake)
     request = asyncio.create_task(get(LIST, "POST", json=BODY))
     await arrived.wait()
+    (task,) = fake._tasks
     request.cancel()
+    await asyncio.wait({task}, timeout=5)
+    assert task.cancelled()
     assert len(fake.all_executions()) == 13
-
-
-async def test_delays_combine(fake: FakeHarness, get: Any) -> None:
-    """A delay combines with a status and with changed totals."""
-    fake.faults.add(Delay(0.001))
-    fake.faults.add(Totals(items=1))
-    fake.faults.add(Status(500), times=1)
-    assert (await get(LIST)).status == 500
-    assert (await get(LIST)).headers["x-total-items"] == "1"
 
 
 async def test_which_requests(fake: FakeHarness, get: Any) -> None:
@@ -210,7 +139,7 @@ async def test_a_fault_of_ones_own(fake: FakeHarness, get: Any) -> None:
     assert (await get(LIST)).status == 200
 
 
-@pytest.mark.parametrize("fault", [Delay(3600), SlowBody(1, 3600)])
+@pytest.mark.parametrize("fault", [Delay(3600), SlowBody(1, 3600)], ids=["delay", "body"])
 async def test_closing_is_prompt(fault: Fault) -> None:
     """A server closes at once during slow responses, and leaves no task."""
     before = asyncio.all_tasks()
@@ -232,14 +161,27 @@ async def _read(session: aiohttp.ClientSession, url: str, key: str) -> object:
         return json.loads(await response.read())
 
 
-async def test_a_client_that_leaves_ends_the_answer(fake: FakeHarness) -> None:
-    """When the client disconnects, its delayed response is cancelled."""
-    fake.faults.add(Delay(3600))
-    arrived = watch(fake)
-    async with aiohttp.ClientSession() as session:
-        request = asyncio.create_task(_read(session, f"{fake.url}/v1/orgs", fake.api_key))
-        await arrived.wait()
-        (task,) = fake._tasks
-        request.cancel()
-        await asyncio.wait({task}, timeout=5)
-    assert task.cancelled()
+async def test_changed_responses(fake: FakeHarness, get: Any) -> None:
+    """A function changes the response, or its decoded body if that is JSON."""
+    fake.faults.add(ChangeResponse(lambda response: attrs.evolve(response, status=response.status + 3)), times=1)
+    assert (await get(LIST)).status == 203
+    fake.faults.add(ChangeJson(lambda body: {"rows": body[:1]}), times=1)
+    assert (await get(LIST)).json == {"rows": fake.executions("default", "payments")[:1]}
+    fault = ChangeJson(lambda _body: 1)
+    for response in (FakeResponse(200, b"{"), FakeResponse(200, b"1", "text/html"), FakeResponse(200, b"", None)):
+        assert fault.apply(response) == response
+
+
+@pytest.mark.parametrize("fault", [SlowHead(1, 0.001), SlowBody(1, 0.001)], ids=["head", "body"])
+async def test_clients_that_disconnect(fake: FakeHarness, fault: Fault) -> None:
+    """When the client disconnects, a slow response ends."""
+    fake.faults.add(fault)
+    host, port = fake.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    head = [f"GET {LIST} HTTP/1.1", "Host: x", f"x-api-key: {fake.api_key}", f"Harness-Account: {fake.account_id}"]
+    writer.write("\r\n".join([*head, "", ""]).encode())
+    await reader.read(5)
+    (task,) = fake._tasks
+    writer.close()
+    await asyncio.wait({task}, timeout=5)
+    assert task.done()

@@ -7,23 +7,10 @@ import pytest
 from harness_async.testing import FakeHarness
 from tests.testing.cases import IACM
 
-MISSING = "98fcd82e-9918-45be-b790-17eb77a06c16"
-
 
 @pytest.fixture(autouse=True)
 def _project(fake: FakeHarness) -> None:
     fake.add_project("default", "payments")
-
-
-async def test_one_workspace(fake: FakeHarness, get: Any) -> None:
-    """The list has a summary of a workspace, the workspace itself has all members."""
-    row = fake.add_workspace("default", "payments", "network", backend_locked=True, budget=12.5)
-    assert (await get(f"{IACM}/workspaces/network")).json == row
-    assert row["budget"] == 12.5
-    (summary,) = (await get(f"{IACM}/workspaces")).json
-    assert summary.items() <= row.items()
-    assert "repository" not in summary
-    assert (await get(f"{IACM}/workspaces/nope")).json["name"] == "not_found"
 
 
 async def test_resources_of_a_workspace(fake: FakeHarness, get: Any) -> None:
@@ -43,19 +30,6 @@ async def test_resources_of_a_workspace(fake: FakeHarness, get: Any) -> None:
     assert [row["name"] for row in response.json["resources"]] == ["r0", "r2", "r4"]
     assert (await get(f"{IACM}/workspaces/nope/resources")).status == 404
     assert (await get(path, params={"limit": 101})).status == 400
-
-
-async def test_one_activity_or_approval(fake: FakeHarness, get: Any) -> None:
-    """An activity is found by its id, and an approval by a UUID, with fewer members than in the list."""
-    row = fake.add_activity("default", "payments", id="a", git_branch="main")
-    assert (await get(f"{IACM}/activities/a")).json == row
-    assert row["metadata"]["git_branch"] == "main"
-    assert (await get(f"{IACM}/activities/nope")).status == 404
-    row = fake.add_approval("default", "payments", status="approved", actioned_by="Jane Roe")
-    detail = (await get(f"{IACM}/approvals/{row['id']}")).json
-    assert detail == {name: row[name] for name in ("actioned_by", "created", "status", "updated")}
-    assert (await get(f"{IACM}/approvals/{MISSING}")).status == 404
-    assert (await get(f"{IACM}/approvals/no-uuid")).status == 400
 
 
 async def test_costs(fake: FakeHarness, get: Any) -> None:

@@ -7,14 +7,11 @@ from typing import Any
 import pytest
 
 from harness_async.testing import (
-    Churn,
     ClipPages,
     FakeHarness,
-    FixedWindow,
     PageTotals,
     RecordedRequest,
     SamePage,
-    Status,
     Totals,
 )
 from harness_async.testing.api.lists import List
@@ -38,36 +35,31 @@ def test_every_list_is_a_case() -> None:
 
 
 @EVERY_LIST
-async def test_pages_cover_the_list(fake: FakeHarness, get: Any, case: Case) -> None:
-    """The pages of a list that does not change contain each row once, and every page reports the total."""
-    identities = case.fill(fake, 11)
-    assert sorted(await case.walk(get, 4)) == sorted(identities)
+async def test_pages(fake: FakeHarness, get: Any, case: Case) -> None:
+    """The pages contain each row once, clipped ones too; behind the last one is nothing, or an error as configured."""
+    identities = sorted(case.fill(fake, 11))
+    assert sorted(await case.walk(get, 4)) == identities
     assert [case.total_of(await case.fetch(get, page, 4)) for page in (0, 2)] == [11, 11]
+    for status in (404, 400):
+        fake.past_end = status
+        assert [(await case.fetch(get, page, 11)).status for page in (0, 1)] == [200, status]
+    fake.past_end = "empty"
+    fake.max_page_size = 4
+    assert sorted(await case.walk(get, 50)) == identities
+    fake.faults.add(ClipPages(2))
+    assert len(case.names(await case.fetch(get, 0, 50))) == 2
 
 
 @EVERY_LIST
 async def test_page_sizes(fake: FakeHarness, get: Any, envelope: Callable[[Any], str], case: Case) -> None:
-    """Without a size a page has the default one, the maximum is accepted, and one more is rejected."""
+    """Without a size a page has the default one; other values than numbers in range are rejected."""
     case.fill(fake, case.default + 1)
     assert len(case.names(await case.fetch(get))) == case.default
     assert len(case.names(await case.fetch(get, size=case.maximum))) == case.default + 1
-    response = await case.fetch(get, size=case.maximum + 1)
-    assert (response.status, envelope(response)) == (400, case.envelope)
-
-
-@EVERY_LIST
-@pytest.mark.parametrize(
-    ("page", "value"), [(True, "-1"), (True, "x"), (True, "1.0"), (True, ""), (False, "0"), (False, "-5"), (False, "²")]
-)
-async def test_malformed_pages(
-    fake: FakeHarness, get: Any, envelope: Callable[[Any], str], case: Case, page: bool, value: str
-) -> None:
-    """Page numbers and sizes that are no numbers or out of range are rejected in the envelope of the service."""
-    case.fill(fake, 1)
-    name = case.page if page else case.size
-    response = await case.fetch(get, extra={name: value})
-    assert (response.status, envelope(response)) == (400, case.envelope)
-    assert name in response.json["message"]
+    for name, value in ((case.page, "-1"), (case.page, "x"), (case.size, "0"), (case.size, str(case.maximum + 1))):
+        response = await case.fetch(get, extra={name: value})
+        assert (response.status, envelope(response)) == (400, case.envelope)
+        assert name in response.json["message"]
 
 
 @EVERY_LIST
@@ -82,27 +74,6 @@ async def test_unknown_parameters(fake: FakeHarness, get: Any, envelope: Callabl
     options = {} if case.body is None else {"json": case.body}
     response = await get(case.path, "GET" if case.body is None else "POST", params=twice, **options)
     assert (response.status, envelope(response)) == (400, case.envelope)
-
-
-@EVERY_LIST
-async def test_clipped_pages(fake: FakeHarness, get: Any, case: Case) -> None:
-    """Clipped pages cover the list too: positions follow from the size in effect."""
-    identities = case.fill(fake, 9)
-    fake.max_page_size = 4
-    assert sorted(await case.walk(get, 50)) == sorted(identities)
-    fake.faults.add(ClipPages(2))
-    assert len(case.names(await case.fetch(get, 0, 50))) == 2
-
-
-@EVERY_LIST
-async def test_past_the_end(fake: FakeHarness, get: Any, case: Case) -> None:
-    """A page behind the last one is empty or an error, as the option says; the first page is never an error."""
-    case.fill(fake, 3)
-    assert case.names(await case.fetch(get, 1, 3)) == []
-    for status in (404, 400):
-        fake.past_end = status
-        assert (await case.fetch(get, 1, 3)).status == status
-        assert (await case.fetch(get, 0, 3)).status == 200
 
 
 @EVERY_LIST
@@ -138,21 +109,6 @@ async def test_orders(fake: FakeHarness, get: Any, case: Case) -> None:
     assert orders["hash"] != orders["oldest"]
 
 
-@pytest.mark.parametrize(
-    "case", [case for case in CASES if case.collection not in {"organizations", "projects", "workspaces"}], ids=str
-)
-async def test_random_ties(fake: FakeHarness, get: Any, case: Case) -> None:
-    """Under "random_ties" rows with equal sort values change places with each request, and others do not."""
-    fake.add_project("default", "payments")
-    for newest in (fake.now() - 5000, fake.now()):
-        fake.add_rows(case.collection, "default", "payments", 10, newest=newest, apart=0)
-    fake.order = "random_ties"
-    first, second = [case.names(await case.fetch(get, 0, 20)) for _ in range(2)]
-    assert first != second
-    assert sorted(first[:10]) == sorted(second[:10])
-    assert sorted(first) == sorted(second)
-
-
 @EVERY_LIST
 async def test_the_hook_between_count_and_rows(fake: FakeHarness, get: Any, case: Case) -> None:
     """A row that is removed between count and rows is counted and not listed."""
@@ -164,25 +120,6 @@ async def test_the_hook_between_count_and_rows(fake: FakeHarness, get: Any, case
     fake.between_count_and_rows = remove
     response = await case.fetch(get)
     assert (case.total_of(response), len(case.names(response))) == (4, 3)
-
-
-@EVERY_LIST
-async def test_churn(fake: FakeHarness, get: Any, case: Case) -> None:
-    """The rows of any list are added, removed and changed while it is read."""
-    before = set(case.fill(fake, 40))
-    churn = Churn(
-        fake, "default", "payments", collection=case.collection, arrivals=1.0, departures=1.0, status_changes=1.0
-    )
-    fake.before_request = churn
-    for _ in range(20):
-        await case.fetch(get)
-    fake.before_request = None
-    after = set(case.identities(fake))
-    assert len(churn.arrived) > 5
-    assert len(churn.departed) > 5
-    assert after - before
-    assert before - after
-    assert set(await case.walk(get, 30)) == after
 
 
 @EVERY_LIST
@@ -198,16 +135,6 @@ async def test_the_same_page_for_ever(fake: FakeHarness, get: Any, case: Case) -
     assert sorted(shuffled) == sorted(first)
     assert shuffled != first
     assert rule.hits == 1
-
-
-@EVERY_LIST
-async def test_faults_and_limits(fake: FakeHarness, get: Any, case: Case) -> None:
-    """Scripted faults and the rate limit apply to any list."""
-    case.fill(fake, 1)
-    fake.faults.add(Status(503), times=1)
-    assert (await case.fetch(get)).status == 503
-    fake.rate_limit = FixedWindow(1)
-    assert [(await case.fetch(get)).status for _ in range(2)] == [200, 429]
 
 
 @PROJECT_LISTS

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -66,15 +65,6 @@ def test_the_plugin_costs_nothing() -> None:
     """Loading the plugin loads no web server."""
     code = "import sys, harness_async.testing.plugin; assert 'aiohttp.web' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, check=True)  # noqa: S603
-
-
-def test_a_thread_serves_and_ends() -> None:
-    """A server in a thread serves synchronous code, and its thread ends with the block."""
-    with run_in_thread(FakeHarness.seeded(3, 10)) as fake:
-        assert request_status(fake.url, fake.api_key) == 200
-        fake.add_organization("another")
-        assert len(fake.requests) == 1
-    assert "FakeHarness" not in [thread.name for thread in threading.enumerate()]
 
 
 def test_a_thread_that_cannot_start() -> None:
