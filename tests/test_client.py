@@ -18,7 +18,6 @@ from yarl import URL
 from harness_async import (
     APIStatusError,
     ConfigurationError,
-    ConflictError,
     Event,
     HarnessClient,
     NotFoundError,
@@ -30,7 +29,7 @@ from harness_async import (
     UnexpectedResponseError,
 )
 from harness_async.pagination.dialects import Dialect
-from harness_async.testing import Body, ClipPages, FakeHarness, Reset, SignInPage, Status, TooManyRequests
+from harness_async.testing import Body, ClipPages, FakeHarness, Reset, Status, TooManyRequests
 from tests.support.connections import connector_of, free_places, http_session
 
 Connect: TypeAlias = Callable[..., HarnessClient]
@@ -291,29 +290,6 @@ async def test_paths(fake: FakeHarness, client: HarnessClient) -> None:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("arguments", "error"),
-    [
-        ({"method": "CONNECT"}, ValueError),
-        ({"path": "https://elsewhere.example/v1/orgs"}, ValueError),
-        ({"path": None}, TypeError),
-        ({"params": {"q": 1j}}, TypeError),
-        ({"headers": {"X-Api-Key": "k"}}, ValueError),
-        ({"headers": {"X-Note": 5}}, TypeError),
-        ({"json": float("nan")}, ValueError),
-        ({"json": {"a": {1}}}, TypeError),
-    ],
-    ids=str,
-)
-async def test_refused_requests(
-    fake: FakeHarness, client: HarnessClient, arguments: dict[str, Any], error: type[Exception]
-) -> None:
-    """A method, path, parameter, header or body that cannot be sent is refused before anything is sent."""
-    with pytest.raises(error):
-        await client.request(**{"method": "POST", "path": "/v1/orgs", **arguments})
-    assert fake.requests == []
-
-
 @pytest.mark.parametrize(("accept", "content_type"), [("Accept", "Content-Type"), ("accept", "content-type")])
 async def test_request_headers(fake: FakeHarness, client: HarnessClient, accept: str, content_type: str) -> None:
     """Headers of a request replace the defaults, in any case, for this request only."""
@@ -351,19 +327,6 @@ async def test_responses_that_are_not_json(fake: FakeHarness, client: HarnessCli
     with pytest.raises(UnexpectedResponseError) as caught:
         response.json()
     assert (caught.value.status, len(caught.value.attempts)) == (status, 1)
-
-
-async def test_request_errors(fake: FakeHarness, client: HarnessClient) -> None:
-    """An error status is a typed error, and so is a sign-in page."""
-    with pytest.raises(NotFoundError) as missing:
-        await client.request("GET", "/v1/orgs/nobody")
-    assert missing.value.code == "ENTITY_NOT_FOUND"
-    with pytest.raises(ConflictError) as conflict:
-        await client.request("POST", "/v1/orgs", json={"org": {"identifier": "default", "name": "x"}})
-    assert not conflict.value.ambiguous
-    fake.faults.add(SignInPage())
-    with pytest.raises(UnexpectedResponseError, match="HTML"):
-        await client.request("GET", "/v1/blob")
 
 
 @pytest.mark.parametrize(

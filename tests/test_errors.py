@@ -115,15 +115,6 @@ def test_bases(cls: type[errors.HarnessError], bases: tuple[type[BaseException],
 
 
 @pytest.mark.parametrize(
-    ("status", "cls"), [(status, cls) for cls, statuses in STATUS_CLASSES.items() for status in statuses]
-)
-def test_class_of_a_status(status: int, cls: type[errors.APIStatusError]) -> None:
-    """A status has its own class, else `ServerError` from 500 on, else `APIStatusError`."""
-    assert errors.status_error_class(status) is cls
-    assert issubclass(cls, errors.APIStatusError)
-
-
-@pytest.mark.parametrize(
     ("code", "status", "cls"),
     [
         *[(code, 400, errors.NotFoundError) for code in ("RESOURCE_NOT_FOUND_EXCEPTION", "ENTITY_NOT_FOUND")],

@@ -22,7 +22,6 @@ from harness_async import (
     GateClosed,
     GateOpened,
     HarnessClient,
-    HarnessError,
     RateLimit,
     RatePacer,
     RequestSent,
@@ -32,31 +31,21 @@ from harness_async import (
 )
 from harness_async.http.rate_limit import COOLDOWNS, OUTAGE_FAILURES, OUTAGE_PAUSES, RateLimiter
 from harness_async.testing import (
-    Bucket,
     CutBody,
     Delay,
     FakeHarness,
     Fault,
-    FixedWindow,
     Reset,
-    SlidingCounter,
     Status,
     TooManyRequests,
 )
 from tests.support.connections import connections_in_use, is_idle
-from tests.support.virtual import run_jumping
+from tests.support.virtual import NoJitter, run_jumping
 
 Connect: TypeAlias = Callable[..., HarnessClient]
 P = ParamSpec("P")
 
 NO_TIMEOUTS = Timeouts(connect=None, read=None, deadline=None)
-
-
-class NoJitter:
-    """A source of jitter that returns 0."""
-
-    def random(self) -> float:
-        return 0.0
 
 
 @define(eq=False)
@@ -225,30 +214,6 @@ async def test_end_of_a_failed_probe(deadline: float | None) -> None:
 
 # -- limits ------------------------------------------------------------------------------------------------------------
 
-LIMITS: dict[str, Callable[[int, float], Any]] = {
-    "fixed window, refusals counted": lambda limit, per: FixedWindow(limit, per, count_refused=True),
-    "sliding counter": SlidingCounter,
-    "bucket of a twentieth": lambda limit, per: Bucket(limit, per, capacity=limit / 20),
-}
-
-
-@pytest.mark.parametrize(
-    ("kind", "requests"),
-    [("fixed window, refusals counted", 100), ("sliding counter", 100), ("bucket of a twentieth", 400)],
-)
-@virtual_time
-async def test_limit_per_minute(kind: str, requests: int) -> None:
-    """Thirty-two busy workers receive no 429, however the server counts its limit per minute."""
-    calls = 3 * requests // 2
-    async with recording() as record:
-        record.fake.rate_limit = LIMITS[kind](requests, 60.0)
-        client = record.connect(pacer=RatePacer(RateLimit(requests, 60.0)))
-        await run_workers(client, calls)
-        assert client.stats.throttled == 0
-        assert client.stats.requests == calls
-        assert [request.status for request in record.fake.requests] == [200] * calls
-
-
 # -- throttling --------------------------------------------------------------------------------------------------------
 
 
@@ -276,26 +241,6 @@ async def test_only_probes_after_a_429() -> None:
     assert len(before) + len(probes) + len(after) == 60 + 3
     assert min(after) >= third + 7.0
     assert len(record.times(GateClosed)) == 3
-
-
-@virtual_time
-async def test_shared_gate() -> None:
-    """A 429 of one client holds back every client of the same pacer."""
-    async with recording() as record:
-        fake, pacer = record.fake, unpaced()
-        one, two = (record.connect(pacer=pacer) for _ in range(2))
-        await asyncio.gather(call(one), call(two))
-        fake.faults.add(TooManyRequests(), times=1)
-        throttled = asyncio.create_task(call(one))
-        while fake.requests[-1].status != 429:
-            await asyncio.sleep(0)
-        closed = asyncio.get_running_loop().time()
-        await asyncio.sleep(1.0)
-        await asyncio.gather(throttled, *(call(two) for _ in range(20)))
-        assert two.stats.throttled == 0
-        assert record.arrivals[2] == closed
-        assert min(record.arrivals[3:]) == pytest.approx(closed + COOLDOWNS[0])
-        assert len(record.arrivals) == 2 + 1 + 21
 
 
 # -- order -------------------------------------------------------------------------------------------------------------
@@ -352,34 +297,3 @@ async def test_outage(fault: Fault) -> None:
     assert wasted <= 32 + OUTAGE_FAILURES + probes
     assert len([at for at in record.arrivals if begin <= at < end]) == wasted
     assert min(at for at in record.times(GateOpened) if at >= end) <= end + OUTAGE_PAUSES[-1] * 1.1
-
-
-@pytest.mark.parametrize("fault", [Status(503), Reset("before"), Reset("after_head"), CutBody()])
-@virtual_time
-async def test_one_fault_in_twenty(fault: Fault) -> None:
-    """Outside outages each failure costs exactly one retry, and the gate stays open."""
-    async with recording() as record:
-        faults = record.fake.faults.add(fault, every=20)
-        client = record.connect(pacer=RatePacer(RateLimit(1000)), retry=RetryPolicy())
-        await run_workers(client, 200)
-        assert faults.hits == 10
-        assert client.stats.requests == len(record.arrivals) == 200 + faults.hits
-        assert client.stats.retries == faults.hits
-        assert not record.times(GateClosed)
-
-
-@virtual_time
-async def test_deadline_during_an_outage() -> None:
-    """Calls whose deadline ends during an outage fail without additional requests, and the others succeed."""
-    loop = asyncio.get_running_loop()
-    async with recording() as record:
-        record.fake.faults.add(Status(503), when=lambda _: loop.time() < 1060.0)
-        pacer = RatePacer(limiter=RateLimiter(RateLimit(1000), rng=NoJitter()))
-        hasty = record.connect(pacer=pacer, timeouts=Timeouts(deadline=20.0))
-        patient = record.connect(pacer=pacer)
-        hopeless = asyncio.gather(*(call(hasty) for _ in range(50)), return_exceptions=True)
-        await asyncio.gather(hopeless, *(call(patient) for _ in range(50)))
-        assert all(isinstance(outcome, HarnessError) for outcome in hopeless.result())
-        assert is_idle(hasty)
-        assert is_idle(patient)
-        assert len(record.arrivals) <= 64 + OUTAGE_FAILURES + 8 + 50

@@ -119,19 +119,6 @@ async def test_forms_of_projects(client: HarnessClient, fake: FakeHarness, form:
     assert len(fake.requests) == sum(Counter(key[:2] for key in served(fake))[pair] // 100 + 1 for pair in some)
 
 
-@pytest.mark.parametrize("spelling", [str.upper, str.title, str.swapcase], ids=["upper", "title", "swapped"])
-async def test_spelling(client: HarnessClient, fake: FakeHarness, spelling: Callable[[str], str]) -> None:
-    """Rows belong to the project that was requested, however the server spells it."""
-    projects = [ProjectRef(spelling(org), spelling(project)) for org, project in (BIG, fake.projects[0])]
-    rows: Counter[ProjectRef] = Counter()
-    async with client.executions.bulk(projects) as run:
-        async for batch in run.batches():
-            rows[batch.project] += len(batch.items)
-            assert {row.project.lower() for row in batch.items} <= {batch.project.project.lower()}
-    assert {ref: outcome.rows for ref, outcome in run.report.outcomes.items()} == {ref: rows[ref] for ref in projects}
-    assert rows[projects[0]] == 239
-
-
 async def test_a_lazy_iterable_is_read_as_needed(client: HarnessClient, fake: FakeHarness) -> None:
     """Rows of the first project arrive while the iterable waits for the next one."""
     more = asyncio.Event()
@@ -196,16 +183,6 @@ async def test_failures_are_outcomes(client: HarnessClient, fake: FakeHarness) -
     assert caught.value.report is not None
     assert len(caught.value.exceptions) == run.report.failed == 3
     assert "/".join(gone) in str(run.report)
-
-
-async def test_a_failure_on_the_second_page(client: HarnessClient, fake: FakeHarness) -> None:
-    """The rows before a failure are delivered and counted, and so are the requests that were sent."""
-    fake.faults.add(Status(501), path=path_of(BIG), when=lambda got: got.query["page"] == ["2"])
-    run = client.executions.bulk([BIG])
-    got = await take(run)
-    outcome = run.report.outcomes[ProjectRef(*BIG)]
-    assert len(got) == outcome.rows == 100
-    assert (outcome.status, outcome.requests, outcome.retries) == ("failed", 2, 0)
 
 
 @pytest.mark.parametrize("attempts", [1, 2, 4])
@@ -366,16 +343,6 @@ async def test_failures_that_are_not_alike(client: HarnessClient, fake: FakeHarn
     run = client.executions.bulk(projects, concurrency=1)
     await take(run)
     assert run.report.failed == (30 if good is None else 29)
-
-
-@pytest.mark.parametrize("times", [1, 2])
-async def test_a_listed_project_that_is_not_found(client: HarnessClient, fake: FakeHarness, times: int) -> None:
-    """A project that was just listed is requested once more after a 404."""
-    fake.faults.add(Status(404), path=path_of(BIG), times=times)
-    run = client.executions.bulk()
-    await take(run)
-    outcome = run.report.outcomes[ProjectRef(*BIG)]
-    assert (outcome.status, outcome.rows) == (("complete", 239) if times == 1 else ("not_found", 0))
 
 
 async def test_a_project_that_vanishes(client: HarnessClient, fake: FakeHarness) -> None:

@@ -72,30 +72,6 @@ def test_crash_at_every_write(server: FakeHarness, tmp_path: Path, monkeypatch: 
     assert point > 6, "every project is synced to disk"
 
 
-@pytest.mark.parametrize("name", ["rows.jsonl", "run"])
-def test_disk_full(server: FakeHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """A file that cannot be written stops the export with a summary. The next run completes the output."""
-    fsync = os.fsync
-    calls: list[int] = []
-
-    def fail_third(descriptor: int) -> None:
-        path = tmp_path / name
-        if path.exists() and os.path.samestat(path.stat(), os.fstat(descriptor)):
-            calls.append(descriptor)
-            if len(calls) == 3:
-                raise OSError(28, "No space left on device")
-        fsync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", fail_third)
-    result = export_to(tmp_path)
-    assert result.exit_code != 0
-    assert "Export stopped" in result.stderr
-    assert f"{tmp_path / name}: No space left on device" in result.stderr
-    monkeypatch.setattr(os, "fsync", fsync)
-    assert export_to(tmp_path).exit_code == 0
-    assert written(tmp_path) == row_keys(server.all_executions())
-
-
 def kill_at(server: FakeHarness, number: int, arguments: Sequence[str]) -> None:
     """Start a command, and kill it when the server has received a number of requests."""
     server.requests.clear()

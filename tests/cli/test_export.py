@@ -194,15 +194,6 @@ def test_filters_of_resources(platform: FakeHarness) -> None:
     assert {row["workspace"] for row in rows} == {workspace}
 
 
-def test_unknown_status(server: FakeHarness) -> None:
-    """A word that is not known is sent as given, with one line that suggests the nearest one."""
-    result = export("--status", "failur", "-p", "default/network", "--quiet")
-    assert result.exit_code == 0
-    assert result.stderr.count("\n") == 1
-    assert "did you mean 'failure'" in result.stderr
-    assert {query for request in server.requests for query in request.query.get("status", ())} == {"failur"}
-
-
 # -- failures ----------------------------------------------------------------------------------------------------
 
 
@@ -217,16 +208,6 @@ def test_failed_projects(server: FakeHarness, quiet: list[str]) -> None:
         assert text in result.stderr
     for text in ("Not found (1)  Check the names.", "retail/nope  404", "Not listed (1)", "typo/*  404"):
         assert text in result.stderr
-
-
-def test_invalid_option_keeps_the_old_file(server: FakeHarness, tmp_path: Path) -> None:
-    """An option that the library rejects is exit code 2, before the output file is emptied."""
-    path = tmp_path / "rows.jsonl"
-    path.write_text("old")
-    result = export("--output", str(path), "--since", "1d", "--until", "2d")
-    assert result.exit_code == 2
-    assert "--since (" in result.stderr
-    assert (path.read_text(), server.requests) == ("old", [])
 
 
 # -- processes ---------------------------------------------------------------------------------------------------
@@ -263,14 +244,3 @@ def test_sigterm(server: FakeHarness) -> None:
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == 143
     assert "Export interrupted" in stderr
-
-
-def test_closed_pipe() -> None:
-    """When the reader closes stdout, as `head -1` does, the export ends silently with 141."""
-    with start("export", "--demo", "--quiet") as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        json.loads(process.stdout.readline())
-        process.stdout.close()
-        assert process.stderr.read() == ""
-        assert process.wait(60) == 141

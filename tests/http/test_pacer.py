@@ -20,14 +20,7 @@ from harness_async.http.rate_limit import (
     RateSchedule,
 )
 from harness_async.testing import Bucket, FixedWindow, SlidingCounter, SlidingWindow
-from tests.support.virtual import BusyLoop, run
-
-
-class NoJitter:
-    """A source of jitter that returns 0."""
-
-    def random(self) -> float:
-        return 0.0
+from tests.support.virtual import BusyLoop, NoJitter, run
 
 
 def limiter(requests: int = 1000, per: float = 60.0) -> RateLimiter:

@@ -8,13 +8,7 @@ from hypothesis import strategies as st
 
 from harness_async import RateLimit
 from harness_async.http.rate_limit import COOLDOWNS, OUTAGE_FAILURES, OUTAGE_PAUSES, RateLimiter, RateSchedule
-
-
-class NoJitter:
-    """A source of jitter that returns 0."""
-
-    def random(self) -> float:
-        return 0.0
+from tests.support.virtual import NoJitter
 
 
 def create_limiter(requests: int = 1000, per: float = 60.0) -> RateLimiter:

@@ -182,25 +182,6 @@ def test_incomplete_envelopes(content: object, headers: dict[str, str], expected
 
 
 @pytest.mark.parametrize(
-    ("errors", "expected"),
-    [
-        (None, ()),
-        ("text", ()),
-        ({"org": "m", "tags": ["a", "b", 5], "name": None, "color": ""},
-         (FieldError("org", "m"), FieldError("tags", "a"), FieldError("tags", "b"))),
-        ([None, 5, "x", {}, {"message": None}], ()),
-        ([{"message": "m"}], (FieldError("", "m"),)),
-        ([{"field_name": "org", "message": "m"}, {"fieldId": "id", "error": "n"}],
-         (FieldError("org", "m"), FieldError("id", "n"))),
-    ],
-)  # fmt: skip
-def test_field_errors(errors: object, expected: tuple[FieldError, ...]) -> None:
-    """Well-formed field errors are read, others are ignored."""
-    body = json.dumps({"message": "m", "errors": errors}).encode()
-    assert parse_error(400, Headers({}), body).field_errors == expected
-
-
-@pytest.mark.parametrize(
     ("content", "fails"),
     [
         ({"status": "ERROR", "code": "C", "message": "m", "correlationId": "c"}, True),

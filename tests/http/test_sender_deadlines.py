@@ -22,8 +22,8 @@ from harness_async import (
 )
 from harness_async.testing import Delay, FakeHarness, Redirect, SlowBody, Status, TooManyRequests
 from tests.support import virtual
-from tests.support.connections import free_places, is_idle
-from tests.support.http import Connect, quick
+from tests.support.connections import is_idle
+from tests.support.http import Connect
 
 SILENT = Delay(3600)
 
@@ -123,15 +123,6 @@ async def test_gate_beyond_the_deadline(fake: FakeHarness, connect: Connect) -> 
     assert len(fake.requests) == 1
 
 
-@pytest.mark.parametrize("status", [429, 503])
-async def test_retry_after_beyond_the_limit(fake: FakeHarness, connect: Connect, status: int) -> None:
-    """A Retry-After beyond `max_retry_after` raises the error of the response, with the seconds on it."""
-    fake.faults.add(Status(status, headers={"Retry-After": "3600"}))
-    with pytest.raises(APIStatusError) as caught:
-        await connect(retry=quick(max_retry_after=5.0)).organizations.get("default")
-    assert (caught.value.status, caught.value.retry_after, len(fake.requests)) == (status, 3600.0, 1)
-
-
 # -- deadlines ---------------------------------------------------------------------------------------------------------
 
 
@@ -170,15 +161,6 @@ def test_deadline_of_a_queued_call() -> None:
         assert len(fake.requests) == 1
 
     run(scenario, max_in_flight=1, timeouts=Timeouts(deadline=None, read=None))
-
-
-async def test_deadline_of_retries(fake: FakeHarness, connect: Connect) -> None:
-    """Failures are retried until the deadline; the error has all attempts and the last message."""
-    fake.faults.add(Status(503), times=2)
-    fake.faults.add(Status(503, message="down", headers={"Retry-After": "60"}))
-    with pytest.raises(DeadlineExceededError, match="down") as caught:
-        await connect(timeouts=Timeouts(deadline=30.0)).organizations.get("default")
-    assert len(fake.requests) == len(caught.value.attempts) == 3
 
 
 def test_no_deadline() -> None:
@@ -228,48 +210,6 @@ def test_attempts() -> None:
 
 
 # -- cancellation ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("place", ["queue", "pacer", "network", "backoff", "body"])
-async def test_cancellation(fake: FakeHarness, connect: Connect, place: str) -> None:
-    """A call that is cancelled anywhere releases its place and its connection."""
-    client = connect(max_in_flight=1, timeouts=Timeouts(deadline=None, read=None))
-    sender = client._session.sender
-    holder: asyncio.Task[object] | None = None
-    faults: dict[str, Any] = {
-        "queue": SILENT,
-        "network": SILENT,
-        "backoff": Status(503, headers={"Retry-After": "100"}),
-        "body": SlowBody(chunk_size=1, pause=0.05),
-    }
-    if place == "pacer":
-        sender.pacer.pause(3600)
-    else:
-        fake.faults.add(faults[place])
-    if place == "queue":
-        holder = asyncio.create_task(client.organizations.get("labs"))
-        while not fake.requests:
-            await asyncio.sleep(0)
-    expected = len(fake.requests) + (place not in {"queue", "pacer"})
-    task = asyncio.create_task(client.organizations.get("default"))
-    while len(fake.requests) < expected or (place == "backoff" and not sender.backing_off):
-        await asyncio.sleep(0)
-    for _ in range(5):
-        await asyncio.sleep(0)
-    assert not task.done()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    if holder is not None:
-        holder.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await holder
-    assert free_places(client) == 1
-    assert sender.pacer.waiting == 0
-    if place != "pacer":
-        assert is_idle(client)
-        fake.faults.clear()
-        assert (await client.organizations.get("default")).name == "Default"
 
 
 def test_cancelled_probe() -> None:

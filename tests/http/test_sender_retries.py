@@ -13,7 +13,6 @@ from harness_async import (
     AuthenticationError,
     BadRequestError,
     ConflictError,
-    DeadlineExceededError,
     DecodeError,
     HarnessClient,
     HarnessError,
@@ -22,7 +21,6 @@ from harness_async import (
     PermissionDeniedError,
     PreconditionFailedError,
     RateLimitError,
-    RequestTimeoutError,
     ServerError,
     Timeouts,
     TransportError,
@@ -30,9 +28,9 @@ from harness_async import (
     UnprocessableEntityError,
     UnsupportedMediaTypeError,
 )
-from harness_async.testing import Body, CutBody, Delay, FakeHarness, Reset, SignInPage, Status, TooManyRequests
+from harness_async.testing import Body, CutBody, Delay, FakeHarness, Reset, Status, TooManyRequests
 from tests.support.connections import is_idle
-from tests.support.http import ONCE, ORG, Connect, Serve, quick
+from tests.support.http import ONCE, ORG, Connect, quick
 
 BREAKS: dict[str, Any] = {
     **{f"reset {moment}": Reset(moment) for moment in ("before", "head", "after_head", "after_effect")},
@@ -48,17 +46,11 @@ BREAKS: dict[str, Any] = {
     [
         pytest.param(b"<html>Sign in</html>", "text/html", 1, UnexpectedResponseError, id="html"),
         pytest.param(b"\n <!doctype html>", "application/json", 1, UnexpectedResponseError, id="html-as-json"),
-        pytest.param(b"Sign in", "text/html; charset=utf-8", 1, UnexpectedResponseError, id="text-as-html"),
         pytest.param(b"null", "application/json", 1, DecodeError, id="null"),
-        pytest.param(b"{}", "application/json", 1, DecodeError, id="empty-object"),
         pytest.param(b"[]", "application/json", 1, DecodeError, id="array"),
-        pytest.param(b'"default"', "application/json", 1, DecodeError, id="text"),
-        pytest.param(b"17", "application/json", 1, DecodeError, id="number"),
         pytest.param(b'{"created":' + b"9" * 5000 + b"}", "application/json", 1, DecodeError, id="huge"),
         pytest.param(b"", "application/json", 3, UnexpectedResponseError, id="empty"),
-        pytest.param(b"  \n", "application/json", 3, UnexpectedResponseError, id="blank"),
         pytest.param(ORG[:-1], "application/json", 3, UnexpectedResponseError, id="unfinished"),
-        pytest.param(ORG + b"}", "application/json", 3, UnexpectedResponseError, id="too-much"),
         pytest.param(b'{"org":\xff}', "application/json", 3, UnexpectedResponseError, id="not-utf-8"),
         pytest.param(ORG.decode().encode("utf-16"), "application/json", 3, UnexpectedResponseError, id="utf-16"),
         pytest.param(b'{"created":NaN}', "application/json", 3, UnexpectedResponseError, id="nan"),
@@ -80,24 +72,6 @@ async def test_unexpected_success(
     assert all(attempt.status == 200 and attempt.error for attempt in caught.value.attempts)
     assert not caught.value.ambiguous
     assert is_idle(client)
-
-
-@pytest.mark.parametrize("times", [1, 2])
-async def test_success_after_garbage(fake: FakeHarness, client: HarnessClient, times: int) -> None:
-    """A body that is not JSON once or twice costs one request each."""
-    fake.faults.add(Body(b'{"org":'), times=times)
-    assert (await client.organizations.get("default")).name == "Default"
-    assert len(fake.requests) == times + 1
-
-
-@pytest.mark.parametrize("method", ["PUT", "DELETE"])
-async def test_write_with_a_garbled_response(fake: FakeHarness, client: HarnessClient, method: str) -> None:
-    """A write that succeeded with a body that is not JSON is not repeated."""
-    fake.faults.add(Body(b'{"org":'))
-    organizations = client.organizations
-    with pytest.raises(UnexpectedResponseError):
-        await (organizations.update("default", name="N") if method == "PUT" else organizations.delete("default"))
-    assert [request.method for request in fake.requests] == [method]
 
 
 @pytest.mark.parametrize(
@@ -159,35 +133,6 @@ async def test_status_to_error(fake: FakeHarness, connect: Connect, status: int,
     assert again.headers["x-trace"] == "t1"
 
 
-async def test_errors_pickle(fake: FakeHarness, connect: Connect, serve: Serve) -> None:
-    """Errors without an error status pickle with all their attributes."""
-    fake.faults.add(Delay(3600), path="*/slow")
-    fake.faults.add(Body(b"{}"), path="*/odd")
-    fake.faults.add(SignInPage(), path="*/page")
-    client = connect(timeouts=Timeouts(read=0.02), retry=ONCE)
-    silent = connect(await serve(lambda _: b""), timeouts=Timeouts(deadline=0.02))
-    errors: list[Any] = []
-    for call in (*(client.organizations.get(name) for name in ("slow", "odd", "page")), silent.organizations.get("a")):
-        with pytest.raises(HarnessError) as caught:
-            await call
-        errors.append(caught.value)
-    kinds = [RequestTimeoutError, DecodeError, UnexpectedResponseError, DeadlineExceededError]
-    assert [type(error) for error in errors] == kinds
-    for error in errors:
-        again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
-        assert (type(again), str(again)) == (type(error), str(error))
-        assert (again.method, again.url, again.attempts) == (error.method, error.url, error.attempts)
-
-
-async def test_kept_body(fake: FakeHarness, client: HarnessClient) -> None:
-    """An error keeps the first 64 KiB of a large body."""
-    fake.faults.add(Body(b"x" * 1_000_000, "text/plain", status=400))
-    with pytest.raises(BadRequestError) as caught:
-        await client.organizations.get("default")
-    assert caught.value.body == b"x" * 64 * 1024
-    assert len(str(caught.value)) < 1000
-
-
 # -- retries -----------------------------------------------------------------------------------------------------------
 
 
@@ -200,17 +145,6 @@ async def test_transient_status(fake: FakeHarness, client: HarnessClient, method
     found = await client.request(method, "/v1/anything")
     assert [attempt.status for attempt in found.attempts] == [status, status, 200]
     assert client.stats.retries == 2
-
-
-@pytest.mark.parametrize("status", [400, 501])
-@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
-async def test_permanent_status(fake: FakeHarness, client: HarnessClient, method: str, status: int) -> None:
-    """A permanent status is raised after one request, and is not ambiguous."""
-    fake.faults.add(Status(status))
-    with pytest.raises(APIStatusError) as caught:
-        await client.request(method, "/v1/anything")
-    assert len(fake.requests) == 1
-    assert not caught.value.ambiguous
 
 
 @pytest.mark.parametrize("option", ["temporary", "timeout"])
@@ -248,6 +182,11 @@ async def test_lost_connection(fake: FakeHarness, client: HarnessClient, method:
 
 
 POST_FAULTS = {**BREAKS, "read timeout": Delay(3600), "408": Status(408), "503": Status(503)}
+POST_FAULTS |= {
+    "temporary": Status(504, temporary=True),
+    "empty": Body(b"", status=201),
+    "odd": Body(b"{}", status=201),
+}
 
 
 @pytest.mark.parametrize("fault", POST_FAULTS.values(), ids=POST_FAULTS)
@@ -274,17 +213,6 @@ async def test_max_attempts(fake: FakeHarness, connect: Connect, attempts: int, 
     assert isinstance(caught.value, ServerError | TransportError | UnexpectedResponseError)
     assert len(caught.value.attempts) == len(fake.requests) == attempts
     assert client.stats.retries == attempts - 1
-
-
-async def test_max_attempts_of_throttled_calls(fake: FakeHarness, connect: Connect) -> None:
-    """A 429 does not count as an attempt, unless the limit is 1."""
-    fake.faults.add(TooManyRequests(), times=4)
-    assert (await connect(retry=quick(2)).organizations.get("default")).name == "Default"
-    fake.requests.clear()
-    fake.faults.add(TooManyRequests(), times=1)
-    with pytest.raises(RateLimitError):
-        await connect(retry=ONCE).organizations.get("default")
-    assert len(fake.requests) == 1
 
 
 @pytest.mark.parametrize("fault", [Status(503), TooManyRequests(), Reset("after_effect")], ids=["503", "429", "reset"])
@@ -317,7 +245,7 @@ async def test_repeated_delete(fake: FakeHarness, client: HarnessClient, moment:
     assert ("labs", "rockets") not in fake.project_objects
 
 
-@pytest.mark.parametrize("status", [408, 499, 500, 502, 504])
+@pytest.mark.parametrize("status", [408, 500])
 async def test_delete_after_a_server_error(fake: FakeHarness, client: HarnessClient, status: int) -> None:
     """A 404 after a failure that may have taken effect returns None."""
     fake.faults.add(Status(status), times=1)

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given
@@ -25,8 +25,6 @@ from harness_async.testing import FakeHarness, SlidingWindow, TooManyRequests
 from tests.support.virtual import JumpingLoop, run_jumping
 
 T = TypeVar("T")
-Connect: TypeAlias = Callable[..., HarnessClient]
-
 FOREVER = Timeouts(connect=None, read=None, deadline=None)
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import gzip
 import os
 import socket
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -95,22 +93,6 @@ def test_use_from_another_loop(threaded: FakeHarness) -> None:
         assert len(threaded.requests) == sent
         first.run(use())
         first.run(client.close())
-
-
-def test_close_in_another_loop(threaded: FakeHarness) -> None:
-    """A client whose loop has ended can be closed in another loop."""
-    client = HarnessClient(threaded.api_key, base_url=threaded.url)
-
-    async def use() -> None:
-        await client.organizations.list().collect()
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # sockets that nobody closed while their loop ran
-        asyncio.run(use())
-        asyncio.run(client.close())
-        gc.collect()
-    with pytest.raises(RuntimeError, match="closed"):
-        asyncio.run(use())
 
 
 def test_borrowed_session_is_left_open() -> None:

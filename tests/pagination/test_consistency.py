@@ -110,21 +110,6 @@ async def test_quiet_lists(
             assert report.guarantee == "seek"
 
 
-@BOTH
-async def test_ties_in_an_order_that_changes(read: Read, fake: FakeHarness, consistency: Consistency) -> None:
-    """Ties that swap places between two requests lose nothing, and with departures are never called covered."""
-    fake.order = "random_ties"
-    for seed in range(6):
-        expected = refill(fake, 0)
-        for group in range(12):
-            expected |= {identity(row) for row in fill(fake, 5, apart=0, ago=60.0 + group)}
-        churn = Churn(fake, "default", "web", seed=seed, arrivals=0.0, departures=0.4 if seed % 2 else 0.0)
-        fake.before_request = churn
-        got, report = await read(consistency, limit=12)
-        assert report.guarantee in {"exact", "seek"}
-        assert set(got) >= expected - {identity(row) for row in churn.departed}
-
-
 @pytest.mark.parametrize(("end_time", "as_datetime"), [("inclusive", False), ("exclusive", True)])
 @ORDERS
 @BOTH
@@ -276,27 +261,6 @@ async def test_a_status_filter_is_sought(read: Read, fake: FakeHarness, prefetch
     assert set(got) >= {identity(row) for row in rows[::2]}
     _, report = await read("checked", limit=100, status="success")
     assert (report.guarantee, report.requests) == ("exact", 1)
-
-
-@pytest.mark.parametrize("prefetch", [0, 3])
-@ORDERS
-async def test_departures_between_pages(read: Read, fake: FakeHarness, order: Any, prefetch: int) -> None:
-    """Rows that depart pull others past the reader: a reverse pass brings them where the list is sorted, else seek."""
-    fake.order = order
-    fill(fake, 60)
-    listed = fake.executions("default", "web")
-    gone = [listed[0], listed[3], listed[14]]
-
-    def leave(_: RecordedRequest) -> None:
-        if len(fake.requests) == 4:
-            for row in gone:
-                fake.remove_execution(row)
-
-    fake.before_request = leave
-    got, report = await read("checked", limit=10, prefetch=prefetch)
-    assert report.guarantee == ("seek" if order == "hash" else "covered")
-    assert report.requests <= (60 if order == "hash" else 13)
-    assert set(got) >= {identity(row) for row in listed} - {identity(row) for row in gone}
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["arrivals", "late arrivals"])

@@ -9,13 +9,12 @@ import pytest
 from harness_async import PaginationError
 from harness_async.pagination.source import PageTotals
 from harness_async.pagination.strategy import (
-    MAX_PAGES_WITHOUT_NEWS,
     MAX_REPEATED_ROWS,
     LiveStrategy,
     PageRequest,
     PageResult,
 )
-from tests.support.moving import MovingList, Pages, PastEnd, Totals, read
+from tests.support.moving import MovingList, PastEnd, Totals, read
 
 PAST_END = pytest.mark.parametrize("past_end", ["empty", "missing"])
 
@@ -68,17 +67,6 @@ def test_a_list_that_shrank_below_the_missing_page_is_read_again_from_its_end() 
     assert receive(strategy, PageResult((), [8, 9], PageTotals(5))) == [0, 1]
     assert receive(strategy, PageResult((), [0, 1], PageTotals(5))) == []
     assert strategy.done
-
-
-@pytest.mark.parametrize("totals", ["true", "none", "of the page", "random"])
-@pytest.mark.parametrize("pages", ["same", "shuffled"])
-def test_a_server_that_ignores_the_page_number(totals: Totals, pages: Pages) -> None:
-    """The same hundred rows again and again, in any order, are an error after a bounded number of requests."""
-    server = MovingList(totals=totals, pages=pages, limit=100)
-    server.fill(250)
-    with pytest.raises(PaginationError, match="ignore the page number"):
-        read(server, LiveStrategy(100))
-    assert server.requests <= 1 + (1 if pages == "same" and totals != "random" else MAX_PAGES_WITHOUT_NEWS + 3)
 
 
 @pytest.mark.parametrize("count", [3, 10, 100])

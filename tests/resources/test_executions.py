@@ -27,11 +27,9 @@ from harness_async import (
 )
 from harness_async.testing import (
     Body,
-    ChangeJson,
     CutBody,
     Delay,
     FakeHarness,
-    Nulls,
     RecordedRequest,
     Reset,
     SignInPage,
@@ -150,25 +148,6 @@ async def test_responses_that_do_not_fit(fake: FakeHarness, client: HarnessClien
     assert (error.path, error.body, error.method, error.status) == (path, body, "GET", 200)
     assert error.url.endswith(f"{EXECUTIONS}?limit=100&page=1")
     assert len(error.attempts) == len(fake.requests) == 1
-
-
-async def test_unknown_status(fake: FakeHarness, client: HarnessClient) -> None:
-    """A status that is not known is sent as given, with a warning that suggests a known one."""
-    with pytest.warns(UserWarning, match=r"^'sucess' is not a known ExecutionStatus; did you mean 'success'\?"):
-        pager = client.executions.list("default", "payments", status=["none", "sucess"])
-    await pager.collect()
-    assert fake.requests[0].query["status"] == ["none,sucess"]
-
-
-async def test_rows_with_odd_members(fake: FakeHarness, client: HarnessClient) -> None:
-    """A list completes rows from its request; members of a wrong type are empty, and the report counts them."""
-    fake.faults.add(Nulls({"org", "project"}))
-    fake.faults.add(ChangeJson(lambda rows: [{**row, "created": "today", "workspace": 7} for row in rows]))
-    async with client.executions.list("default", "payments").walk() as walk:
-        rows = [row async for row in walk]
-    assert [row.key for row in rows] == [("default", "payments", f"run{number}", "stage") for number in (2, 1, 0)]
-    assert {(row.created, row.workspace, row.pipeline) for row in rows} == {(0, "", "provision_network")}
-    assert walk.report.invalid_members == 6
 
 
 async def test_get(fake: FakeHarness, client: HarnessClient) -> None:
@@ -379,21 +358,6 @@ async def test_wait_for_a_finished_execution(fake: FakeHarness, client: HarnessC
     found = await client.executions.wait("default", "payments", "run0", "stage", timeout=60.0, poll_interval=3600.0)
     assert found.status is ExecutionStatus.SUCCESS
     assert len(fake.requests) == 1
-
-
-def test_wait_that_times_out() -> None:
-    """The error of a wait that times out names the execution, the time and the last status."""
-
-    async def main() -> None:
-        async with FakeHarness() as fake, HarnessClient(fake.api_key, base_url=fake.url) as client:
-            ids: dict[str, Any] = {"pipeline_execution_id": "run2", "pipeline_stage_id": "stage"}
-            fake.add_execution("default", "payments", **ids, status="pending approval")
-            with pytest.raises(TimeoutError, match=r"run2.*60.* s: .*pending approval") as caught:
-                await client.executions.wait(*RUN2, timeout=60.0, poll_interval=3600.0)
-            assert isinstance(caught.value, DeadlineExceededError)
-            assert len(fake.requests) == 1
-
-    run_jumping(main())
 
 
 async def test_wait_that_times_out_during_a_request(fake: FakeHarness, client: HarnessClient) -> None:

@@ -15,11 +15,8 @@ from harness_async import (
     HarnessClient,
     NotFoundError,
     Organization,
-    ServerError,
-    TransportError,
-    UnexpectedResponseError,
 )
-from harness_async.testing import Body, FakeHarness, Reset, Status
+from harness_async.testing import Body, FakeHarness, Status
 
 
 def sent(fake: FakeHarness) -> list[str]:
@@ -117,28 +114,6 @@ async def test_refused_create(client: HarnessClient) -> None:
     with pytest.raises(BadRequestError, match="identifier: is malformed") as refused:
         await client.organizations.create("1st", "First")
     assert [error.field for error in refused.value.field_errors] == ["identifier"]
-
-
-@pytest.mark.parametrize(
-    ("fault", "error"),
-    [
-        (Status(500), ServerError),
-        (Status(504, temporary=True), ServerError),
-        (Reset("after_effect"), TransportError),
-        (Body(b"", status=201), UnexpectedResponseError),
-        (Body(b"{}", status=201), DecodeError),
-    ],
-    ids=str,
-)
-async def test_create_is_never_sent_twice(
-    fake: FakeHarness, client: HarnessClient, fault: Any, error: type[Exception]
-) -> None:
-    """A create that fails after it was sent is not repeated, and its error is ambiguous."""
-    fake.faults.add(fault, times=1)
-    with pytest.raises(error) as caught:
-        await client.organizations.create("fresh", "Fresh")
-    assert getattr(caught.value, "ambiguous", None) is True
-    assert len(fake.requests) == 1
 
 
 async def test_update(fake: FakeHarness, client: HarnessClient) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -24,8 +24,6 @@ from harness_async.pagination.dialects import DIALECTS
 from harness_async.resources import pipeline_executions
 from harness_async.testing import ChangeJson, Churn, FakeHarness, Nulls, RecordedRequest, Status
 from tests.support.virtual import run_jumping
-
-Connect: TypeAlias = Callable[..., HarnessClient]
 
 PROJECT = ("default", "payments")
 LIST = "/pipeline/api/pipelines/execution/summary"

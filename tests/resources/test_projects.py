@@ -7,15 +7,13 @@ from typing import Any
 import pytest
 
 from harness_async import (
-    ConflictError,
     HarnessClient,
     NotFoundError,
     PermissionDeniedError,
     Project,
     ProjectRef,
-    TransportError,
 )
-from harness_async.testing import Body, FakeHarness, Reset, Status
+from harness_async.testing import Body, FakeHarness, Status
 
 PROJECTS = "/v1/orgs/default/projects"
 
@@ -88,24 +86,6 @@ async def test_create(fake: FakeHarness, client: HarnessClient) -> None:
         }
     }
     assert second.json == {"project": {"identifier": "other", "name": "Other"}}
-
-
-async def test_refused_create(client: HarnessClient) -> None:
-    """A used identifier is a `ConflictError`, and a missing organization a `NotFoundError`."""
-    with pytest.raises(ConflictError) as caught:
-        await client.projects.create("default", "payments", "Again")
-    assert not caught.value.ambiguous
-    with pytest.raises(NotFoundError):
-        await client.projects.create("nobody", "fresh", "Fresh")
-
-
-async def test_create_is_never_sent_twice(fake: FakeHarness, client: HarnessClient) -> None:
-    """A create whose response is lost is not repeated, and its error is ambiguous."""
-    fake.faults.add(Reset("after_effect"), times=1)
-    with pytest.raises(TransportError) as caught:
-        await client.projects.create("default", "fresh", "Fresh")
-    assert caught.value.ambiguous
-    assert len(fake.requests) == 1
 
 
 async def test_update(fake: FakeHarness, client: HarnessClient) -> None:

@@ -21,6 +21,13 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         loop.close()
 
 
+class NoJitter:
+    """A source of jitter that returns 0."""
+
+    def random(self) -> float:
+        return 0.0
+
+
 class BusyLoop(looptime.make_event_loop_class(__import__("asyncio").SelectorEventLoop)):  # type: ignore[misc]
     """A virtual loop that can be blocked: time that passes between two turns."""
 

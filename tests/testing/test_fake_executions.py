@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import yarl
 
 from harness_async.testing import FakeHarness
 
@@ -42,19 +41,6 @@ async def test_filters_see_what_changed(fake: FakeHarness, get: Any) -> None:
         assert ids((await get(f"{LIST}?status=none")).json) == ids([two])
         fake.remove_execution(two)
         assert (await get(f"{LIST}?status=none")).json == []
-
-
-async def test_ids_are_one_segment_each(fake: FakeHarness, get: Any) -> None:
-    """Percent-encoded ids with slashes, spaces and percent signs are found, and recorded as received."""
-    row = fake.add_execution("default", "payments", pipeline_execution_id="a/b %2F", pipeline_stage_id="ä")
-    path = f"{LIST}/a%2Fb%20%252F/%C3%A4"
-    async with get.session.get(
-        yarl.URL(fake.url + path, encoded=True), headers={"x-api-key": fake.api_key, "Harness-Account": fake.account_id}
-    ) as response:
-        assert await response.json() == row
-    assert fake.requests[-1].path == path
-    assert (await get(f"{LIST}/a/b/c")).status == 404
-    assert (await get(f"{LIST}/nope/nope")).json["name"] == "not_found"
 
 
 async def test_create(fake: FakeHarness, get: Any, envelope: Callable[[Any], str], now: int) -> None:

@@ -16,7 +16,7 @@ Queries: TypeAlias = list[tuple[Any, str | None]]
 """Queries, or bodies, and the names of the rows that they keep in order; None for a request that is rejected."""
 
 IDENTITY = {"executions": "pipeline_execution_id", "pipeline executions": "plan_execution_id"}
-IDENTITY |= {"audit events": "insert_id", "activities": "id", "approvals": "id"}
+IDENTITY |= {"audit events": "insert_id"}
 
 SCOPE = {"accountIdentifier": ACCOUNT}
 ORG = {**SCOPE, "orgIdentifier": "default"}
@@ -70,31 +70,6 @@ TABLE: dict[str, tuple[dict[str, dict[str, Any]], Queries]] = {
             ("tags=team:core,team:other", "b"),
             ("sort=size,ASC", None),
             ("status=active,", None),
-        ],
-    ),
-    "activities": (
-        {
-            "a": {"time": 10, "workspace": "w", "activity_type": "plan"},
-            "b": {"time": 20, "activity_status": "failure", "pipeline_execution_id": "e"},
-            "c": {"time": 30, "pipeline": "p", "pipeline_stage_id": "s"},
-        },
-        [
-            ("workspace=w", "a"),
-            ("activity_type=plan", "a"),
-            ("activity_status=failure", "b"),
-            ("pipeline_execution_id=e", "b"),
-            ("pipeline_stage_id=s", "c"),
-            ("pipeline=p", "c"),
-            ("start_time=20", "cb"),
-            ("start_time=10&end_time=20", "ba"),
-        ],
-    ),
-    "approvals": (
-        {"a": {"workspace": "w", "status": "approved"}, "b": {"pipeline_execution_id": "e", "pipeline_stage_id": "s"}},
-        [
-            *[(query, "a") for query in ("workspace=w", "status_type=approved")],
-            *[(query, "b") for query in ("pipeline_execution_id=e", "pipeline_stage_id=s", "status_type=pending")],
-            ("status_type=done", None),
         ],
     ),
     "pipelines": (
