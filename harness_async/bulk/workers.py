@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
@@ -353,6 +354,8 @@ class WorkerPool(Generic[T]):
                 outcome: ProjectOutcome | None = None
                 while outcome is None:
                     page = await walk.next_page()
+                    if len(self.walks) < self._spec.max_in_flight:  # else each has one place
+                        self._rebalance_prefetch()
                     items: Sequence[T] = () if page is None else page.items
                     if page is None or walk.is_done:
                         outcome = self._complete(ref, walk)
@@ -396,14 +399,17 @@ class WorkerPool(Generic[T]):
             raise error
 
     def _rebalance_prefetch(self) -> None:
-        """Share the places in flight among the active projects.
+        """Share the places in flight among the active projects, beginning with those that need the fewest.
 
         While many projects are active each requests one page at a time, so that a huge one does not slow down the
-        small ones. When few are left they prefetch.
+        small ones. What a project cannot use, because it is at its first page or near its end, goes to longer ones.
         """
-        share, rest = divmod(self._spec.max_in_flight, max(1, self.active))
-        for number, walk in enumerate(self.walks.values()):
-            pages = min(MAX_PREFETCH, share + (number < rest))  # the remainder goes to the oldest walks
+        walks = sorted(self.walks.values(), key=attrgetter("requests_left"))
+        free = self._spec.max_in_flight
+        for number, walk in enumerate(walks):
+            share = free // (len(walks) - number)
+            pages = min(MAX_PREFETCH, share, max(1, walk.requests_left))
+            free -= pages
             walk.prefetch = pages if pages > 1 else 0
 
 

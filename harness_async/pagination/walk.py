@@ -348,6 +348,8 @@ class PageWalk(Walk[T]):
             spec.largest_page.limit = min(spec.largest_page.limit, spec.limit)
         if not self._pages:
             self.expected_requests = self.requests - 1 + estimate_requests(spec, fetched)
+        else:
+            self.expected_requests += fetched.requests - 1
         return fetched
 
     def _unpack(self, kept: FetchedPage[T]) -> FetchedPage[T]:

@@ -81,6 +81,22 @@ def test_huge_projects(huge: int, consistency: Consistency, first: bool) -> None
     assert seconds < 1.15 * len(world.log) / (1000 / 60.25)
 
 
+@pytest.mark.parametrize("concurrency", [8, 16, 32])
+def test_no_place_is_idle(concurrency: int) -> None:
+    """Places in flight that lists cannot use at their first and last pages are used by other lists."""
+    rng = random.Random(1)
+    world = World({f"list{number}": rng.randrange(500) for number in range(60)}, places=asyncio.Semaphore(32))
+    run = BulkRun(world.spec("checked", concurrency=concurrency, max_in_flight=32))
+
+    async def main() -> float:
+        assert await take(run) == served(world)
+        return asyncio.get_running_loop().time()
+
+    seconds = virtual.run(main())
+    least = sum(world.latency(project, number) for _, project, number in world.log) / 32
+    assert seconds < 1.2 * least
+
+
 @pytest.mark.parametrize("limiter", [SlidingWindow(400), FixedWindow(400, phase=17.0)], ids=["sliding", "fixed"])
 def test_two_resources_share_one_budget(limiter: Limiter) -> None:
     """Two runs over 2,000 projects each keep to 99 % of the limit together, without a refusal, and hold few pages."""

@@ -49,6 +49,9 @@ class World:
     failing: dict[str, HarnessError] = field(factory=dict[str, HarnessError])
     log: list[tuple[float, str, int]] = field(factory=list[tuple[float, str, int]])
     limiter: Limiter | None = None
+    places: asyncio.Semaphore = field(factory=lambda: asyncio.Semaphore(1000))
+    """Requests that may be in flight."""
+
     refused: int = 0
     alive: int = 0
     most_alive: int = 0
@@ -125,7 +128,8 @@ class Source:
         now = asyncio.get_running_loop().time()
         world.log.append((now, self.project, number))
         world.refused += world.limiter is not None and not world.limiter.allow(now)
-        await asyncio.sleep(world.latency(self.project, number))
+        async with world.places:
+            await asyncio.sleep(world.latency(self.project, number))
         world.pacer.record_success(slot)
         if self.project in world.failing:
             raise world.failing[self.project]
