@@ -423,16 +423,16 @@ async def test_close_leaves_no_unsent_body(reason: str) -> None:
     async with server, client_of(url, timeouts=Timeouts(deadline=0.5 if reason == "deadline" else None)) as client:
         call = asyncio.create_task(client.request("POST", "/v1/orgs", content=bytes(50_000_000)))
         await arrived.wait()
+        (connection,) = client._session.sender.transport._sockets
         if reason == "cancelled":
             call.cancel()
         with pytest.raises((asyncio.CancelledError, DeadlineExceededError)):
             await call
-        (connection,) = client._session.sender.transport._sockets
         await client.close()
         for _ in range(10):
             await asyncio.sleep(0)
+        ended.set()  # before the check: the server waits for its handlers
         assert connection.fileno() == -1
-        ended.set()
 
 
 @pytest.mark.parametrize("state", ["stopped", "running in a thread"])
