@@ -459,6 +459,9 @@ async def test_own_dialect(fake: FakeHarness, client: HarnessClient) -> None:
         ({"path": "/v1/orgs?limit=1"}, ValueError, "path"),
         ({"org": ".."}, ValueError, "org"),
         ({"project": 5}, TypeError, "project"),
+        *[({"into": value}, TypeError, "^into") for value in (5, "x", object)],
+        *[({"key": value}, TypeError, "^key") for value in (5, "identifier")],
+        *[({"params": value}, TypeError, "^params") for value in (5, "a=1", [("a", 1)])],
     ],
     ids=str,
 )

@@ -22,6 +22,7 @@ import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -100,8 +101,9 @@ class Checkpoint:
         created = not path.exists()
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
-        except OSError as error:
-            raise CheckpointError(f"Cannot open the checkpoint {path}: {error.strerror}") from error
+        except (OSError, ValueError) as error:  # ValueError: the path contains a null character
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise CheckpointError(f"Cannot open the checkpoint {path}: {reason}") from error
         # Without a buffer, whose rest a failed write would leave to the end of the process.
         stream = cast("BinaryIO", os.fdopen(descriptor, "r+b", buffering=0))
         try:
@@ -116,6 +118,8 @@ class Checkpoint:
 
     @classmethod
     def _read(cls, path: Path, stream: BinaryIO, identity: Identity, *, created: bool) -> Checkpoint:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):  # a pipe or a device may have no end
+            raise CheckpointError(f"The checkpoint {path} is not a regular file; choose another path")
         content = stream.read()
         whole = content.rfind(b"\n") + 1
         lines = content[:whole].splitlines()

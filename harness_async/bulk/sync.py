@@ -198,7 +198,7 @@ def pull_back(before: ProjectState | None, latest: int) -> ProjectState | None:
     """
     if before is None or before.through <= latest:
         return before
-    logger.warning("the state of a sync lies %.0f s in the future; reading again", (before.through - latest) / 1000)
+    logger.warning("the state of a sync lies %d s in the future; reading again", (before.through - latest) // 1000)
     if before.newest is None or before.newest > latest:
         return None
     return evolve(before, through=before.newest)
@@ -291,7 +291,8 @@ class SyncWalk(Walk[T]):
         if last is not None:
             return self._has_changed(ids, row, last)
         self._keep_if_unfinished(ids, row, 0)
-        return before is None or created >= before.through - spec.overlap
+        # A row whose time is missing (0) may be new.
+        return before is None or not created or created >= before.through - spec.overlap
 
     def _has_changed(self, ids: RowIds, row: T, last: UnfinishedRow) -> bool:
         # A state of an older version does not hold the status, only that there was no outcome.

@@ -16,6 +16,7 @@ from harness_async.http.session import Session
 from harness_async.pagination.dialects import Dialect, DialectName, resolve_dialect
 from harness_async.pagination.source import EndpointSource, FetchedPage, LargestPage, ListSpec, Page, hash_by
 from harness_async.pagination.walk import PageWalk, Walk
+from harness_async.serialization.converters import converter
 from harness_async.serialization.msgspec_decoder import create_rows_decoder
 from harness_async.types import Consistency, Time, TimeWindow
 from harness_async.validation import check_identifier, check_int, check_method, check_path, to_milliseconds
@@ -247,6 +248,14 @@ def open_list(
     """
     path = check_path(path)
     found = resolve_dialect(path, dialect, first_page)
+    try:
+        converter.get_structure_hook(cls)
+    except Exception as error:
+        raise TypeError(f"into must be an attrs class, or None for plain dicts: {error}") from error
+    if key is not None and not callable(key):
+        raise TypeError(f"key must be a function of a row, not {type(key).__name__}")
+    if not isinstance(params, Mapping):
+        raise TypeError(f"params must be a mapping, not {type(params).__name__}")
     if first_page is not None:
         found = evolve(found, first_page=first_page)
     method = check_method(method)

@@ -40,6 +40,18 @@ class OutsideWindowError(Exception):
     """A row lies outside the requested window: the time filter does not apply to `created`."""
 
 
+def fill_gaps(times: list[int]) -> list[int]:
+    """Give rows without a time (0) that of the row before, or of the first row that has one.
+
+    Lists are mostly sorted by time, and a member that is missing in the row says nothing about the server's filter.
+    """
+    if 0 in times and any(times):
+        last = next(filter(None, times))
+        for position, time in enumerate(times):
+            times[position] = last = time or last
+    return times
+
+
 def is_outside(result: PageResult, window: TimeWindow) -> bool:
     """Return whether a row lies outside a window, with inclusive bounds."""
     start, end = window

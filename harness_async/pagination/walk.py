@@ -27,7 +27,7 @@ from harness_async.errors import (
 )
 from harness_async.pagination.checked import CheckedStrategy
 from harness_async.pagination.freeze import Freeze
-from harness_async.pagination.seek import BoundaryKeys, OutsideWindowError, SeekStrategy
+from harness_async.pagination.seek import BoundaryKeys, OutsideWindowError, SeekStrategy, fill_gaps
 from harness_async.pagination.source import FetchedPage, ListEstimate, ListSpec, Page, WalkReport, estimate_requests
 from harness_async.pagination.strategy import LiveStrategy, PageRequest, PageResult, SeenKeys, WalkStrategy
 from harness_async.types import TimeWindow
@@ -406,7 +406,7 @@ class PageWalk(Walk[T]):
             rows if spec.hash_keys is None else (),
             keys=None if spec.hash_keys is None else spec.hash_keys(rows),
             totals=fetched.totals,
-            times=[*map(spec.created, rows)] if self._uses_times and spec.created is not None else None,
+            times=fill_gaps([*map(spec.created, rows)]) if self._uses_times and spec.created is not None else None,
         )
         try:
             positions = self._strategy.receive(request, result)

@@ -172,8 +172,9 @@ class PipelineExecution(Model):
 
     @property
     def duration(self) -> timedelta | None:
-        """Time from the start to the end; None while it runs."""
-        return timedelta(milliseconds=self.end_ts - self.start_ts) if self.start_ts and self.end_ts else None
+        """Time from the start to the end; None while it runs, or where a time fits no calendar."""
+        started, ended = self.started_at, self.ended_at
+        return None if started is None or ended is None else ended - started
 
 
 register_model(

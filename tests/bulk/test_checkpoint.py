@@ -216,9 +216,16 @@ def test_no_locks(path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> Non
 
 
 def test_unusable_paths(tmp_path: Path) -> None:
-    """A directory, or a path in a missing one, is refused with the reason."""
-    for unusable in (tmp_path, tmp_path / "missing" / "run"):
-        with pytest.raises(CheckpointError, match="Cannot open"):
+    """A directory, a path in a missing one or that cannot be one, a pipe and an endless device are refused."""
+    os.mkfifo(tmp_path / "pipe")
+    for unusable, reason in [
+        (tmp_path, "Cannot open"),
+        (tmp_path / "missing" / "run", "Cannot open"),
+        (Path("a\0b"), "Cannot open .*null"),
+        (tmp_path / "pipe", "not a regular file"),
+        (Path("/dev/full"), "not a regular file"),
+    ]:
+        with pytest.raises(CheckpointError, match=reason):
             Checkpoint.open(unusable, IDENTITY)
 
 

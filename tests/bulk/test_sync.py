@@ -173,7 +173,7 @@ async def test_clocks(fake: FakeHarness, clock: str, first_clock_only: bool) -> 
             fake.add_execution("default", "web", created=fake.now() - 2000 - number)
 
 
-@pytest.mark.parametrize("hours", [1, 24, 24 * 365])
+@pytest.mark.parametrize("hours", [1, 24, 24 * 365, 10**400], ids=["hour", "day", "year", "no-calendar"])
 @pytest.mark.parametrize("has_newest", [True, False])
 async def test_a_state_of_the_future(
     client: HarnessClient, fake: FakeHarness, caplog: pytest.LogCaptureFixture, hours: int, has_newest: bool
@@ -188,6 +188,18 @@ async def test_a_state_of_the_future(
     assert {ids(row) for row in new} <= rows
     assert run.state.projects[REF].through <= fake.now()
     assert "in the future" in caplog.text
+
+
+async def test_a_new_row_without_a_time(client: HarnessClient, fake: FakeHarness) -> None:
+    """A row whose time is missing may be new: a sync delivers it, and still knows that it missed nothing."""
+    fake.add_execution("default", "web", created=fake.now() - DAY)
+    first = client.executions.sync(projects=[REF])
+    await take(first)
+    new = [fake.add_execution("default", "web", created=fake.now() - 1000 * number) for number in range(3)]
+    fake.faults.add(ChangeJson(lambda body: [{**body[0], "created": None}, *body[1:]]))
+    second = client.executions.sync(first.state, [REF])
+    assert {row.key[2:] for row in await take(second)} == set(map(ids, new))
+    assert second.report.outcomes[REF].guarantee == "exact"
 
 
 # -- changes -----------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import pytest
 
 from harness_async import BadRequestError, Execution, HarnessClient, NotFoundError, PaginationError, WalkReport
 from harness_async.testing import (
+    ChangeJson,
     Churn,
     ClipPages,
     Delay,
@@ -231,6 +232,27 @@ async def test_checked_continues_without_a_filter_that_does_nothing(
     assert [record.name for record in caplog.records] == ["harness_async"]
     assert "best effort" in caplog.text
     assert fake.api_key not in caplog.text
+
+
+@pytest.mark.parametrize("consistency", ["checked", "strict"])
+@pytest.mark.parametrize("first", [0, 7])
+@ORDERS
+async def test_rows_whose_time_is_missing_are_not_outside_the_window(
+    read: Read, fake: FakeHarness, order: Any, first: int, consistency: Consistency
+) -> None:
+    """A row without a time says nothing about the filter: it is delivered, and the guarantee stays."""
+    fake.order = order
+    rows = fill(fake, 95)
+    start = rows[-1]["created"]
+    missing = {row["pipeline_execution_id"] for row in rows[first::10]}
+
+    def remove(body: Any) -> Any:
+        return [{**row, "created": None} if row["pipeline_execution_id"] in missing else row for row in body]
+
+    fake.faults.add(ChangeJson(remove))
+    got, report = await read(consistency, limit=30, start_time=start, status=["success", "failure", "none"])
+    assert sorted(got) == sorted(identity(row) for row in rows)
+    assert report.guarantee == "seek"
 
 
 @ORDERS

@@ -168,6 +168,12 @@ async def test_members(fake: FakeHarness, client: HarnessClient) -> None:
     assert "layoutNodeMap" in response.json()["data"]["content"][0]
 
 
+def test_times_beyond_any_calendar() -> None:
+    """A time that fits no calendar is kept as sent, and its moment and the duration are None."""
+    row = PipelineExecution(org="o", project="p", plan_execution_id="e", start_ts=NOW, end_ts=10**30)
+    assert (row.end_ts, row.ended_at, row.duration) == (10**30, None, None)
+
+
 @pytest.mark.parametrize(
     ("fault", "path"),
     [
