@@ -108,7 +108,7 @@ class Checkpoint:
         stream = cast("BinaryIO", os.fdopen(descriptor, "r+b", buffering=0))
         try:
             if lock:
-                _lock(stream, path)
+                _lock(stream, path, created=created)
             return cls._read(path, stream, identity, created=created)
         except BaseException as error:
             stream.close()
@@ -283,8 +283,10 @@ def _check_header(path: Path, header: Mapping[str, Any], identity: Identity) -> 
         raise CheckpointError(f"The checkpoint {path} has an end that is not an integer") from error
 
 
-def _lock(stream: BinaryIO, path: Path) -> None:
+def _lock(stream: BinaryIO, path: Path, *, created: bool) -> None:
     """Lock the file for this process until it is closed or the process ends.
+
+    A file that was created is deleted if it cannot be locked.
 
     Raises:
         CheckpointError: Another process has locked it, or the file system has no locks.
@@ -302,6 +304,9 @@ def _lock(stream: BinaryIO, path: Path) -> None:
     except OSError as error:
         if error.errno in _IN_USE:
             raise CheckpointError(f"The checkpoint {path} is in use by another process") from error
+        if created:
+            with contextlib.suppress(OSError):
+                path.unlink()
         raise CheckpointError(
             f"The checkpoint {path} cannot be locked: {error.strerror}. Choose a path on a local disk, or continue "
             "without a lock (checkpoint_lock=False, --no-lock) if no other process uses the file"

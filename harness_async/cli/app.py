@@ -68,9 +68,10 @@ class _UsageError(Protocol):
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code. Without arguments, print the help and return 2."""
-    for name in ("stdout", "stderr"):
+    for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the shell: >&-
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - open until the exit
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - open until the exit
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a limited encoding must not make a table fail
     arguments = list(sys.argv[1:] if arguments is None else arguments)
@@ -79,6 +80,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
             code = _run(arguments or ["--help"])
             sys.stdout.flush()
     except BrokenPipeError:
+        code = STDOUT_CLOSED
+    except SystemExit as error:
+        if not isinstance(error.__context__, BrokenPipeError):  # for which click and rich exit with 1
+            raise
         code = STDOUT_CLOSED
     except OSError as error:  # stdout is a file on a full disk
         code = print_report(error)

@@ -132,10 +132,13 @@ def describe(error: BaseException) -> str:
 def describe_os_error(error: OSError) -> str:
     """Return what failed, and the file."""
     reason = error.strerror or str(error) or type(error).__name__
-    return f"{error.filename}: {reason}." if error.filename else f"{reason}."
+    if error.filename:
+        return f"{error.filename}: {reason}."
+    return f"Cannot write standard output: {reason}." if error.errno in _OS_ADVICE else f"{reason}."
 
 
 _OS_ADVICE = {errno.ENOSPC: "Free space on the disk, then run again.", errno.EDQUOT: "Your disk quota is used up."}
+"""Advice for errors that only a write can have. Without a name of a file it was one to stdout."""
 
 
 def _redact(text: str) -> str:

@@ -72,6 +72,12 @@ class ExportSpec:
     plan_only: bool = False
     quiet: bool
 
+    @property
+    def format_options(self) -> str:
+        """The options that the encoding of rows depends on."""
+        raw = " --raw-csv" if self.raw_csv and self.row_format is RowFormat.CSV else ""
+        return f"--format {self.row_format}{raw}"
+
 
 def export(
     resource: Annotated[
@@ -261,7 +267,7 @@ class _Export:
         header, encode = create_encoder(spec.row_format, resource.columns, raw=spec.raw_csv)
         resumable = None
         if checkpoint is not None:
-            resumable = ResumableOutput(output, spec.row_format, header)
+            resumable = ResumableOutput(output, spec.format_options, header)
             run = with_output(run, resumable.commit, started_at)
         return cls(
             spec,

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness_async import BulkReport, HarnessError, Plan, Stats
+from harness_async.bulk.checkpoint import read_started_at
 from harness_async.cli.console import (
     format_duration,
     pluralize,
@@ -98,7 +99,7 @@ def _next_step(summary: ExportSummary) -> str:
         if interrupted:
             return f"The next run starts from the beginning. With {options}, it resumes an interrupted run."
         return f"The next run requests everything again. With {options}, it requests only what is not complete."
-    if not summary.checkpoint.exists():
+    if read_started_at(summary.checkpoint) is None:  # no project was completed
         return ""
     resume = "The checkpoint is kept: run the same command again to resume."
     if summary.report.failed or summary.unlisted:

@@ -2,7 +2,8 @@
 
 A regular file is replaced. Rows go to a temporary file in the same directory, which takes the place of the old file
 with the first row: a failure before that leaves the old file as it was. The old file is kept under another name until
-the end, and comes back if the disk is full. Links are followed, and the mode is kept.
+the end, and comes back if the disk is full. Links are followed, and the mode is kept. What a killed command leaves
+under such names is removed by the next one that writes the same file.
 
 Pipes, devices and open descriptors (`-`, `/dev/stdout`) are written in place, and so are files that cannot be replaced:
 bind mounts, and writable files in a directory that is not.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
 import os
 import secrets
 import select
@@ -55,9 +57,11 @@ def is_disk_full(error: BaseException | None) -> bool:
 
 @contextmanager
 def write_errors(name: str) -> Iterator[None]:
-    """Raise a `WriteError` in place of an `OSError`."""
+    """Raise a `WriteError` in place of an `OSError`, except where the reader of a pipe has closed it."""
     try:
         yield
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise WriteError(name, error) from error
 
@@ -141,14 +145,19 @@ class FileOutput:
 
     length: int = field(default=0, init=False)
     _old: Path | None = field(default=None, init=False)
+    _old_stream: BinaryIO | None = field(default=None, init=False)
+    """The lock of the old file."""
+
     _is_placed: bool = field(default=False, init=False)
 
     @classmethod
     def create(cls, path: Path, *, keeps_old: bool = False) -> FileOutput:
         """Create the temporary file, with the mode of the old file, or of the umask if there is none."""
+        _remove_left_over(path)
         temporary = _hidden_name(path)
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
         stream = cast("BinaryIO", os.fdopen(descriptor, "r+b", buffering=0))
+        _lock(stream)
         with suppress(FileNotFoundError):
             _copy_owner_and_mode(path.stat(), temporary)
         return cls(path, stream, temporary, keeps_old)
@@ -184,6 +193,9 @@ class FileOutput:
                 return False
             else:
                 self._old = old
+                with suppress(OSError):  # without the permission to read
+                    self._old_stream = old.open("rb")
+                    _lock(self._old_stream)
         return True
 
     def _copy_in_place(self) -> None:
@@ -222,6 +234,8 @@ class FileOutput:
     def _forget_old(self) -> None:
         if self._old is not None:
             self._old.unlink(missing_ok=True)
+        if self._old_stream is not None:
+            self._old_stream.close()
 
 
 def _copy_owner_and_mode(old: os.stat_result, path: Path) -> None:
@@ -232,9 +246,33 @@ def _copy_owner_and_mode(old: os.stat_result, path: Path) -> None:
     path.chmod(stat.S_IMODE(old.st_mode))
 
 
+def _hidden_prefix(path: Path) -> str:
+    """Return what hidden names for a file begin with, however long its own name is."""
+    return f".harness-async-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}-"
+
+
 def _hidden_name(path: Path) -> Path:
-    """Return an unused name in the directory of a file, however long its own name is."""
-    return path.with_name(f".harness-async-{secrets.token_hex(8)}")
+    """Return an unused name in the directory of a file."""
+    return path.with_name(f"{_hidden_prefix(path)}{secrets.token_hex(8)}")
+
+
+def _remove_left_over(path: Path) -> None:
+    """Remove the hidden files of killed commands that wrote a file. Those of running ones are locked."""
+    for hidden in path.parent.glob(f"{_hidden_prefix(path)}*"):
+        with suppress(OSError), hidden.open("rb") as stream:
+            if _lock(stream):
+                hidden.unlink()
+
+
+def _lock(stream: BinaryIO) -> bool:
+    """Lock a file until its stream is closed. Return False if another process has locked it, or it has no locks."""
+    try:
+        import fcntl
+
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ModuleNotFoundError, OSError):  # the former on Windows
+        return False
+    return True
 
 
 def _sync_folder(path: Path) -> None:

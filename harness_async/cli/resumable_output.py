@@ -17,7 +17,6 @@ from attrs import define, field
 from harness_async import ProjectOutcome, ProjectRef
 from harness_async.cli.errors import CommandError
 from harness_async.cli.files import Output, continue_file, open_regular, write_errors
-from harness_async.cli.options import RowFormat
 from harness_async.cli.targets import Target
 
 _MAX_SPOOL_BYTES = 256 * 1024
@@ -42,7 +41,9 @@ class ResumableOutput:
     """
 
     target: Target
-    row_format: RowFormat
+    format_options: str
+    """The options that the encoding of rows depends on."""
+
     header: bytes
     rows: int = field(default=0, init=False)
     """Rows in the file, including those of earlier runs."""
@@ -59,11 +60,11 @@ class ResumableOutput:
         Raises:
             CommandError: The checkpoint belongs to an export in another format, or the file was changed.
         """
-        recorded_format = resumed.get("format", self.row_format.value)
-        if recorded_format != self.row_format.value:
+        recorded = resumed.get("format", self.format_options)
+        if recorded != self.format_options:
             raise CommandError(
-                f"The checkpoint belongs to an export with --format {recorded_format}, not {self.row_format.value}.",
-                f"Add --format {recorded_format}, or choose another --checkpoint and --output.",
+                f"The checkpoint belongs to an export with {recorded}, not {self.format_options}.",
+                f"Use {recorded}, or choose another --checkpoint and --output.",
             )
         if length := int(resumed.get("length", 0)):
             self._output = continue_file(self.target, length)
@@ -99,7 +100,7 @@ class ResumableOutput:
             self.rows += pending.rows
             self._pending.pop(outcome.project).spool.close()
         length = 0 if self._output is None else self._output.length
-        return {"length": length, "rows": self.rows, "format": self.row_format.value}
+        return {"length": length, "rows": self.rows, "format": self.format_options}
 
     def finish(self) -> None:
         """Write the file of an export without rows.

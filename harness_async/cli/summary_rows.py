@@ -7,6 +7,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
+from harness_async.cli.writers import strip_prefix
+
 _MAX_LINE_BYTES = 16 * 1024 * 1024
 """A longer line is not one of an export. Bounds the memory that a file without line ends takes."""
 
@@ -124,7 +126,7 @@ class RowReader:
                 if len(fields) < len(header) and self._leave_out(start):
                     return
                 raise RowError(f"line {start:,} has {len(fields):,} fields, the header has {len(header):,}")
-            yield dict(zip(header, fields, strict=True))
+            yield dict(zip(header, map(strip_prefix, fields), strict=True))
 
 
 def _check_signature(line: bytes) -> None:

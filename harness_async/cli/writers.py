@@ -75,6 +75,11 @@ def _cell(value: object, *, raw: bool) -> str:
     return "" if value is None else json.dumps(value, ensure_ascii=False)
 
 
+def strip_prefix(cell: str) -> str:
+    """Return the text of a cell without the `'` that keeps a spreadsheet from running it."""
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA_STARTS) else cell
+
+
 def _csv_line(cells: Iterable[str]) -> bytes:
     # Lines end with LF as in other Unix tools, not with the CRLF of RFC 4180. CSV readers accept both. Before Python
     # 3.13 the module csv leaves a carriage return without quotes if lines end with LF.

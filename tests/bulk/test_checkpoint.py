@@ -212,6 +212,7 @@ def test_no_locks(path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> Non
     monkeypatch.setattr(fcntl, "flock", fail)
     with pytest.raises(CheckpointError, match=f"cannot be locked: {os.strerror(code)}.*checkpoint_lock=False"):
         Checkpoint.open(path, IDENTITY)
+    assert not path.exists()
     Checkpoint.open(path, IDENTITY, lock=False).close()
 
 

@@ -177,7 +177,8 @@ def test_changed_options_or_files(server: FakeHarness, tmp_path: Path) -> None:
     assert export_to(tmp_path).exit_code == 0
     for arguments, message in (
         (("--status", "failure"), "other filters"),
-        (("--format", "csv"), "belongs to an export with --format jsonl, not csv"),
+        (("--format", "csv"), "belongs to an export with --format jsonl, not --format csv"),
+        (("--format", "csv", "--raw-csv"), "belongs to an export with --format jsonl, not --format csv --raw-csv"),
     ):
         result = export_to(tmp_path, *arguments)
         assert (result.exit_code, message in result.stderr) == (2, True)

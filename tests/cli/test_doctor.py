@@ -523,6 +523,7 @@ def test_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     result, found, report = examine("--demo")
     assert (result.exit_code, {verdict for verdict, _ in found.values()}) == (0, {"ok"})
     assert report["requests"] <= MAX_REQUESTS
+    assert found["demo"][1].endswith("DNS, proxy and TLS are not checked")
 
 
 def test_table(server: FakeHarness) -> None:

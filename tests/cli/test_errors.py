@@ -237,19 +237,28 @@ def test_full_disk(server: FakeHarness, capfd: pytest.CaptureFixture[str], comma
     """Output that cannot be written is an error that says so."""
     with Path("/dev/full").open("w", encoding="utf-8") as stream, redirect_stdout(stream):
         assert run(command) == 1
-    assert capfd.readouterr().err.startswith("Error: No space left on device.\n       Free space on the disk")
+    assert capfd.readouterr().err.startswith(
+        "Error: Cannot write standard output: No space left on device.\n       Free space on the disk"
+    )
 
 
-@pytest.mark.parametrize("command", [["projects"], ["export"], ["--help"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(["projects"], ["export"], ["--help"], ["--version"], ["doctor", "--dry-run"], ["--show-completion", "bash"]),
+        ["summary", "--demo", "--html", "/dev/stdout"],
+    ],
+    ids=" ".join,
+)
 def test_closed_pipe(server: FakeHarness, command: list[str]) -> None:
-    """A reader that closes the pipe, such as head, ends the command without a message."""
+    """A reader that closes the pipe, such as head, ends the command without a message, with the code of SIGPIPE."""
     process = start(*command)
     assert process.stdout is not None
     process.stdout.close()
     assert process.stderr is not None
     with process, process.stderr:
         assert "Error" not in (errors := process.stderr.read()), errors
-    assert process.returncode in {1, 141}
+    assert process.returncode == 141
 
 
 def test_closed_stderr(server: FakeHarness) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +89,12 @@ def test_next_step(
 ) -> None:
     """The summary says how to resume, or which options are missing for that, unless there is nothing to keep."""
     path = tmp_path / "run"
-    for checkpoint, step in ((path, ""), (None, without_checkpoint)):
+    path.touch()  # as mktemp does
+    for checkpoint, step in ((tmp_path / "none", ""), (path, ""), (None, without_checkpoint)):
         assert next_step(summary_of(status, outcomes, output="rows", checkpoint=checkpoint)) == step
     to_stdout = without_checkpoint.replace("--checkpoint", "--output FILE and --checkpoint")
     assert next_step(summary_of(status, outcomes)) == to_stdout
-    path.write_text("")
+    path.write_text(f'{{"begun": "{datetime.now(UTC).isoformat()}"}}\n')
     assert next_step(summary_of(status, outcomes, output="rows", checkpoint=path)) == with_checkpoint
 
 

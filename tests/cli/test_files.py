@@ -482,3 +482,4 @@ def test_killed(server: FakeHarness, folder: Path, command: Command) -> None:
     server.faults.clear()
     assert run(command, path).exit_code == 0
     check_rows(path.read_text(), server)
+    assert [each.name for each in folder.iterdir()] == ["rows"], "what the killed process left is removed"

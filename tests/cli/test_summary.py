@@ -359,6 +359,9 @@ def test_top(tmp_path: Path) -> None:
         "default,'=1+1,,1,0,1,0,1.0",
         "default,network,vpc,3,1,2,0,0.666667",
     ]
+    (tmp_path / "data.csv").write_text("org,project,workspace,status\ndefault,network,'=1+1,failure\n")
+    found = invoke("summary", str(tmp_path / "data.csv"), "--by", "workspace", "--format", "json")
+    assert json.loads(found.stdout)["groups"][0]["workspace"] == "=1+1", "without the prefix of the export"
 
 
 def test_ascii_terminal(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from harness_async import (
     RequestError,
     __version__,
 )
-from harness_async.cli.connection import Connection, connect, run_command
+from harness_async.cli.connection import Connection, connect, run_blocking, run_command
 from harness_async.cli.console import format_count, print_trimmed, sanitize, stderr_console, stdout_console
 from harness_async.cli.doctor.configuration import Configuration, inspect_configuration
 from harness_async.cli.doctor.connection import API, NETWORK, Facts, MissingFactError
@@ -115,8 +115,7 @@ def doctor(
     incomplete, 3 the key was refused.
     """
     if dry_run:
-        _print_probes(report_format)
-        return
+        run_blocking(lambda: _print_probes(report_format))
     run_command(_run(connection, project, report_format))
 
 
@@ -135,7 +134,7 @@ async def examine(connection: Connection, project: ProjectRef | None) -> Report:
     checks: list[tuple[Group, Check[Facts]]]
     checks = [*(("connection", check) for check in (*NETWORK, *API)), *(("service", check) for check in HABITS)]
     if connection.demo:
-        finding = ok("generated data of a server in this process")
+        finding = ok("generated data of a server in this process; DNS, proxy and TLS are not checked")
         configuration = Configuration(results=[Result("configuration", "demo", finding)])
         checks = checks[len(NETWORK) :]
     else:
@@ -264,13 +263,13 @@ def _summarize(report: Report) -> str:
     return text
 
 
-def _print_probes(report_format: ReportFormat) -> None:
+def _print_probes(report_format: ReportFormat) -> int:
     if report_format is ReportFormat.JSON:
         rows = [
             {"method": probe.method, "target": probe.target, "times": probe.times, "why": probe.why} for probe in PROBES
         ]
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
-        return
+        return COMPLETE
     console = stdout_console()
     for probe in PROBES:
         times = f"  (up to {probe.times} times)" if probe.times > 1 else ""
@@ -278,3 +277,4 @@ def _print_probes(report_format: ReportFormat) -> None:
         print_trimmed(console, Padding(Text(probe.why, style="dim"), (0, 0, 0, 2)))
     most = sum(probe.times for probe in PROBES)
     console.print(f"\nAt most {format_count(most, 'request')}. Nothing was sent.")
+    return COMPLETE
