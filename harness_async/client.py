@@ -419,9 +419,8 @@ class HarnessClient:
 
 
 def _create_pacer(rate_limit: RateLimit | None, pacer: Pacer | None) -> RatePacer:
-    if pacer is not None and not (
-        callable(getattr(pacer, "acquire", None)) and callable(getattr(pacer, "pause", None))
-    ):
+    methods = (getattr(pacer, "acquire", None), getattr(pacer, "pause", None))
+    if pacer is not None and (isinstance(pacer, type) or not all(map(callable, methods))):
         raise TypeError(f"pacer must be a Pacer, with the methods acquire and pause, not {type(pacer).__name__}")
     if isinstance(pacer, RatePacer):
         return pacer

@@ -26,6 +26,8 @@ error of a connection names the proxy that was used, without its credentials.
 from __future__ import annotations
 
 import ipaddress
+import os
+import re
 import ssl
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
@@ -36,6 +38,7 @@ from attrs import Attribute, field, frozen
 from yarl import URL
 
 from harness_async.errors import ConfigurationError
+from harness_async.validation import MAX_SECONDS
 
 DEFAULT_BASE_URL = "https://app.harness.io"
 """The SaaS host of most accounts; vanity and self-managed hosts differ."""
@@ -44,8 +47,10 @@ KEY_VARIABLES = ("HARNESS_PLATFORM_API_KEY", "HARNESS_API_KEY")
 ACCOUNT_VARIABLES = ("HARNESS_ACCOUNT_ID",)
 HOST_VARIABLES = ("HARNESS_BASE_URL", "HARNESS_ENDPOINT")
 
-MAX_SECONDS = 1e9
-"""Thirty years: a longer time is a mistake, and None means no limit."""
+MAX_INTEGER = 10**9
+"""The same for a number of requests or attempts."""
+
+_LABEL = re.compile(r"[A-Za-z0-9_-]{1,63}")
 
 RETRY_STATUSES = frozenset({408, 499, *range(500, 600)} - {501, 505})
 """Timeouts, a cancelled context, and server errors except "not implemented" and "version not supported"."""
@@ -75,7 +80,7 @@ def _integer(minimum: int, *, optional: bool = False) -> Any:
     def validate(instance: object, attribute: Attribute[int | None], value: object) -> None:
         if value is None and optional:
             return
-        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= MAX_INTEGER:
             name = f"{type(instance).__name__}.{attribute.name}"
             raise ConfigurationError(f"{name} must be an integer of {minimum} or more, not {value!r}")
 
@@ -314,8 +319,8 @@ def check_base_url(value: str | URL, *, allow_http: bool) -> URL:
 def _check_host(host: str) -> None:
     """Refuse a name that DNS cannot carry, which the resolver would report as a bare UnicodeError."""
     labels = host.removesuffix(".").split(".")
-    if ":" not in host and not all(0 < len(label) < 64 for label in labels):  # noqa: PLR2004
-        raise ValueError(f"the host {host!r} has an empty label, or one of more than 63 characters")
+    if ":" not in host and not all(_LABEL.fullmatch(label) for label in labels):
+        raise ValueError(f"the host {host!r} has an empty label, one of more than 63 characters, or a wrong character")
 
 
 def _is_loopback(host: str) -> bool:
@@ -359,7 +364,7 @@ def _parse_proxy(where: str, text: str) -> Proxy:
     # The value stays out of the messages: it may contain a password.
     try:
         url = URL(text if "://" in text else f"http://{text}")
-        if url.scheme in {"http", "https"} and url.host and url.raw_host:
+        if text.isprintable() and url.scheme in {"http", "https"} and url.host and url.raw_host:
             _check_host(url.raw_host)
             credentials = f"{url.user or ''}:{url.password or ''}"
             authorization = f"Basic {b64encode(credentials.encode()).decode()}" if credentials != ":" else None
@@ -374,15 +379,16 @@ def _parse_proxy(where: str, text: str) -> Proxy:
 
 def _bypasses_proxy(url: URL, no_proxy: str) -> bool:
     """Return whether a host is excluded from the proxy: by name, domain, address or network, with or without a port."""
-    host = (url.host or "").lower()
-    for entry in (part.strip().lower() for part in no_proxy.split(",")):
+    host = (url.host or "").lower().rstrip(".")
+    for entry in no_proxy.lower().replace(",", " ").split():
         name, colon, port = entry.rpartition(":")
         if colon and port.isdecimal() and not (":" in name and not name.endswith("]")):
-            if int(port) != url.port:
+            if port != str(url.port):
                 continue
             entry = name  # noqa: PLW2901 - without its port
         entry = entry.strip("[]")  # noqa: PLW2901 - an IPv6 address
-        if entry == "*" or (entry and (host == entry.lstrip(".") or host.endswith(f".{entry.lstrip('.')}"))):
+        domain = entry.removeprefix("*").strip(".")
+        if entry == "*" or (domain and (host == domain or host.endswith(f".{domain}"))):
             return True
         try:
             if ipaddress.ip_address(host) in ipaddress.ip_network(entry, strict=False):
@@ -400,10 +406,11 @@ def resolve_ssl_context(
     Raises:
         ConfigurationError: The variable does not name a file or directory with certificates.
     """
-    file, directory = environ.get("SSL_CERT_FILE") or None, environ.get("SSL_CERT_DIR") or None
-    if ssl_context is not None or (file is None and directory is None):
+    variables = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+    if ssl_context is not None or not any(name in environ for name in variables):
         return ssl_context
-    if not trust_env:  # OpenSSL reads both variables by itself
+    file, directory = (environ.get(name, "").strip() or None for name in variables)
+    if not trust_env or (file is None and directory is None):  # OpenSSL reads both by itself, empty ones too
         paths = ssl.get_default_verify_paths()
         file = paths.openssl_cafile if Path(paths.openssl_cafile).is_file() else None
         directory = paths.openssl_capath if Path(paths.openssl_capath).is_dir() else None
@@ -416,6 +423,8 @@ def create_ssl_context(file: str | None, directory: str | None, where: str) -> s
     Raises:
         ConfigurationError: There are no certificates; `where` names the setting.
     """
+    if directory is not None and not any(map(os.path.isdir, directory.split(os.pathsep))):
+        raise ConfigurationError(f"Cannot read certificates from {directory!r} ({where}): it is not a directory")
     try:
         return ssl.create_default_context(cafile=file, capath=directory)
     except OSError as error:  # ssl.SSLError is one

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from math import inf
 from urllib.parse import quote
 
 MAX_IDENTIFIER = 128
@@ -20,6 +21,9 @@ REPEATABLE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 """Methods that have the same effect when they are sent twice."""
 
 METHODS: frozenset[str] = REPEATABLE_METHODS | {"POST", "PATCH"}
+
+MAX_SECONDS = 1e9
+"""Thirty years: a longer time is a mistake."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CLIENT_HEADERS = frozenset({"x-api-key", "harness-account", "host", "content-length", "transfer-encoding"})
@@ -118,7 +122,7 @@ def check_seconds(name: str, value: object, *, optional: bool = False) -> None:
     """
     if value is None and optional:
         return
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (0 < value <= MAX_SECONDS or value == inf):
         raise ValueError(f"{name} must be more than 0 seconds{' or None' if optional else ''}, not {value!r}")
 
 

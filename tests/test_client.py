@@ -23,6 +23,7 @@ from harness_async import (
     NotFoundError,
     PageRead,
     RateLimit,
+    RatePacer,
     RetryPolicy,
     Timeouts,
     TransportError,
@@ -163,6 +164,7 @@ async def test_use_after_close(fake: FakeHarness, client: HarnessClient, used: b
         *[(name, [3, "x", None]) for name in ("timeouts", "retry", "trust_env", "allow_http")],
         *[(name, [3, "x"]) for name in ("rate_limit", "pacer", "ssl_context", "on_event")],
         ("http_session", [1]),
+        ("pacer", [RatePacer]),
     ],
 )
 def test_arguments_of_a_wrong_type(name: str, values: list[Any]) -> None:

@@ -133,7 +133,7 @@ REFUSED_URLS: dict[str, list[str]] = {
     "fragment": ["https://app.harness.io/#top"],
     "not a URL": [
         *("https://app.harness.io:99999", "https://app.harness.io:http", "https://[::1"),
-        *("https://app..io", "https://.harness.io", f"https://{'a' * 64}.io"),
+        *("https://app..io", "https://.harness.io", f"https://{'a' * 64}.io", "https://a b.io", "https://a%00b.io"),
     ],
     "allow_http": [
         *("http://app.harness.io", "http://10.0.0.1:8080", "http://0.0.0.0", "http://[::2]", "http://notlocalhost"),
@@ -193,7 +193,7 @@ REFUSED_NUMBERS: list[tuple[Callable[..., Any], str, list[object]]] = [
     (RetryPolicy, "max_attempts", [*NOT_POSITIVE, 0, math.inf, 1.5]),
     (RetryPolicy, "max_retry_after", [*NOT_POSITIVE, None]),
     (RetryPolicy, "retry_statuses", [[200], [302], [600], [True], ["500"], "500", [500.5], [None], None, 500, [[500]]]),
-    (RateLimit, "requests", [*NOT_POSITIVE, 0, math.inf, None, 1.5]),
+    (RateLimit, "requests", [*NOT_POSITIVE, 0, math.inf, None, 1.5, 10**400]),
     (RateLimit, "per", [*NOT_POSITIVE, 0, math.inf, None, 10**400]),
     (check_max_in_flight, "value", [*NOT_POSITIVE, 0, math.inf, None, 1.5]),
 ]

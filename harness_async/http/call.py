@@ -26,7 +26,7 @@ from harness_async.errors import (
     status_error_class,
 )
 from harness_async.http.redaction import redact_bytes, redact_text
-from harness_async.http.responses import Headers, parse_error, parse_retry_after
+from harness_async.http.responses import MAX_ERROR_BODY, Headers, is_throttled, parse_error, parse_retry_after
 from harness_async.http.retry import Failure, FailureKind
 from harness_async.http.transport import RawResponse, Request, TransportFailure
 
@@ -118,7 +118,7 @@ class Call:
 
     def status_error(self, response: RawResponse, now: float) -> tuple[APIStatusError, Failure]:
         """Build the error of a response with an error status."""
-        body = self.redact(response.body)
+        body = self.redact(response.body, MAX_ERROR_BODY)
         headers = Headers(response.headers, self.redact_text)
         details = self._redact_details(parse_error(response.status, headers, body))
         if status_error_class(response.status, details.code) is AuthenticationError:
@@ -129,13 +129,15 @@ class Call:
             details,
             status=response.status,
             headers=headers,
-            body=body,
+            body=body[:_KEPT_BODY],
             retry_after=retry_after,
             **self._context(),
         )
         self.last_error = error
         temporary = details.temporary or details.timeout
-        status = _TOO_MANY_REQUESTS if isinstance(error, RateLimitError) else response.status
+        # Only what closed the gate is retried through it; anything else would be repeated without a wait.
+        is_gated = isinstance(error, RateLimitError) and is_throttled(response)
+        status = _TOO_MANY_REQUESTS if is_gated else response.status
         return error, Failure(FailureKind.STATUS, status, temporary, retry_after)
 
     def _redact_details(self, details: ErrorDetails) -> ErrorDetails:
@@ -146,6 +148,7 @@ class Call:
             details,
             message=self.redact_text(details.message),
             code=None if details.code is None else self.redact_text(details.code),
+            correlation_id=None if details.correlation_id is None else self.redact_text(details.correlation_id),
             field_errors=tuple(fields),
         )
 
@@ -203,11 +206,11 @@ class Call:
     def _context(self) -> dict[str, Any]:
         return {"method": self.request.method, "url": self.display_url, "attempts": self.attempts}
 
-    def redact(self, body: bytes) -> bytes:
+    def redact(self, body: bytes, size: int = _KEPT_BODY) -> bytes:
         """Return the beginning of a bad response, without the key that a debugging proxy may have echoed."""
         key = self.credentials.api_key
         # A key that is cut off by the end would not be recognized.
-        return redact_bytes(body[: _KEPT_BODY + _LONGEST_ESCAPE * len(key)], key)[:_KEPT_BODY]
+        return redact_bytes(body[: size + _LONGEST_ESCAPE * len(key)], key)[:size]
 
     def redact_text(self, text: str) -> str:
         """Return a text without the key."""

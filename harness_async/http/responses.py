@@ -6,19 +6,30 @@ their shape, with tolerance. Source: apidocs.harness.io.
 
 from __future__ import annotations
 
+import codecs
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from harness_async.errors import ErrorDetails, FieldError
 from harness_async.http.transport import RawResponse, parse_date
 
 _TOO_MANY_REQUESTS = 429
+_REDIRECT = 300
 _BAD_REQUEST = 400
 _SERVER_ERROR = 500
 _THROTTLED_CODE = b"TOO_MANY_REQUESTS"
-_SEARCHED = 4096
-"""Bytes of an error body in which a code is searched before it is parsed."""
+_MAX_TEXTS = 100
+"""Texts of an error body that its message holds at most."""
+
+_MAX_DEPTH = 8
+"""Levels of an error body in which texts are searched."""
+
+_TEXT_MEMBERS = ("message", "messages", "detailedMessage", "detail", "title", "reason", "error_description")
+_ENVELOPE_MEMBERS = {"status", "data", "responseMessages", "errors", "metaData", "metadata", "detailedMessage"}
+
+MAX_ERROR_BODY = 2**20
+"""Bytes of an error body that is parsed; a larger one is only quoted."""
 
 _QUOTED_CHARACTERS = 500
 """Characters of an unstructured body quoted in a message: enough to recognize a proxy."""
@@ -69,8 +80,9 @@ def parse_retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
 
 def is_html(headers: Mapping[str, str], body: bytes) -> bool:
-    """Return whether a response is a page for people, whatever its status."""
-    return "html" in headers.get("Content-Type", "").lower() or body[:64].lstrip().startswith(b"<")
+    """Return whether a response is a page for people, whatever its status. XML is none."""
+    kind, start = headers.get("Content-Type", "").lower(), body[:64].removeprefix(codecs.BOM_UTF8).lstrip()
+    return "html" in kind or (start.startswith(b"<") and "xml" not in kind and not start.startswith(b"<?xml"))
 
 
 class ErrorBodyError(Exception):
@@ -84,8 +96,8 @@ def check_error_body(content: Mapping[str, Any]) -> None:
         ErrorBodyError: It does.
     """
     status = content.get("status")
-    failed = isinstance(status, str) and status in {"ERROR", "FAILURE"} and content.get("data") is None
-    if failed and {"code", "message", "correlationId"} & content.keys():
+    failed = isinstance(status, str) and status in {"ERROR", "FAILURE"} and not content.get("data")
+    if failed and ({"code", "message", "correlationId"} & content.keys() or content.keys() <= _ENVELOPE_MEMBERS):
         raise ErrorBodyError
 
 
@@ -93,9 +105,25 @@ def is_throttled(response: RawResponse) -> bool:
     """Return whether the server refused a request by rate, which Harness may say with another status than 429."""
     if response.status == _TOO_MANY_REQUESTS:
         return True
-    if response.status < _BAD_REQUEST or _THROTTLED_CODE not in response.body[:_SEARCHED]:
+    if _THROTTLED_CODE not in response.body or _REDIRECT <= response.status < _BAD_REQUEST:
         return False
+    if response.status < _REDIRECT:
+        try:
+            check_error_body(_parse_mapping(response.body))
+        except ErrorBodyError:
+            pass
+        else:
+            return False
     return parse_error(response.status, response.headers, response.body).code == _THROTTLED_CODE.decode()
+
+
+def _parse_mapping(body: bytes) -> Mapping[str, Any]:
+    """Return the JSON object of a body; an empty one where there is none, or the body is too large for an error."""
+    try:
+        content = json.loads(body) if len(body) <= MAX_ERROR_BODY else None
+    except (ValueError, RecursionError):
+        content = None
+    return content if isinstance(content, Mapping) else {}
 
 
 def parse_error(status: int, headers: Mapping[str, str], body: bytes) -> ErrorDetails:
@@ -106,22 +134,20 @@ def parse_error(status: int, headers: Mapping[str, str], body: bytes) -> ErrorDe
     every text of the body.
     """
     correlation = headers.get("X-Request-Id") or headers.get("x-harness-correlation-id")
-    try:
-        content = json.loads(body)
-    except (ValueError, RecursionError):
-        content = None
+    content = _parse_mapping(body)
     known = {"message", "code", "name", "error", "errors", "responseMessages"}
-    if not isinstance(content, Mapping) or not known & content.keys():
+    if not known & content.keys():
         return ErrorDetails(message=_quote_body(status, headers, body), correlation_id=correlation, structured=False)
     error = content.get("error")
     nested: Mapping[str, Any] = error if isinstance(error, Mapping) else {}
     goa = "name" in content
     codes = (content.get("name") if goa else None, content.get("code"), nested.get("code"), nested.get("type"), error)
-    code = next((str(each) for each in codes if isinstance(each, str | int) and str(each)), None)
+    code = next((str(each) for each in codes if isinstance(each, str | int) and str(each) and each is not True), None)
     fields = tuple(_field_errors(content.get("errors"))) + tuple(_field_errors(nested.get("errors")))
     ids = (content.get("id") if goa else None, content.get("correlationId"), content.get("requestId"))
     return ErrorDetails(
-        message="; ".join(_texts(content)) or (f"no message, status {status}" if not fields else "invalid fields"),
+        message=_join(_texts(content))
+        or ("invalid fields" if fields else f"no message, status {status}: {_quote_body(status, headers, body)}"),
         code=code,
         field_errors=fields,
         correlation_id=next((each for each in ids if isinstance(each, str) and each), correlation),
@@ -130,37 +156,52 @@ def parse_error(status: int, headers: Mapping[str, str], body: bytes) -> ErrorDe
     )
 
 
-def _texts(content: Mapping[str, Any]) -> list[str]:
-    """Return the different texts of an error body, without those of single fields."""
-    error, messages, errors = content.get("error"), content.get("responseMessages"), content.get("errors")
-    found: list[object] = [content.get("message"), content.get("detailedMessage"), content.get("detail")]
-    if isinstance(error, Mapping):
-        found.extend(_texts(error))
-    elif not (isinstance(found[0], str) and found[0]):
-        found.append(error)
-    if isinstance(messages, list):
-        found += [each.get("message") if isinstance(each, Mapping) else each for each in messages]
-    if isinstance(errors, list):
-        found += errors
+def _join(found: Iterable[str]) -> str:
+    """Join the different texts of an error body."""
     texts: list[str] = []
-    for text in (each.strip() for each in found if isinstance(each, str)):
+    for text in found:
+        if len(texts) == _MAX_TEXTS:
+            texts.append("…")
+            break
         if text and not any(text in other for other in texts):
             texts.append(text)
-    return texts
+    return "; ".join(texts)
+
+
+def _texts(value: object, depth: int = _MAX_DEPTH) -> Iterator[str]:
+    """Yield the texts of an error body, or of a part of it, without those of single fields."""
+    if isinstance(value, str):
+        yield value.strip()
+    elif isinstance(value, list) and depth:
+        for each in value:
+            yield from _texts(each, depth - 1)
+    elif isinstance(value, Mapping) and depth:
+        found = [text for name in _TEXT_MEMBERS for text in _texts(value.get(name), depth - 1)]
+        error = value.get("error")
+        if not (isinstance(error, str) and any(found)):  # a word beside a message is a code
+            found += _texts(error, depth - 1)
+        yield from found
+        yield from _texts(value.get("responseMessages"), depth - 1)
+        yield from (each.strip() for each in _flatten(value.get("errors"), depth) if isinstance(each, str))
 
 
 def _field_errors(errors: object) -> Iterator[FieldError]:
     """Yield the errors of fields: a list of objects under several names, or a mapping of fields to texts."""
     if isinstance(errors, Mapping):
-        for name, value in errors.items():
-            for text in value if isinstance(value, list) else [value]:
-                if isinstance(text, str) and text:
-                    yield FieldError(str(name), text)
-    for error in errors if isinstance(errors, list) else ():
-        if isinstance(error, Mapping):
-            text = _first_text(error, "message", "error", "reason", "detail")
-            if text is not None:
-                yield FieldError(_first_text(error, "field_name", "fieldId", "field", "name", "path") or "", text)
+        yield from (FieldError(str(name), text) for name, value in errors.items() for text in _texts(value) if text)
+        return
+    for error in _flatten(errors):
+        if isinstance(error, Mapping) and (text := _join(_texts(error))):
+            yield FieldError(_first_text(error, "field_name", "fieldId", "field", "name", "path") or "", text)
+
+
+def _flatten(value: object, depth: int = _MAX_DEPTH) -> Iterator[object]:
+    """Yield the members of a list and of the lists in it; yield anything else as it is."""
+    if not isinstance(value, list):
+        yield value
+    elif depth:
+        for each in value:
+            yield from _flatten(each, depth - 1)
 
 
 def _first_text(content: Mapping[str, Any], *names: str) -> str | None:

@@ -287,7 +287,7 @@ class Sender:
         """Report the outcome of a request to the pacer, and a change of the gate to the observer."""
         limiter = self.pacer.limiter
         was_open = limiter.is_open
-        if isinstance(outcome, RawResponse) and outcome.status in _SUCCESS and was_open:
+        if isinstance(outcome, RawResponse) and outcome.status in _SUCCESS and was_open and not is_throttled(outcome):
             self.pacer.record_success(permit)  # which does not change the gate
             return
         was_outage, generation, throttled = limiter.is_outage, limiter.generation, False
@@ -418,7 +418,7 @@ def _follow_redirect(call: Call, response: RawResponse) -> Request:
         else None
     )
     if problem:
-        raise UnexpectedResponseError(
+        error = UnexpectedResponseError(
             f"The server redirected {problem} ({request.method} {call.display_url}, status {response.status}, "
             f"location {call.redact_text(location)!r})",
             method=request.method,
@@ -427,5 +427,7 @@ def _follow_redirect(call: Call, response: RawResponse) -> Request:
             status=response.status,
             body=call.redact(response.body),
         )
+        del location, target  # the traceback keeps the variables, and these may hold the key
+        raise error
     call.redirects += 1
-    return evolve(request, url=target.with_fragment(None))
+    return evolve(request, url=target.with_user(None).with_fragment(None))

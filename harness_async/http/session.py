@@ -27,6 +27,7 @@ from harness_async.validation import (
     check_method,
     check_path,
     check_seconds,
+    check_text,
     check_type,
 )
 
@@ -164,15 +165,19 @@ class Session:
     ) -> Response:
         """Call any endpoint; see `HarnessClient.request`."""
         method = check_method(method)
-        if content is not None:
-            check_type("content", content, (bytes, str))
-            if json is not None:
-                raise ValueError("pass json or content, not both")
+        check_type("params", params, Mapping, optional=True)
+        check_type("headers", headers, Mapping, optional=True)
+        check_type("content", content, (bytes, str), optional=True)
+        check_type("repeatable", repeatable, bool, optional=True)
+        if content is not None and json is not None:
+            raise ValueError("pass json or content, not both")
+        if isinstance(content, str):
+            content = (content and check_text("content", content)).encode()
         check_seconds("timeout", timeout, optional=True)
         deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
         endpoint = Endpoint(method, "", repeatable=method in REPEATABLE_METHODS if repeatable is None else repeatable)
         query = build_query(params or {})
-        body = self.encode(json) if content is None else content.encode() if isinstance(content, str) else content
+        body = self.encode(json) if content is None else content
         request = self._build_request(endpoint, check_path(path), body, query=query, headers=headers)
         if json is not None and not any(name.lower() == "content-type" for name in headers or ()):
             request.headers = merge_headers(request.headers, {"Content-Type": "application/json"})

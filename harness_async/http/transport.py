@@ -67,7 +67,7 @@ class Request:
     """A request, ready to be sent."""
 
     method: str
-    url: URL
+    url: URL = field(repr=False)  # that of a redirect may contain the key
     headers: Mapping[str, str] = field(repr=False)
     body: bytes | None = field(default=None, repr=False)
     repeatable: bool = True
@@ -267,9 +267,12 @@ class Transport:
                 async with response:
                     body = await _read_body(response)
         except _AIOHTTP_ERRORS as error:
-            if self.closed:
-                raise RuntimeError("This HarnessClient was closed during a request") from None
-            raise translate(error, self._proxy) from _as_cause(error)
+            if not self.closed:
+                raise translate(error, self._proxy) from _as_cause(error)
+            # Raised outside of this block, because `error` may hold the headers with the key.
+            response, body = None, b""
+        if response is None:
+            raise RuntimeError("This HarnessClient was closed during a request")
         if response.status == _PROXY_AUTHENTICATION_REQUIRED and self._proxy is not None:
             raise TransportFailure(FailureKind.UNUSABLE, f"the proxy {self._proxy} requires authentication (407)")
         self.clock.observe(response.headers, sent)
@@ -385,7 +388,8 @@ def _as_cause(error: Exception) -> Exception | None:
 
 def translate(error: Exception, proxy: Proxy | None = None) -> TransportFailure:  # noqa: C901, PLR0911 - a table
     """Classify an error of aiohttp: whether the request was sent, and whether another attempt may help."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    parsed = aiohttp.ClientResponseError | HttpProcessingError  # their str begins with a status that nobody sent
+    text = " ".join((error.message if isinstance(error, parsed) else str(error)).split()) or type(error).__name__
     through = f" (through the proxy {proxy})" if proxy is not None else ""
     match error:
         case aiohttp.ClientConnectorCertificateError():

@@ -28,6 +28,8 @@ from harness_async import (
     HarnessClient,
     HarnessError,
     NotFoundError,
+    RateLimitError,
+    RequestError,
     RequestTimeoutError,
     RetryPolicy,
     Timeouts,
@@ -313,6 +315,11 @@ async def test_echoed_key(serve: Serve, echo: Callable[[str], bytes], status: st
         {"headers": {"X-Note\ud800": "a"}},
         {"params": {"q": "\ud800"}},
         {"content": 5},
+        {"content": "\ud800"},
+        {"params": [("q", "a")]},
+        {"headers": [("X-Note", "a")]},
+        {"repeatable": "no"},
+        {"timeout": 10**400},
         {"json": {}, "content": b"x"},
         {"timeout": -1},
     ],
@@ -355,11 +362,50 @@ async def test_class_follows_code(
         assert (caught.value.status, caught.value.code) == (status, code)
 
 
-async def test_throttled_with_another_status(client: HarnessClient, fake: FakeHarness) -> None:
-    """A 400 with the code of a rate limit is retried as one."""
-    fake.faults.add(Status(400, envelope="legacy", code="TOO_MANY_REQUESTS"), times=1)
-    await client.request("GET", "/v1/orgs")
-    assert client.stats.throttled == 1
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize("message", ["slow", "s" * 5000, "s" * 100_000], ids=["short", "long", "huge"])
+def test_throttled_with_another_status(status: int, message: str) -> None:
+    """An error of another status with the code of a rate limit closes the gate and is retried as one."""
+
+    async def main() -> None:
+        async with FakeHarness() as fake, client_of(fake.url, api_key=fake.api_key) as client:
+            fault = Status(status, envelope="legacy", code="TOO_MANY_REQUESTS", message=message)
+            fake.faults.add(fault, times=2)
+            begin = asyncio.get_running_loop().time()
+            await client.request("GET", "/v1/orgs")
+            assert (client.stats.throttled, client.stats.requests) == (2, 3)
+            assert asyncio.get_running_loop().time() - begin > 10
+
+    virtual.run_jumping(main())
+
+
+async def test_unrecognized_code_of_a_rate_limit(serve: Serve) -> None:
+    """A rate limit that the gate does not recognize is raised, not repeated without a wait."""
+    url = await serve(lambda _: response('{"code":"TOO_MANY\\u005fREQUESTS","message":"m"}', status="400 Bad Request"))
+    async with client_of(url) as client:
+        with pytest.raises(RateLimitError):
+            await client.request("GET", "/v1/orgs")
+        assert client.stats.requests == 1
+
+
+async def test_text_of_the_parser(serve: Serve) -> None:
+    """The error of a response that cannot be parsed names no status, because the server sent none."""
+    url = await serve(lambda _: b"HTTP/2 200 OK\r\n\r\n")
+    async with client_of(url) as client:
+        with pytest.raises(TransportError, match=r"^The response cannot be parsed: Bad status line"):
+            await client.request("GET", "/v1/orgs")
+
+
+async def test_key_in_a_redirect(serve: Serve) -> None:
+    """A redirect with the key in its target shows the key nowhere, whether it is followed or not."""
+    for origin, status in (("http://elsewhere.example", "302 Found"), ("", "302 Found"), ("", "404 Not Found")):
+        first = response(b"", f"Location: {origin}/v1/orgs?key={KEY}", status="302 Found")
+        then = response(b"{}", f"Location: /v1/orgs?key={KEY}", status=status)
+        url = await serve(lambda request, first=first, then=then: then if b"?key=" in request else first)
+        async with client_of(url, retry=ONCE) as client:
+            with pytest.raises(RequestError) as caught:
+                await client.request("GET", "/v1/orgs")
+        assert KEY not in everything(caught.value)
 
 
 TEXTS: list[tuple[dict[str, Any], list[str], list[tuple[str, str]]]] = [
@@ -371,6 +417,13 @@ TEXTS: list[tuple[dict[str, Any], list[str], list[tuple[str, str]]]] = [
     ({"responseMessages": None, "message": "what", "detailedMessage": "how"}, ["what", "how"], []),
     ({"error": {"code": "E", "message": "inner"}}, ["inner"], []),
     ({"error": "plain"}, ["plain"], []),
+    ({"error": "plain", "code": 500, "responseMessages": "why"}, ["plain", "why"], []),
+    ({"error": ["first", "second"]}, ["first", "second"], []),
+    ({"message": ["first", "second"], "error": "Bad Request"}, ["first", "second"], []),
+    ({"message": {"text": "odd"}}, ["odd"], []),
+    ({"errors": "plain"}, ["plain"], []),
+    ({"errors": [["nested"], [{"field": "a", "message": "b"}]]}, ["nested"], [("a", "b")]),
+    ({"errors": {"name": {"message": "taken"}}}, ["invalid fields"], [("name", "taken")]),
     ({"message": None, "code": "E", "errors": [None, 5, {"field": "f"}]}, ["no message"], []),
 ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import trustme
 from yarl import URL
 
 from harness_async import ConfigurationError, HarnessClient, TransportError
-from harness_async.config import Proxy, resolve_proxy
+from harness_async.config import Proxy, resolve_proxy, resolve_ssl_context
 from tests.support.http import ORG, Connect, Serve, quick, response
 
 RESPONSE = response(ORG)
@@ -227,6 +228,9 @@ HOST = "https://app.harness.io"
         ({"HTTPS_PROXY": "http://p:1", "no_proxy": "app.harness.io:443"}, None),
         ({"HTTPS_PROXY": "http://p:1", "no_proxy": "app.harness.io:8443"}, "http://p:1"),
         ({"HTTPS_PROXY": "http://p:1", "no_proxy": "ness.io, other.io,,"}, "http://p:1"),
+        ({"HTTPS_PROXY": "http://p:1", "no_proxy": "*.harness.io"}, None),
+        ({"HTTPS_PROXY": "http://p:1", "no_proxy": "other.io harness.io."}, None),
+        ({"HTTPS_PROXY": "http://p:1", "no_proxy": f"app.harness.io:{'9' * 5000}"}, "http://p:1"),
         ({"HTTPS_PROXY": "http://p:1", "NO_PROXY": "10.0.0.0/8"}, "http://p:1"),
     ],
 )
@@ -252,7 +256,9 @@ def test_credentials_do_not_show() -> None:
     assert str(proxy.authorization) not in repr(proxy) + str(proxy)
 
 
-@pytest.mark.parametrize("value", ["socks5://user:secret@p:1", "http://", "http://user:secret@p:port", "//"])
+@pytest.mark.parametrize(
+    "value", ["socks5://user:secret@p:1", "http://", "http://user:secret@p:port", "//", "http://secret@p\nq"]
+)
 def test_bad_proxy(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     """A proxy that cannot be used is refused at construction, without showing its credentials."""
     with pytest.raises(ConfigurationError, match="proxy") as caught:
@@ -267,10 +273,25 @@ def test_bad_certificate_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     """SSL_CERT_FILE has to name a file with certificates, which is checked at construction."""
     empty = tmp_path / "empty.pem"
     empty.write_text("nothing")
-    for path in (empty, tmp_path / "missing.pem"):
-        monkeypatch.setenv("SSL_CERT_FILE", str(path))
-        with pytest.raises(ConfigurationError, match="SSL_CERT_FILE"):
-            HarnessClient("pat.a.b.c")
+    for name, path in (("FILE", empty), ("FILE", tmp_path / "missing.pem"), ("DIR", tmp_path / "missing")):
+        with monkeypatch.context() as patch:
+            patch.setenv(f"SSL_CERT_{name}", str(path))
+            with pytest.raises(ConfigurationError, match="SSL_CERT_FILE"):
+                HarnessClient("pat.a.b.c")
+
+
+@pytest.mark.parametrize("value", ["", " "])
+def test_empty_certificate_variables(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """Empty variables count as unset, although OpenSSL by itself would trust no authority then."""
+    variables = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+    for name in variables:
+        monkeypatch.delenv(name, raising=False)
+    expected = ssl.create_default_context().get_ca_certs()
+    for name in variables:
+        monkeypatch.setenv(name, value)
+    context = resolve_ssl_context(None, os.environ, trust_env=True)
+    assert context is not None
+    assert context.get_ca_certs() == expected
 
 
 async def test_borrowed_session(proxy: ConnectProxy) -> None:

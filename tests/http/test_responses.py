@@ -95,6 +95,9 @@ def test_any_header_value(text: str, server: str) -> None:
         ("application/xhtml+xml", b"", True),
         ("application/json", b"<html><body>429</body></html>", True),
         (None, b"\r\n  <!DOCTYPE html>", True),
+        (None, b"\xef\xbb\xbf<html>", True),
+        ("application/xml", b"<Error/>", False),
+        (None, b'<?xml version="1.0"?><Error/>', False),
         ("application/json", b'{"message": "<b>"}', False),
         ("application/vnd.goa.error", b"[]", False),
         ("text/plain", b"no", False),
@@ -126,7 +129,7 @@ LIMIT_ERROR = FieldError("limit", "must be less than or equal to 100")
          {"correlation_id": "5f3f8a0a-9d1f-4b2b-8f6f-4f3b2a1c0d9e"}),
         ("get_organization/401_legacy", "Token is not valid.", "INVALID_TOKEN", {}),
         ("list_executions/429_legacy", "Rate limit exceeded", "TOO_MANY_REQUESTS", {}),
-        ("get_project/500_sdk", "Something went wrong", "500", {}),
+        ("get_project/500_sdk", "Something went wrong; see the log", "500", {}),
     ],
 )  # fmt: skip
 def test_envelopes(case: str, message: str, code: str, rest: dict[str, Any]) -> None:
@@ -164,7 +167,15 @@ def test_bodies_without_an_envelope(content_type: str, body: bytes, message: str
     ("content", "headers", "expected"),
     [
         ({"message": "m", "code": 7}, {}, ("m", "7", None)),
-        ({"message": None, "code": "C"}, {}, ("no message, status 418", "C", None)),
+        ({"message": None, "code": "C"}, {}, ('no message, status 418: {"message": null, "code": "C"}', "C", None)),
+        ({"message": "m", "error": True}, {}, ("m", None, None)),
+        ({"message": ["m", "n"], "error": "e"}, {}, ("m; n", "e", None)),
+        ({"error": "e", "code": 500, "responseMessages": "m"}, {}, ("e; m", "500", None)),
+        (
+            {"errors": list(map(str, range(1001, 1200)))},
+            {},
+            ("; ".join([*map(str, range(1001, 1101)), "…"]), None, None),
+        ),
         ({"message": "", "error": "e"}, {}, ("e", "e", None)),
         ({"message": 7, "error": "e"}, {}, ("e", "e", None)),
         ({"code": "C", "detailedMessage": "d"}, {}, ("d", "C", None)),
@@ -188,6 +199,10 @@ def test_incomplete_envelopes(content: object, headers: dict[str, str], expected
         ({"status": "FAILURE", "data": None, "message": None}, True),
         ({"status": "ERROR", "correlationId": ""}, True),
         ({"status": "SUCCESS", "data": None, "correlationId": "c"}, False),
+        ({"status": "ERROR", "responseMessages": [{"message": "m"}]}, True),
+        ({"status": "FAILURE", "errors": [{"fieldId": "f", "error": "m"}]}, True),
+        ({"status": "ERROR", "code": "C", "data": {}}, True),
+        ({"status": "ERROR"}, True),
         ({"status": "ERROR", "identifier": "a workspace"}, False),
         *[({"status": status, "message": "m"}, False) for status in (None, "error", 500, {"ERROR": 1}, ["ERROR"])],
         ({}, False),
@@ -212,6 +227,7 @@ def test_errors_in_a_success(content: dict[str, Any], *, fails: bool) -> None:
 )
 @example(b"[" * 100_000, "")
 @example(b'{"message":' + b"[" * 100_000, "application/json")
+@example(b'{"error":' * 900 + b"1" + b"}" * 900, "application/json")
 @example(b'{"code":' + b"9" * 5000 + b"}", "application/json")
 @example(b'{"message":"\\ud800","code":"\\udfff"}', "application/json")
 @example(b"\xef\xbb\xbf{}", "application/json")
