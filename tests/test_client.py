@@ -8,7 +8,7 @@ import json
 import os
 import pickle
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import aiohttp
 import pytest
@@ -32,8 +32,7 @@ from harness_async import (
 from harness_async.pagination.dialects import Dialect
 from harness_async.testing import Body, ClipPages, FakeHarness, Reset, Status, TooManyRequests
 from tests.support.connections import connector_of, free_places, http_session
-
-Connect: TypeAlias = Callable[..., HarnessClient]
+from tests.support.http import Connect
 
 EXECUTIONS = "/iacm/api/orgs/default/projects/payments/executions"
 
@@ -55,9 +54,6 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def ids(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Return the identifiers of plain rows of executions."""
     return [row["pipeline_execution_id"] for row in rows]
-
-
-# -- what is sent ------------------------------------------------------------------------------------------------------
 
 
 async def test_headers_of_every_request(fake: FakeHarness, client: HarnessClient) -> None:
@@ -110,9 +106,6 @@ async def test_path_prefix(connect: Connect, form: Callable[[str], Any]) -> None
         client = connect(form(gateway.url), api_key=gateway.api_key)
         assert await client.executions.list("default", "payments").count() == 1
         assert gateway.requests[0].path == f"/gateway{EXECUTIONS}"
-
-
-# -- construction and close --------------------------------------------------------------------------------------------
 
 
 def test_construction_without_a_loop() -> None:
@@ -181,9 +174,6 @@ def test_no_pickling(copier: Callable[[HarnessClient], object]) -> None:
         copier(HarnessClient("pat.aa.t.s"))
 
 
-# -- borrowed sessions -------------------------------------------------------------------------------------------------
-
-
 async def test_borrowed_session_is_unchanged(fake: FakeHarness, connect: Connect) -> None:
     """A borrowed session is neither closed nor changed, and its default headers are sent."""
     async with aiohttp.ClientSession(headers={"X-Team": "blue"}) as http:
@@ -234,9 +224,6 @@ async def test_two_clients_of_one_session(fake: FakeHarness, connect: Connect) -
     assert [request.headers["Harness-Account"] for request in fake.requests] == [fake.account_id, "somebody"]
 
 
-# -- with_options ------------------------------------------------------------------------------------------------------
-
-
 async def test_with_options(fake: FakeHarness, client: HarnessClient) -> None:
     """A client with other options shares connections, pacer and statistics, and leaves the first one unchanged."""
     events: list[Event] = []
@@ -265,9 +252,6 @@ async def test_close_with_options(client: HarnessClient) -> None:
     await client.close()
     with pytest.raises(RuntimeError, match="closed"):
         await other.organizations.get("default")
-
-
-# -- request -----------------------------------------------------------------------------------------------------------
 
 
 async def test_response(fake: FakeHarness, client: HarnessClient) -> None:
@@ -378,9 +362,6 @@ async def test_repeatable(
     assert ambiguous == (requests == 1)
 
 
-# -- paginate ----------------------------------------------------------------------------------------------------------
-
-
 async def test_plain_rows(fake: FakeHarness, client: HarnessClient) -> None:
     """Without a class, rows are the received dicts of all pages; the pager sets `page` and `limit`."""
     rows = await client.paginate(EXECUTIONS, params={"status": "success,none"}, limit=1).collect()
@@ -488,9 +469,6 @@ async def test_key(fake: FakeHarness, client: HarnessClient) -> None:
     assert len(keyed) == len(set(keyed))
 
 
-# -- statistics --------------------------------------------------------------------------------------------------------
-
-
 async def test_stats(fake: FakeHarness, connect: Connect) -> None:
     """Requests, retries, 429s, pages, rows and bytes are counted exactly, in snapshots that do not change."""
     pages: list[PageRead] = []
@@ -511,9 +489,6 @@ async def test_stats(fake: FakeHarness, connect: Connect) -> None:
     assert [(page.page, page.rows, page.total_items) for page in pages] == [(1, 2, 3), (2, 1, 3)]
     assert min(stats.queued, stats.paced, stats.backoff, stats.decoding) >= 0
     assert stats.network > 0
-
-
-# -- pacing ------------------------------------------------------------------------------------------------------------
 
 
 class CountingPacer:

@@ -39,9 +39,6 @@ def without(name: str) -> dict[str, str]:
     return {other: value for other, value in ENVIRON.items() if other != name}
 
 
-# -- credentials and host ----------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("arguments", "environ", "expected"),
     [
@@ -179,8 +176,6 @@ def test_allow_http() -> None:
         with pytest.raises(ConfigurationError):
             resolve_settings(KEY, None, refused, {}, allow_http=True)
 
-
-# -- numbers -----------------------------------------------------------------------------------------------------------
 
 NOT_POSITIVE: list[object] = [math.nan, -1, -0.001, -math.inf, True, False, "10", [1], 1j]
 

@@ -75,16 +75,6 @@ async def get(app: FastAPI, path: str) -> list[dict[str, object]]:
         return rows
 
 
-def test_the_first_commands_are_two() -> None:
-    """The first shell block has the line that tries it and the line that tests it."""
-    block = re.search(r"```sh\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    assert block is not None
-    lines = block[1].splitlines()
-    assert len(lines) == 2
-    assert "export --demo" in lines[0]
-    assert lines[1].endswith("poe check")
-
-
 def references() -> set[str]:
     """Every dotted name below the package that its docstrings and the README mention in backticks."""
     sources = [README, *README.parent.glob("harness_async/**/*.py")]

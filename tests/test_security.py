@@ -257,9 +257,6 @@ async def test_observer_that_raises(watch: Watch, server: FakeHarness) -> None:
     watch.check()
 
 
-# -- servers that echo the key -----------------------------------------------------------------------------------------
-
-
 def head(request: bytes) -> str:
     """Return the head of a request, which a server may echo."""
     return request.partition(b"\r\n\r\n")[0].decode()
@@ -288,7 +285,6 @@ ECHOES: dict[str, Callable[[bytes], bytes]] = {
     "garbled-success": lambda request: response(f"oops {head(request)}"),
     "half-json": lambda request: response(f'{{"org": {json.dumps(head(request))}'),
     "not-utf-8": lambda _: response("").replace(b": 0", b": %d" % (len(KEY) + 1)) + KEY.encode() + b"\xff",
-    "text-for-an-object": lambda _: response(f'"{KEY}"'),
     "list-for-an-object": lambda _: response(f'["{KEY}"]'),
     "unknown-member": lambda _: response(f'{{"{KEY}": "{KEY}"}}'),
     "member-of-the-wrong-type": lambda _: response(f'{{"org": {{"identifier": ["{KEY}"]}}}}'),
@@ -296,14 +292,11 @@ ECHOES: dict[str, Callable[[bytes], bytes]] = {
     "redirect-here": lambda _: response(KEY, f"Location: /v1/orgs/x?key={KEY}", status="302 Found"),
     "retry-after": lambda _: response("no", f"Retry-After: {KEY}", status="503 Bad"),
     "bad-header-line": lambda _: f"HTTP/1.1 200 OK\r\n{KEY}\r\n\r\n".encode(),
-    "bad-header-name": lambda _: f"HTTP/1.1 200 OK\r\nx y {KEY}: 1\r\n\r\n".encode(),
     "bad-header-value": lambda _: f"HTTP/1.1 200 OK\r\nX-Echo: {KEY}\x00\r\n\r\n".encode(),
-    "bad-status-line": lambda _: f"HTTP/1.1 {KEY}\r\n\r\n".encode(),
     "bad-content-length": lambda _: f"HTTP/1.1 200 OK\r\nContent-Length: {KEY}\r\n\r\n".encode(),
     "bad-content-encoding": lambda _: response("zz", "Content-Encoding: gzip", f"X-Echo: {KEY}"),
     "cut": lambda request: response(head(request), "Connection: close", length=10_000),
     "bad-chunk": lambda _: f"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{KEY}\r\n".encode(),
-    "garbled-without-an-echo": lambda _: b"HTTP/1.1 2OO OK\r\n\r\n",
     "not-http": lambda _: f"{KEY}\r\n\r\n".encode(),
 }
 
@@ -356,9 +349,6 @@ async def test_echo_before_the_deadline(watch: Watch, serve: Serve) -> None:
     ) as client:
         await watch.fails(client.organizations.get("default"))
     watch.check()
-
-
-# -- settings, hosts and sessions --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import functools
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
-from typing import Any, ParamSpec, TypeAlias
+from typing import Any, ParamSpec
 
 import pytest
 from attrs import define, field
@@ -40,9 +40,9 @@ from harness_async.testing import (
     TooManyRequests,
 )
 from tests.support.connections import connections_in_use, is_idle
+from tests.support.http import Connect
 from tests.support.virtual import NoJitter, run_jumping
 
-Connect: TypeAlias = Callable[..., HarnessClient]
 P = ParamSpec("P")
 
 NO_TIMEOUTS = Timeouts(connect=None, read=None, deadline=None)
@@ -120,9 +120,6 @@ async def run_workers(client: HarnessClient, calls: int, workers: int = 32) -> N
 def unpaced() -> RatePacer:
     """Create a pacer without a rate limit: only its gate holds requests back."""
     return RatePacer(limiter=RateLimiter(None, rng=NoJitter()))
-
-
-# -- cancellation ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("limit", [None, RateLimit(200, 1.0)], ids=["throttled", "paced"])
@@ -212,11 +209,6 @@ async def test_end_of_a_failed_probe(deadline: float | None) -> None:
     assert min(record.arrivals[3:]) >= probe + 20.0
 
 
-# -- limits ------------------------------------------------------------------------------------------------------------
-
-# -- throttling --------------------------------------------------------------------------------------------------------
-
-
 @virtual_time
 async def test_only_probes_after_a_429() -> None:
     """After a 429 nothing is sent until the cooldown ends, then one probe, and the rest after its success."""
@@ -243,9 +235,6 @@ async def test_only_probes_after_a_429() -> None:
     assert len(record.times(GateClosed)) == 3
 
 
-# -- order -------------------------------------------------------------------------------------------------------------
-
-
 async def test_order_of_calls(fake: FakeHarness, connect: Connect) -> None:
     """With one request in flight, calls are sent in the order in which they were made; cancelled calls are not sent."""
     client = connect(max_in_flight=1)
@@ -257,9 +246,6 @@ async def test_order_of_calls(fake: FakeHarness, connect: Connect) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
     served = [int(request.headers["X-Number"]) for request in fake.requests]
     assert served == [number for number in numbers if number not in cancelled]
-
-
-# -- outages and faults ------------------------------------------------------------------------------------------------
 
 
 def most_sent_while_closed(events: Iterable[Event]) -> int:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from typing import TypeAlias
+from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
 
 from harness_async import HarnessClient, NotFoundError, RetryPolicy
 from harness_async.testing import CutBody, FakeHarness, Reset, Status, TooManyRequests
+from tests.support.http import Connect
 
 pytest.importorskip("opentelemetry.sdk.trace")
 pytest.importorskip("opentelemetry.instrumentation.aiohttp_client")
@@ -19,8 +19,6 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
-
-Connect: TypeAlias = Callable[..., HarnessClient]
 
 METHOD = ("http.method", "http.request.method")
 URL = ("http.url", "url.full")

@@ -107,9 +107,6 @@ def test_refused_arguments(check: Callable[[Any], object], value: object, error:
         check(value)
 
 
-# -- times -------------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("value", "expected"),
     [

@@ -238,8 +238,6 @@ def test_two_runs_share_one_budget() -> None:
     run_jumping(main())
 
 
-# -- a project with more rows than the ceiling, and many small ones ----------------------------------------------------
-
 ROWS = 23_456
 
 

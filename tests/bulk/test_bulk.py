@@ -66,9 +66,6 @@ def path_of(project: tuple[str, str]) -> str:
     return "*/orgs/{}/projects/{}/executions".format(*project)
 
 
-# -- every row once ----------------------------------------------------------------------------------------------------
-
-
 async def test_everything(client: HarnessClient, fake: FakeHarness) -> None:
     """A run reads all projects that the key can see: each row once, in as few requests as possible."""
     run = client.executions.bulk()
@@ -157,9 +154,6 @@ async def test_one_request_in_five_fails(fake: FakeHarness) -> None:
     assert run.report.requests == len(fake.requests)
     retries = sum(outcome.retries for outcome in run.report.outcomes.values())
     assert 0 < retries <= sum(rule.hits for rule in rules)
-
-
-# -- failures ----------------------------------------------------------------------------------------------------------
 
 
 async def test_failures_are_outcomes(client: HarnessClient, fake: FakeHarness) -> None:
@@ -353,9 +347,6 @@ async def test_a_project_that_vanishes(client: HarnessClient, fake: FakeHarness)
     assert run.report.outcomes[ProjectRef(*BIG)].status == "not_found"
 
 
-# -- discovery ---------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("error", [Status(501, envelope="v1"), Status(403), SignInPage()], ids=["501", "403", "HTML"])
 async def test_an_organization_that_cannot_be_listed(client: HarnessClient, fake: FakeHarness, error: Fault) -> None:
     """The report names an organization whose projects could not be listed; all others are read."""
@@ -469,9 +460,6 @@ async def test_wrong_totals_of_projects(items: str | int | None) -> None:
         assert run.report.discovery == "best_effort"
 
 
-# -- leaving, and being slow -------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("how", ["break", "raise", "cancel", "never iterated"])
 async def test_leaving_early(client: HarnessClient, fake: FakeHarness, tmp_path: Path, how: str) -> None:
     """However the block is left, no task goes on, nothing more is requested, and the report says what is pending."""
@@ -528,9 +516,6 @@ async def test_misuse(client: HarnessClient) -> None:
         await run.plan()
     with pytest.raises(RuntimeError, match="once"):
         await take(run)
-
-
-# -- progress ----------------------------------------------------------------------------------------------------------
 
 
 async def test_progress(client: HarnessClient, fake: FakeHarness) -> None:

@@ -83,9 +83,6 @@ def recorded(path: Path) -> set[str]:
     return {json.loads(line)["project"] for line in read(path).splitlines()[1:]}
 
 
-# -- the file ----------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", ["app", "", "..", "a/b", "50%", "a%2Fb", "x" * 500, "zwei\nZeilen", "\ud800"])
 def test_round_trip(path: Path, name: str) -> None:
     """A checkpoint returns the outcomes, the frozen end and what was stored last, whatever a project is named."""
@@ -228,9 +225,6 @@ def test_unusable_paths(tmp_path: Path) -> None:
     ]:
         with pytest.raises(CheckpointError, match=reason):
             Checkpoint.open(unusable, IDENTITY)
-
-
-# -- runs --------------------------------------------------------------------------------------------------------------
 
 
 async def test_a_run_is_resumed(client: HarnessClient, fake: FakeHarness, path: Path) -> None:

@@ -133,7 +133,7 @@ def create_server(world: World, largest: int) -> FakeHarness:
 
 
 def quick(fake: FakeHarness) -> HarnessClient:
-    """Create a client that gives up after a second."""
+    """Create a client whose calls end after a second."""
     retry = RetryPolicy(initial_backoff=0.001, max_backoff=0.002, max_retry_after=1.0)
     return connect(fake, timeouts=Timeouts(deadline=1.0), retry=retry)
 

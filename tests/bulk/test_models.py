@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -11,7 +10,6 @@ import pytest
 from harness_async.bulk.models import BulkReport, ProjectOutcome
 from harness_async.errors import (
     BulkError,
-    DecodeError,
     ErrorDetails,
     HarnessError,
     NotFoundError,
@@ -60,17 +58,6 @@ def test_refused_forms(value: object, error: type[Exception]) -> None:
         as_ref(value)
 
 
-def test_references_are_values() -> None:
-    """References are checked, frozen, hashable, ordered and picklable."""
-    assert {REF: 1}[ProjectRef("default", "payments")] == 1
-    assert min(ProjectRef("b", "a"), ProjectRef("a", "c"), ProjectRef("a", "b")) == ProjectRef("a", "b")
-    assert pickle.loads(pickle.dumps(REF)) == REF  # noqa: S301
-    with pytest.raises(AttributeError):
-        REF.org = "other"  # type: ignore[misc]
-    with pytest.raises(TypeError, match=r"^org "):
-        ProjectRef(None, "payments")  # type: ignore[arg-type]
-
-
 def test_collections() -> None:
     """A collection becomes references in its order, and is checked completely."""
     assert check_projects(["default/payments", ("default", "web")]) == [REF, ProjectRef("default", "web")]
@@ -109,9 +96,6 @@ def test_what_is_not_a_collection(projects: object, fix: str) -> None:
     """One project, or something that is not iterable, is refused with the way to fix it."""
     with pytest.raises(TypeError, match=fix):
         check_projects(projects)
-
-
-# -- reports -----------------------------------------------------------------------------------------------------------
 
 
 def status_error(cls: type[NotFoundError | PermissionDeniedError], status: int) -> HarnessError:
@@ -158,6 +142,7 @@ MIXED = report(*(outcome(name, status) for name, status in STATUSES), duplicates
 def test_the_table() -> None:
     """The text of a report is a table: totals, then a line for each failure and what is not proved."""
     assert (MIXED.complete, MIXED.failed, MIXED.pending, len(MIXED.outcomes)) == (2, 3, 1, 6)
+    assert "<6 projects>" in repr(MIXED)
     assert str(MIXED).splitlines() == [
         "projects    6 (2 complete, 1 failed, 1 denied, 1 not found, 1 pending)",
         "rows        1234 (3 duplicates dropped)",
@@ -200,22 +185,3 @@ def test_failures_are_raised() -> None:
     assert caught.value.exceptions == (ERRORS["denied"],)
     with pytest.raises(BulkError, match="not all projects are known"):
         report(outcome("web", "complete"), listed=False).raise_for_failures()
-
-
-def test_reports_pickle() -> None:
-    """A report goes through pickle with its outcomes and their errors."""
-    decode = DecodeError("does not fit at $[3].org", path="$[3].org", status=200, body=b"[]")
-    before = report(*MIXED.outcomes.values(), outcome("odd", "failed", decode), unlisted={"ops": decode})
-    after = pickle.loads(pickle.dumps(before))  # noqa: S301
-    assert str(after) == str(before)
-    assert [str(each) for each in after.outcomes.values()] == [str(each) for each in before.outcomes.values()]
-    assert after.outcomes[ProjectRef("default", "odd")].error.path == "$[3].org"
-
-
-def test_reports_are_values() -> None:
-    """A report and its outcomes cannot be changed, and the repr of a report does not list its projects."""
-    with pytest.raises(AttributeError):
-        MIXED.rows = 0  # type: ignore[misc]
-    many = report(*[outcome(f"p{number}", "complete") for number in range(1000)])
-    assert "<1000 projects>" in repr(many)
-    assert len(repr(many)) < 300

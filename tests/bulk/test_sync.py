@@ -55,9 +55,6 @@ def ids(row: dict[str, Any]) -> tuple[str, str]:
     return row["pipeline_execution_id"], row["pipeline_stage_id"]
 
 
-# -- new rows ----------------------------------------------------------------------------------------------------------
-
-
 async def test_everything_then_what_is_new(client: HarnessClient, fake: FakeHarness) -> None:
     """The first sync delivers everything; each later one takes a request a project and delivers what is new."""
     union: dict[Key, str] = {}
@@ -134,8 +131,6 @@ async def test_the_state_moves_with_complete_projects(client: HarnessClient, fak
     assert left.state.projects == first.state.projects
 
 
-# -- clocks ------------------------------------------------------------------------------------------------------------
-
 CLOCKS: dict[str, tuple[float, dict[str, str | None]]] = {
     "an hour ahead": (0.0, {"Date": formatdate(time.time() + 3600, usegmt=True)}),
     "a day ahead": (0.0, {"Date": formatdate(time.time() + 86_400, usegmt=True)}),
@@ -200,9 +195,6 @@ async def test_a_new_row_without_a_time(client: HarnessClient, fake: FakeHarness
     second = client.executions.sync(first.state, [REF])
     assert {row.key[2:] for row in await take(second)} == set(map(ids, new))
     assert second.report.outcomes[REF].guarantee == "exact"
-
-
-# -- changes -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("age", [1, 300], ids=["near", "far"])
@@ -335,9 +327,6 @@ async def test_a_month(client: HarnessClient, fake: FakeHarness, seed: int) -> N
             assert union == served(fake)
     await take(client.executions.sync(state), union)
     assert union == served(fake)
-
-
-# -- the state ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["web", "", "..", "a/b", "50%", "x" * 500, "\ud800"])

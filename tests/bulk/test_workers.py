@@ -20,8 +20,6 @@ from tests.support.world import Row, World, refusal, served, take
 MIXED = {"big": 173, "empty": 0, "one": 1, "full": 10, **{f"small{number}": number % 23 for number in range(40)}}
 """Rows of each project."""
 
-# -- requests ----------------------------------------------------------------------------------------------------------
-
 
 @pytest.mark.parametrize("consistency", ["live", "checked"])
 @pytest.mark.parametrize("concurrency", [1, 3, 32])
@@ -116,9 +114,6 @@ def test_two_resources_share_one_budget(limiter: Limiter) -> None:
     assert max(world.most_alive for world in worlds) <= 32 + 1
     halves = [sum(at < minutes * 30 for at, *_ in world.log) for world in worlds]
     assert max(halves) - min(halves) < 0.2 * sum(halves), "neither run waits for the other"
-
-
-# -- the plan ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("consistency", ["checked", "strict"])
@@ -242,9 +237,6 @@ def test_beyond_max_requests(most: int, planned: bool) -> None:
     assert error.plan is not None
     assert most < error.plan.requests <= world.least()
     assert len(world.log) <= most
-
-
-# -- progress ----------------------------------------------------------------------------------------------------------
 
 
 def test_the_eta_with_a_plan() -> None:

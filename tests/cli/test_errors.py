@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import socket
 import ssl
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +27,7 @@ from harness_async.cli import run
 from harness_async.cli.errors import CommandError, report_error
 from harness_async.testing import FakeHarness, Redirect, SignInPage, Status
 from tests.support.cli_errors import status_error
+from tests.support.cli_http import ClosedProxy, EmptyLists, serve
 from tests.support.cli_runner import Result, invoke, json_lines, row_keys, start
 
 OTHER_ACCOUNT = "Zz1Cd2Ef3Gh4Ij5Kl6Mn7O"
@@ -153,7 +152,7 @@ def test_proxy_is_down(
     ids=["unknown host", "no network"],
 )
 def test_no_address(server: FakeHarness, monkeypatch: pytest.MonkeyPatch, code: int, message: str, advice: str) -> None:
-    """A host without an address is told from a network without name servers."""
+    """A host without an address and a network without name servers have different messages."""
 
     def fail(*_: object, **__: object) -> None:
         raise socket.gaierror(code, "made up")
@@ -162,44 +161,9 @@ def test_no_address(server: FakeHarness, monkeypatch: pytest.MonkeyPatch, code: 
     check_error(invoke("projects", "--base-url", "https://harness.example", "--timeout", "0.1"), 1, message, advice)
 
 
-class _EmptyLists(BaseHTTPRequestHandler):
-    """Responds to every request with an empty list."""
-
-    status = 200
-
-    def do_GET(self) -> None:
-        self.send_response(self.status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        self.wfile.write(b"[]")
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the method of http.server
-        pass
-
-
-class _ClosedProxy(_EmptyLists):
-    """Requires authentication."""
-
-    status = 407
-
-
-@contextmanager
-def serve(handler: type[BaseHTTPRequestHandler], tls: ssl.SSLContext | None = None) -> Iterator[str]:
-    """Run a server during a block; yields its host and port."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
-        if tls is not None:
-            httpd.socket = tls.wrap_socket(httpd.socket, server_side=True)
-        thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield f"127.0.0.1:{httpd.server_address[1]}"
-        httpd.shutdown()
-        thread.join()
-
-
 def test_proxy_requires_a_password(server: FakeHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy that requires a password is told from one that is down."""
-    with serve(_ClosedProxy) as proxy:
+    """A proxy that requires a password is an error that says where to put it."""
+    with serve(ClosedProxy) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy)
         advice = "Put user and password into its URL: HTTP_PROXY sets it,"
         check_error(invoke("projects"), 1, f"The proxy http://{proxy} requires authentication", advice)
@@ -212,7 +176,7 @@ def private_server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
-    with serve(_EmptyLists, context) as address:
+    with serve(EmptyLists, context) as address:
         yield f"https://{address}", tmp_path / "ca.pem"
 
 

@@ -29,9 +29,6 @@ def list_requests(fake: FakeHarness) -> list[str]:
     return [request.path.split("/")[6] for request in fake.requests if request.path.endswith("/executions")]
 
 
-# -- rows and files ----------------------------------------------------------------------------------------------
-
-
 def test_jsonl(server: FakeHarness) -> None:
     """By default all projects are written to stdout as JSON Lines: the members of the API, and `created_at`."""
     result = export()
@@ -194,9 +191,6 @@ def test_filters_of_resources(platform: FakeHarness) -> None:
     assert {row["workspace"] for row in rows} == {workspace}
 
 
-# -- failures ----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("quiet", [[], ["--quiet"]], ids=["", "quiet"])
 def test_failed_projects(server: FakeHarness, quiet: list[str]) -> None:
     """The other rows are written, the summary lists the failures with hints even with --quiet; exit code 1."""
@@ -208,9 +202,6 @@ def test_failed_projects(server: FakeHarness, quiet: list[str]) -> None:
         assert text in result.stderr
     for text in ("Not found (1)  Check the names.", "retail/nope  404", "Not listed (1)", "typo/*  404"):
         assert text in result.stderr
-
-
-# -- processes ---------------------------------------------------------------------------------------------------
 
 
 @posix

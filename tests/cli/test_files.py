@@ -72,9 +72,6 @@ def small(server: FakeHarness) -> FakeHarness:
     return server
 
 
-# -- regular files -----------------------------------------------------------------------------------------------
-
-
 def new(folder: Path) -> Path:
     return folder / "rows"
 
@@ -215,9 +212,6 @@ def test_directory_that_cannot_be_written(small: FakeHarness, public_folder: Pat
         public_folder.chmod(0o700)
 
 
-# -- pipes, devices and descriptors ------------------------------------------------------------------------------
-
-
 @streaming_commands
 def test_named_pipe(small: FakeHarness, folder: Path, command: Command) -> None:
     """A named pipe stays one: the rows go to its reader, for which the command waits."""
@@ -279,9 +273,6 @@ def test_full_device(small: FakeHarness, tmp_path: Path, command: Command) -> No
     assert "Traceback" not in stderr
     assert "ignored" not in stderr
     assert not (tmp_path / "run").exists()
-
-
-# -- refused -----------------------------------------------------------------------------------------------------
 
 
 @commands
@@ -355,9 +346,6 @@ def test_same_file(
         assert "name the same file" in result.stderr
         assert {first, second} <= set(result.stderr.split())
     assert (Path("f").read_text(), Path("n").exists(), small.requests) == (OLD, False, [])
-
-
-# -- failures ----------------------------------------------------------------------------------------------------
 
 
 def refused_key(server: FakeHarness, _: pytest.MonkeyPatch) -> None:

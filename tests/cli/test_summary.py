@@ -82,41 +82,19 @@ def summarize(tmp_path: Path, content: bytes, *arguments: str) -> Result:
 @pytest.mark.parametrize(
     ("by", "expected"),
     [
-        (
-            "project",
-            {
-                "default/network": (2, 0, 1),
-                "default/payments": (1, 1, 2),
-                "default/busy": (0, 0, 3),
-                "default/idle": (0, 1, 0),
-            },
-        ),
+        ("project", "network 2-0-1, payments 1-1-2, busy 0-0-3, idle 0-1-0"),
         (
             "pipeline",
-            {
-                "default/network/deploy": (2, 0, 1),
-                "default/payments/deploy": (1, 1, 2),
-                "default/busy/build": (0, 0, 2),
-                "default/busy/test": (0, 0, 1),
-                "default/idle/deploy": (0, 1, 0),
-            },
+            "network/deploy 2-0-1, payments/deploy 1-1-2, busy/build 0-0-2, busy/test 0-0-1, idle/deploy 0-1-0",
         ),
-        (
-            "workspace",
-            {
-                "default/network/vpc": (2, 0, 1),
-                "default/payments/dns": (1, 1, 2),
-                "default/busy/dns": (0, 0, 3),
-                "default/idle/dns": (0, 1, 0),
-            },
-        ),
-        ("day", {"2023-11-15": (2, 1, 5), "2023-11-16": (0, 0, 1), "2023-11-17": (1, 0, 0), "2023-11-18": (0, 1, 0)}),
+        ("workspace", "network/vpc 2-0-1, payments/dns 1-1-2, busy/dns 0-0-3, idle/dns 0-1-0"),
+        ("day", "2023-11-15 2-1-5, 2023-11-16 0-0-1, 2023-11-17 1-0-0, 2023-11-18 0-1-0"),
     ],
 )
-def test_groups(by: str, expected: dict[str, tuple[int, int, int]]) -> None:
+def test_groups(by: str, expected: str) -> None:
     """Groups come with the highest failure share first, then most rows, then by name; days in calendar order."""
     found = counts_of(count(ROWS, by))
-    assert list(found.items()) == list(expected.items())
+    assert ", ".join(f"{name.removeprefix('default/')} {f}-{o}-{s}" for name, (f, o, s) in found.items()) == expected
 
 
 @pytest.mark.parametrize(
@@ -231,11 +209,8 @@ HEADER = b"org,project,status,created\n"
         (b"\x00" * 100, "line 1 is neither a JSON object nor the header"),
         ("org\n".encode("utf-16"), "UTF-16"),
         (b"\x1f\x8b\x08\x00\x00", "gunzip"),
-        (b"hello\n", "line 1 is neither a JSON object nor the header"),
         (b"[\n{}\n]\n", "line 1 begins JSON that has not one object per line"),
-        (b'{\n"org": 1\n}\n', "line 1 begins JSON that has not one object per line"),
         (GOOD + b"\n[1]\n", "line 3 is not a JSON object, but an array"),
-        (GOOD + b"{nope}\n" + GOOD, "line 2 is not valid JSON (Expecting property name"),
         (GOOD + b'{"created": ' + b"9" * 5000 + b"}\n", "line 2 is not valid JSON (Exceeds the limit"),
         (GOOD + b'{"a": ' + b"[" * 100_000 + b"\n", "line 2 is not valid JSON"),
         (GOOD + b'{"org": "\xff"}\n', "line 2 is not UTF-8 text"),
@@ -261,7 +236,6 @@ def test_file_that_is_not_an_export(tmp_path: Path, content: bytes, message: str
     ("content", "total", "note"),
     [
         (b"", 0, "No rows in"),
-        (b"\n\n", 0, "No rows in"),
         (HEADER, 0, "No rows in"),
         (GOOD * 2 + GOOD[:-30], 2, "Left out line 3, which was not written to its end."),
         (GOOD + b'{"org": "\xc3', 1, "Left out line 2"),

@@ -56,51 +56,44 @@ class _Tab:
 
     def __init__(self, socket: ClientWebSocketResponse) -> None:
         self.requests: list[str] = []
-        self.log: list[str] = []
+        self.log: list[dict[str, Any]] = []
         self._socket = socket
         self._numbers = count(1)
-        self._events: list[str] = []
 
     async def call(self, method: str, **params: Any) -> dict[str, Any]:
         """Call a method and return its result."""
         number = next(self._numbers)
         await self._socket.send_json({"id": number, "method": method, "params": params})
-        while (message := await self._receive()).get("id") != number:
-            pass
-        assert "error" not in message, message
-        result: dict[str, Any] = message["result"]
+        result: dict[str, Any] = (await self.wait_for("id", number))["result"]
         return result
+
+    async def wait_for(self, member: str, value: object) -> dict[str, Any]:
+        """Receive messages up to one with this member, and keep the requests and the log of the page."""
+        while True:
+            message: dict[str, Any] = await self._socket.receive_json()
+            method = message.get("method", "")
+            if method == "Network.requestWillBeSent":
+                self.requests.append(message["params"]["request"]["url"])
+            elif method in {"Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled"}:
+                self.log.append(message)
+            if message.get(member) == value:
+                return message
 
     async def open(self, path: Path) -> None:
         """Load a file to its end."""
         for domain in ("Page", "Network", "Log", "Runtime", "Accessibility"):
             await self.call(f"{domain}.enable")
-        self._events.clear()
         await self.call("Page.navigate", url=path.as_uri())
-        while "Page.loadEventFired" not in self._events:
-            await self._receive()
+        await self.wait_for("method", "Page.loadEventFired")
 
     async def show(self, width: int, scheme: str) -> dict[str, Any]:
         """Set the width and the color scheme, and return the measures of the page."""
-        await self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=1200, deviceScaleFactor=1, mobile=False
-        )
+        size = {"width": width, "height": 1200, "deviceScaleFactor": 1, "mobile": False}
+        await self.call("Emulation.setDeviceMetricsOverride", **size)
         await self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         result = await self.call("Runtime.evaluate", expression=MEASURE, returnByValue=True)
         measures: dict[str, Any] = result["result"]["value"]
         return measures
-
-    async def _receive(self) -> dict[str, Any]:
-        message: dict[str, Any] = await self._socket.receive_json()
-        method, params = message.get("method", ""), message.get("params", {})
-        self._events.append(method)
-        if method == "Network.requestWillBeSent":
-            self.requests.append(params["request"]["url"])
-        elif method == "Log.entryAdded":
-            self.log.append(params["entry"]["text"])
-        elif method in {"Runtime.exceptionThrown", "Runtime.consoleAPICalled"}:
-            self.log.append(str(params))
-        return message
 
 
 @asynccontextmanager
@@ -131,15 +124,9 @@ def page(by: GroupBy) -> str:
     names = ("payments", "network", "<script>document.title='hit'</script>", "long_name" * 20)
     statuses = ("failure", "none", "success", "success", "success")
     for number in range(90 * 5):
-        table.add(
-            {
-                "org": "default",
-                "project": names[number % 4],
-                "plan_execution_id": "r",
-                "status": statuses[number % 5],
-                "created": START + number // 5 * DAY,
-            }
-        )
+        created = START + number // 5 * DAY
+        row = {"project": names[number % 4], "status": statuses[number % 5], "created": created}
+        table.add({"org": "default", "plan_execution_id": "r", **row})
     groups = table.groups()
     return render_page(table, groups[:3], groups[3:], source="executions.jsonl", notes=["A note."])
 

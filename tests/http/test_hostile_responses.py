@@ -40,8 +40,6 @@ from harness_async.testing import FakeHarness, Interim, Reset, SlowHead, Status,
 from tests.support import virtual
 from tests.support.http import KEY, ONCE, Serve, client_of, everything, response
 
-# -- numbers of the server that must not last ------------------------------------------------------------------------
-
 
 class RecordingPacer:
     """A pacer of the caller that records pauses."""
@@ -93,8 +91,6 @@ def test_retry_after_date_without_date(ahead: float, status: int, monkeypatch: p
 
     assert 1020 < virtual.run_jumping(main()) < 1040
 
-
-# -- responses that cannot be parsed ---------------------------------------------------------------------------------
 
 GARBLED = {
     "header of 70 kB": response(b"[]", f"X-Long: {'x' * 70_000}"),
@@ -150,9 +146,6 @@ async def test_cut_compressed_bodies(serve: Serve, name: str) -> None:
     responses = iter([response(body[:-3], f"Content-Encoding: {encoding}"), response(b'["b"]')])
     async with client_of(await serve(lambda _: next(responses))) as client:
         assert (await client.request("GET", "/v1/orgs")).body == b'["b"]'
-
-
-# -- time ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fault", [Interim(102, count=5), SlowHead(chunk_size=8, pause=0.5)], ids=["102", "slow head"])
@@ -274,8 +267,6 @@ async def test_blocked_loop_before_post(serve: Serve) -> None:
     assert (found.status, len(found.attempts), len(requests)) == (200, 1, 2)
 
 
-# -- the key -------------------------------------------------------------------------------------------------------
-
 ECHOES: dict[str, Callable[[str], bytes]] = {
     "plain": str.encode,
     "JSON": lambda key: json.dumps({"message": f"bad key {key}"}).encode(),
@@ -332,8 +323,6 @@ async def test_unusable_arguments(client: HarnessClient, fake: FakeHarness, argu
     assert not fake.requests
     assert fake.api_key not in everything(caught.value)
 
-
-# -- errors --------------------------------------------------------------------------------------------------------
 
 CODES = [
     (400, "RESOURCE_NOT_FOUND_EXCEPTION", NotFoundError),
@@ -455,9 +444,6 @@ async def test_401_names_both_accounts(fake: FakeHarness) -> None:
     async with HarnessClient("pat.other.id.secret", "mine", base_url=fake.url) as client:
         with pytest.raises(AuthenticationError, match=r"'other'.*'mine'"):
             await client.organizations.list().collect()
-
-
-# -- closing -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("reason", ["cancelled", "deadline"])

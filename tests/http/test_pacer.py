@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 
-from harness_async import Pacer, RateLimit, RatePacer
+from harness_async import RateLimit, RatePacer
 from harness_async.http.rate_limit import (
     COOLDOWNS,
     NETWORK_JITTER,
     OUTAGE_FAILURES,
     OUTAGE_PAUSES,
-    Permit,
     RateLimiter,
     RateSchedule,
 )
@@ -26,8 +25,6 @@ from tests.support.virtual import BusyLoop, NoJitter, run
 def limiter(requests: int = 1000, per: float = 60.0) -> RateLimiter:
     return RateLimiter(RateLimit(requests, per), rng=NoJitter())
 
-
-# -- many tasks, in virtual time -----------------------------------------------------------------------------------
 
 SERVERS: dict[str, Callable[[int], Any]] = {
     "fixed window": lambda limit: FixedWindow(limit, phase=19.0),
@@ -174,83 +171,6 @@ def test_order() -> None:
         return order
 
     assert run(main()) == list(range(50))
-
-
-@pytest.mark.parametrize("seed", range(2))
-def test_cancelled_waiters(seed: int) -> None:
-    """Tasks that are cancelled at random moments leave the queue empty and lose no permits."""
-
-    async def main() -> tuple[int, float, int]:
-        rng = random.Random(seed)
-        pacer = RatePacer(RateLimit(6000))
-        loop = asyncio.get_running_loop()
-        passed = 0
-
-        async def one() -> None:
-            nonlocal passed
-            permit = await pacer.acquire()
-            passed += 1
-            if rng.random() < 0.1:
-                pacer.record_throttled(permit, None)
-            else:
-                pacer.record_success(permit)
-
-        tasks: list[asyncio.Task[None]] = []
-        for _ in range(2000):
-            tasks.append(asyncio.create_task(one()))
-            if rng.random() < 0.3:
-                await asyncio.sleep(rng.uniform(0, 0.05))
-            if rng.random() < 0.8:
-                rng.choice(tasks[-50:]).cancel()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        waiting = pacer.waiting
-        await asyncio.sleep(120)
-        began = loop.time()
-        pacer.record_success(await pacer.acquire())
-        return waiting, loop.time() - began, passed
-
-    waiting, wait, passed = run(main())
-    assert waiting == 0
-    assert wait < 1.0, "the gate opens again, and one slot at most is lost"
-    assert passed > 0
-
-
-# -- pacers of the caller ----------------------------------------------------------------------------------------------
-
-
-class Shared:
-    """A pacer of the caller with coroutine functions."""
-
-    def __init__(self) -> None:
-        self.acquired = 0
-        self.paused: list[float] = []
-
-    async def acquire(self) -> None:
-        await asyncio.sleep(0.01)
-        self.acquired += 1
-
-    async def pause(self, seconds: float) -> None:
-        await asyncio.sleep(0)
-        self.paused.append(seconds)
-
-
-def test_pacer_of_the_caller() -> None:
-    """A caller's pacer is acquired for each request, and paused after a 429."""
-
-    async def main() -> Shared:
-        shared = Shared()
-        pacer = RatePacer(inner=shared)
-        permits: list[Permit] = [await pacer.acquire() for _ in range(3)]
-        pacer.record_throttled(permits[0], 7.0)
-        await asyncio.sleep(0.1)
-        return shared
-
-    shared = run(main())
-    assert isinstance(shared, Pacer)
-    assert shared.acquired == 3
-    assert shared.paused == [pytest.approx(7.0, abs=0.1)]
 
 
 class SlowPacer:
@@ -403,7 +323,7 @@ def test_error_of_the_callers_pacer() -> None:
     run(main())
 
 
-def test_slot_in_the_turn_in_which_the_gate_closes() -> None:
+def test_slot_while_the_gate_closes() -> None:
     """A 429 between the slot and the wake-up of its task holds the request back."""
 
     async def main() -> tuple[float, bool]:

@@ -119,9 +119,6 @@ async def get(client: HarnessClient) -> str:
     return (await client.organizations.get("default")).identifier
 
 
-# -- over real connections ---------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])
 async def test_environment(
     connect: Connect,
@@ -205,8 +202,6 @@ async def test_environment_is_ignored(
     with pytest.raises(TransportError, match="not trusted"):
         await get(connect(secure_url, trust_env=False))
 
-
-# -- settings ----------------------------------------------------------------------------------------------------------
 
 HOST = "https://app.harness.io"
 

@@ -24,9 +24,6 @@ def next_slot(limiter: RateLimiter, now: float) -> float:
 FULL_RATE = RateSchedule.of(RateLimit(1000)).rate
 
 
-# -- schedule ----------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("requests", "burst", "share"), [(1000, 5, 0.99), (400, 2, 0.99), (100, 1, 0.985), (10, 1, 0.89)]
 )
@@ -64,9 +61,6 @@ def test_burst_after_a_pause() -> None:
         limiter.acquire(slots[-1])
     assert slots[:5] == [100.0] * 5
     assert slots[5] == pytest.approx(100.0 + 1 / FULL_RATE)
-
-
-# -- throttling --------------------------------------------------------------------------------------------------------
 
 
 def test_stale_results_do_not_change_the_gate() -> None:
@@ -175,9 +169,6 @@ def test_decreased_rate_of_few_requests(minutes: int) -> None:
     limiter.record_throttled(limiter.acquire(now), now + 0.1)
     limiter.record_success(limiter.acquire(now + 6.0), now + 6.0)
     assert limiter.rate(now + 6.0) == pytest.approx(0.45 * FULL_RATE)
-
-
-# -- outages -----------------------------------------------------------------------------------------------------------
 
 
 def test_outages_are_a_ratio() -> None:

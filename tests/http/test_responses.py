@@ -34,9 +34,6 @@ JSON = st.recursive(
 MEMBERS = ["message", "code", "name", "id", "error", "errors", "correlationId", "temporary", "timeout", "status"]
 
 
-# -- headers -----------------------------------------------------------------------------------------------------------
-
-
 def test_headers() -> None:
     """Header names match in any case, the first of repeated values counts, and headers pickle."""
     headers = Headers({"X-Total-Items": "3", "x-total-items": "4", "Date": "today"})
@@ -108,9 +105,6 @@ def test_html(content_type: str | None, body: bytes, *, expected: bool) -> None:
     """An HTML page is recognised by its content type or by its first character."""
     headers = Headers({} if content_type is None else {"Content-Type": content_type})
     assert is_html(headers, body) is expected
-
-
-# -- error bodies ------------------------------------------------------------------------------------------------------
 
 
 LIMIT_ERROR = FieldError("limit", "must be less than or equal to 100")

@@ -65,9 +65,6 @@ def actions(state: RetryState, *failures: Failure) -> str:
     return " ".join(state.decide(failure).action.value for failure in failures)
 
 
-# -- actions -----------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: f"{row[0][0].kind.name}-{row[0][0].status}-{row[1]}")
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "POST"])
 def test_actions(row: tuple[list[Failure], str, str, str], method: str) -> None:
@@ -125,9 +122,6 @@ def test_garbled_responses_that_differ() -> None:
     first, second, third = (Failure(FailureKind.GARBLED, detail=detail) for detail in ("a", "b", "c"))
     assert actions(create_state(), first, second, third) == f"{RETRY} {RETRY} {FAIL}"
     assert actions(create_state(), first, BUSY, first, first) == f"{RETRY} {RETRY} {RETRY} {FAIL}"
-
-
-# -- waits -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("jitter", [0.0, 0.5, ALMOST_ONE])

@@ -47,9 +47,6 @@ def run(scenario: Callable[[FakeHarness, HarnessClient, list[Event]], Any], **op
     return virtual.run_jumping(main())
 
 
-# -- Retry-After -------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("seconds", ["0", "7", "119.5"])
 def test_retry_after(seconds: str) -> None:
     """The wait before a retry is at least the Retry-After of the response."""
@@ -123,13 +120,10 @@ async def test_gate_beyond_the_deadline(fake: FakeHarness, connect: Connect) -> 
     assert len(fake.requests) == 1
 
 
-# -- deadlines ---------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("fault", [SILENT, SlowBody(chunk_size=1, pause=1.0)], ids=["silence", "slow body"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_deadline_of_a_request(fault: Any, method: str) -> None:
-    """A response that is not complete by the deadline is given up; a POST may have taken effect."""
+    """A response that is not complete by the deadline is an error; a POST may have taken effect."""
 
     async def scenario(fake: FakeHarness, client: HarnessClient, _: list[Event]) -> None:
         fake.faults.add(fault)
@@ -188,9 +182,6 @@ def test_timeout_of_the_caller() -> None:
     run(scenario)
 
 
-# -- attempts ----------------------------------------------------------------------------------------------------------
-
-
 def test_attempts() -> None:
     """Each attempt has its start, its duration, its outcome, and the time waited before it."""
 
@@ -207,9 +198,6 @@ def test_attempts() -> None:
         assert attempts[0].started <= attempts[1].started <= attempts[2].started
 
     run(scenario)
-
-
-# -- cancellation ------------------------------------------------------------------------------------------------------
 
 
 def test_cancelled_probe() -> None:

@@ -38,8 +38,6 @@ BREAKS: dict[str, Any] = {
     "cut to nothing": CutBody(0.0),
 }
 
-# -- successes ---------------------------------------------------------------------------------------------------------
-
 
 @pytest.mark.parametrize(
     ("body", "content_type", "requests", "error"),
@@ -91,9 +89,6 @@ async def test_accepted_bodies(fake: FakeHarness, client: HarnessClient, body: b
     assert len(fake.requests) == 1
 
 
-# -- error statuses ----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("status", "error"),
     [
@@ -131,9 +126,6 @@ async def test_status_to_error(fake: FakeHarness, connect: Connect, status: int,
     again = pickle.loads(pickle.dumps(found))  # noqa: S301 - our own
     assert (type(again), str(again), again.attempts, again.body) == (error, str(found), found.attempts, found.body)
     assert again.headers["x-trace"] == "t1"
-
-
-# -- retries -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", [408, 503])
@@ -232,9 +224,6 @@ async def test_retry_statuses(fake: FakeHarness, connect: Connect) -> None:
         with pytest.raises(APIStatusError) as caught:
             await client.organizations.get(name)
         assert len(caught.value.attempts) == attempts
-
-
-# -- deletions ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("moment", ["after_effect", "after_head"])

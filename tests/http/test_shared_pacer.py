@@ -28,9 +28,6 @@ T = TypeVar("T")
 FOREVER = Timeouts(connect=None, read=None, deadline=None)
 
 
-# -- virtual time ----------------------------------------------------------------------------------------------
-
-
 class ThreadlessLoop(JumpingLoop):
     """A loop whose clock jumps, and in which calls to a thread run inline and take up to 3 ms."""
 
@@ -73,18 +70,12 @@ def most_in_a_window(moments: list[float], length: float) -> int:
     return most
 
 
-# -- the split ---------------------------------------------------------------------------------------------------------
-
-
 @given(limit=st.integers(2, 5000), processes=st.integers(1, 64), per=st.floats(0.5, 3600.0))
 def test_sum_of_a_split(limit: int, processes: int, per: float) -> None:
     """N processes with an Nth of the limit each never exceed the limit in any window, network jitter included."""
     processes = min(processes, limit // 2)
     pace = RateSchedule.of(RateLimit(limit // processes, per))
     assert processes * (pace.rate * (per + NETWORK_JITTER) + pace.burst) <= limit * (1 + 1e-9)
-
-
-# -- one file -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("limit", [RateLimit(40, 10.0), RateLimit(400, 10.0)], ids=["no burst", "burst"])
@@ -243,9 +234,6 @@ def test_real_processes(tmp_path: Path) -> None:
     assert len(moments) == 90
     spacing = 1 / RateSchedule.of(RateLimit(190, 1.0)).rate
     assert min(later - earlier for earlier, later in itertools.pairwise(moments)) >= spacing - 1e-6
-
-
-# -- clients of one file ----------------------------------------------------------------------------------------------
 
 
 @asynccontextmanager

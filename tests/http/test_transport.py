@@ -13,7 +13,6 @@ import aiohttp
 import aiohttp.abc
 import pytest
 
-import harness_async
 from harness_async import (
     HarnessClient,
     RequestTimeoutError,
@@ -22,7 +21,6 @@ from harness_async import (
     TransportError,
     UnexpectedResponseError,
 )
-from harness_async.http.transport import USER_AGENT, Transport
 from harness_async.testing import Body, CompressedZeros, Delay, FakeHarness, SlowBody, run_in_thread
 from tests.support.connections import connections_in_use, http_session, is_idle
 from tests.support.http import ONCE, ORG, Connect, Serve, quick, response
@@ -35,9 +33,6 @@ def threaded() -> Iterator[FakeHarness]:
     fake.add_organization("default")
     with run_in_thread(fake):
         yield fake
-
-
-# -- the session -------------------------------------------------------------------------------------------------------
 
 
 async def test_session_is_made_once(client: HarnessClient) -> None:
@@ -73,11 +68,6 @@ async def test_cookies_are_not_kept(connect: Connect, serve: Serve) -> None:
     assert not any(b"cookie" in request.lower() for request in seen)
 
 
-def test_user_agent_names_the_library() -> None:
-    """The user agent has the name and version of the library."""
-    assert USER_AGENT.startswith(f"harness_async/{harness_async._version.__version__} ")
-
-
 def test_use_from_another_loop(threaded: FakeHarness) -> None:
     """A client belongs to the loop of its first call, and use in another loop is an error."""
     client = HarnessClient(threaded.api_key, base_url=threaded.url)
@@ -93,19 +83,6 @@ def test_use_from_another_loop(threaded: FakeHarness) -> None:
         assert len(threaded.requests) == sent
         first.run(use())
         first.run(client.close())
-
-
-def test_borrowed_session_is_left_open() -> None:
-    """Closing a client with a borrowed session leaves the session open."""
-
-    async def main() -> None:
-        async with aiohttp.ClientSession() as http_session:
-            transport = Transport(http_session)
-            transport.open()
-            await transport.close()
-            assert not http_session.closed
-
-    asyncio.run(main())
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
@@ -129,9 +106,6 @@ def test_fork(threaded: FakeHarness) -> None:
         runner.run(use(client))
         runner.run(client.close())
     assert len(threaded.requests) == 2
-
-
-# -- bodies ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -217,9 +191,6 @@ async def test_connections_after_bad_responses(connect: Connect, serve: Serve) -
     client = connect(await serve(lambda _: responses.pop(0) if responses else response(ORG)), max_in_flight=1)
     await client.organizations.get("default")
     assert is_idle(client)
-
-
-# -- connections -------------------------------------------------------------------------------------------------------
 
 
 class Resolver(aiohttp.abc.AbstractResolver):

@@ -147,7 +147,7 @@ def test_a_reverse_pass_needs_a_stable_order(times: dict[int, int]) -> None:
 
 
 @pytest.mark.parametrize(("order", "guarantee"), [("oldest", "covered"), ("newest", "best_effort")])
-def test_lists_without_a_window_need_new_rows_to_come_last(order: Order, guarantee: Guarantee) -> None:
+def test_lists_without_a_window(order: Order, guarantee: Guarantee) -> None:
     """Rows that arrive first shift others past the reader of a reverse pass, in a server that ignores the sorting."""
     server = MovingList(order=order, limit=3)
     server.fill(10)
@@ -183,7 +183,7 @@ BACK: list[Step] = [(0, page([9, 8], 5)), (1, page([7, 6], 4)), (2, page([], 4))
     ],
     ids=[
         "the total rose", "it rose on the way back", "no total", "a total is missing",
-        "a total is missing on the way back", "a row twice, so one is missing", "a row too few", "more rows than told",
+        "a total is missing on the way back", "a row twice, so one is missing", "a row too few", "too many rows",
         "a page is missing", "a page is missing on the way back", "a row too few on the way back",
     ],
 )  # fmt: skip
@@ -196,7 +196,7 @@ def test_what_cannot_be_proved_is_sought(script: list[Step]) -> None:
     assert request.window is not None
 
 
-def test_a_total_that_rose_calls_off_the_other_pages() -> None:
+def test_a_total_that_rose() -> None:
     """No further page of a pass that can prove nothing is requested; seeking waits for those in flight."""
     strategy = CheckedStrategy(2, WINDOW)
     strategy.receive(strategy.next_request() or PageRequest(9), page([9, 8], 20))

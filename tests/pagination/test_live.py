@@ -54,7 +54,7 @@ def test_a_list_that_is_gone_is_an_error() -> None:
     assert not strategy.handle_missing_page(PageRequest(0))
 
 
-def test_a_list_that_shrank_below_the_missing_page_is_read_again_from_its_end() -> None:
+def test_a_list_that_shrank() -> None:
     """Rows that moved to pages in between are delivered."""
     strategy = LiveStrategy(2)
     for index in range(4):
@@ -113,7 +113,7 @@ def test_rows_without_keys_that_look_alike(create: Callable[[int], object]) -> N
     assert strategy.done
 
 
-def test_a_page_that_arrivals_push_back_is_no_error() -> None:
+def test_a_page_that_arrivals_push_back() -> None:
     """Where as many rows arrived as a page holds, the same page comes again, and the total explains it."""
     server = MovingList(limit=100)
     server.fill(200)

@@ -87,7 +87,7 @@ async def test_pages(rows: int, sizes: list[int]) -> None:
 
 
 @pytest.mark.parametrize(("most", "requests"), [(None, 3), (0, 0), (1, 1), (10, 1), (11, 2), (99, 3)])
-async def test_collect_requests_no_page_it_does_not_need(most: int | None, requests: int) -> None:
+async def test_collect(most: int | None, requests: int) -> None:
     """`collect` returns a list of at most so many items, and stops when it has them."""
     shelf = Shelf(25)
     assert await shelf.pager().collect(most) == list(range(25))[:most]
@@ -174,7 +174,7 @@ async def test_lists_of_projects_are_whole(
     assert len(fake.requests) <= 40
 
 
-async def test_a_list_that_is_read_from_its_second_page_says_so(client: HarnessClient, fake: FakeHarness) -> None:
+async def test_wrong_first_page(client: HarnessClient, fake: FakeHarness) -> None:
     """A wrong number of the first page leaves rows out, which the totals show."""
     for number in range(232):
         fake.add_project("default", f"p{number}")
@@ -185,7 +185,7 @@ async def test_a_list_that_is_read_from_its_second_page_says_so(client: HarnessC
 
 @pytest.mark.parametrize("shuffled", [False, True])
 @pytest.mark.parametrize("open_list", PROJECTS.values(), ids=list(PROJECTS))
-async def test_projects_of_a_server_that_ignores_the_page_number(
+async def test_projects_with_ignored_page_numbers(
     client: HarnessClient, fake: FakeHarness, open_list: Callable[[HarnessClient], Pager[Any]], shuffled: bool
 ) -> None:
     """The same hundred rows again and again, in any order, are an error after a bounded number of requests."""
@@ -199,9 +199,7 @@ async def test_projects_of_a_server_that_ignores_the_page_number(
 
 
 @pytest.mark.parametrize("consistency", ["live", "checked", "strict"])
-async def test_executions_of_a_server_that_ignores_the_page_number(
-    client: HarnessClient, fake: FakeHarness, consistency: Any
-) -> None:
+async def test_executions_with_ignored_page_numbers(client: HarnessClient, fake: FakeHarness, consistency: Any) -> None:
     """Time windows read such a list, alone and in bulk; live fails."""
     fake.add_executions("default", "web", 250, apart=1000)
     fake.faults.add(SamePage(shuffled=True), path="*/executions")
@@ -223,7 +221,7 @@ async def test_executions_of_a_server_that_ignores_the_page_number(
 
 @pytest.mark.parametrize("rows", [1, 3, 100])
 @pytest.mark.parametrize("member", ["seen", "state"])
-async def test_an_unpaged_list_with_a_changing_member_ends(
+async def test_unpaged_list_with_a_changing_member(
     client: HarnessClient, fake: FakeHarness, rows: int, member: str
 ) -> None:
     """A list that ignores paging, and whose rows change at each request, ends after a bounded number of them."""

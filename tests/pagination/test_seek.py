@@ -81,7 +81,7 @@ OLDER = tuple(range(92, 72, -2))
 
 
 @pytest.mark.parametrize(("total", "is_verified"), [(41, True), (40, False), (42, False), (None, False)])
-def test_the_rows_between_two_windows_are_verified(total: int | None, is_verified: bool) -> None:
+def test_gaps_are_verified(total: int | None, is_verified: bool) -> None:
     """A total that is not that of the window before, less the rows between, shows that rows may have been skipped."""
     strategy = SeekStrategy(10, WINDOW)
     receive(strategy, page(NEWEST, total=50), page(OLDER, total=total))
@@ -89,7 +89,7 @@ def test_the_rows_between_two_windows_are_verified(total: int | None, is_verifie
     assert window == ((0, 75) if is_verified else (92, 1000))
 
 
-def test_a_page_out_of_order_ends_the_belief_in_an_order() -> None:
+def test_a_page_out_of_order() -> None:
     """A list that was sorted and is not any more is bisected from there on."""
     strategy = SeekStrategy(10, WINDOW)
     receive(strategy, page(NEWEST, total=50), page([92, 30, 50, 20, 70, 10, 80, 40, 60, 25], total=41))
@@ -98,7 +98,7 @@ def test_a_page_out_of_order_ends_the_belief_in_an_order() -> None:
 
 @pytest.mark.parametrize("totals", ["true", "items", "none", "of the page"])
 @pytest.mark.parametrize("rows", [150, 1000])
-def test_an_old_row_at_the_end_of_the_first_page_hides_nothing(rows: int, totals: Totals) -> None:
+def test_an_old_row_at_the_end_of_a_page(rows: int, totals: Totals) -> None:
     """A quiet list that is sorted by last change is read as a whole, although its first page looks sorted by age."""
     server = MovingList(order="updated", totals=totals, limit=100)
     server.fill(rows)
@@ -110,7 +110,7 @@ def test_an_old_row_at_the_end_of_the_first_page_hides_nothing(rows: int, totals
 
 
 @pytest.mark.parametrize("order", ["newest", "oldest"])
-def test_a_sorted_list_costs_one_row_a_page_and_the_memory_of_a_page(order: Order) -> None:
+def test_cost_of_a_sorted_list(order: Order) -> None:
     """Where the order is seen, one row in a hundred is read twice, and only the keys at the bound are kept."""
     server = MovingList(order=order, limit=100)
     server.fill(5000, apart=10)
@@ -144,9 +144,9 @@ def test_a_sorted_list_costs_one_row_a_page_and_the_memory_of_a_page(order: Orde
         (page(NEWEST), False),
     ],
     ids=[
-        "empty", "empty against the total", "short and told", "short and more than told", "short of the total",
-        "short without total", "full as the server clips", "full as told", "short of the clip", "short of a told clip",
-        "full and told", "full and more than told", "full without total",
+        "empty", "empty against the total", "short as counted", "short and more than counted", "short of the total",
+        "short without total", "full as the server clips", "full as counted", "short of the clip", "clip alone",
+        "full as counted once", "full and more than counted", "full without total",
     ],
 )  # fmt: skip
 def test_first_pages_that_end_a_list(result: PageResult, done: bool) -> None:
@@ -157,7 +157,7 @@ def test_first_pages_that_end_a_list(result: PageResult, done: bool) -> None:
     assert (strategy.next_request() is None) is done
 
 
-def test_a_missing_page_ends_its_window_unless_it_is_the_first() -> None:
+def test_missing_pages() -> None:
     """A page that does not exist shows where a window ends; where it is the first, the list does not exist."""
     strategy = SeekStrategy(3, MOMENT)
     assert strategy.next_request() == (first := PageRequest(0, MOMENT))
@@ -203,7 +203,7 @@ def test_a_page_that_repeats_is_an_error() -> None:
         receive(strategy, same)
 
 
-def test_a_page_that_arrivals_push_back_is_no_error() -> None:
+def test_a_page_that_arrivals_push_back() -> None:
     """As many arrivals as a page has rows bring it again; the total that rose by as many explains it."""
     strategy = SeekStrategy(3, MOMENT)
     totals = range(6, 6 + 3 * (MAX_REPEATS + 2), 3)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 
@@ -38,9 +37,8 @@ from harness_async.testing import (
     TooManyRequests,
 )
 from tests.support.connections import free_places
+from tests.support.http import Connect
 from tests.support.virtual import run_jumping
-
-Connect: TypeAlias = Callable[..., HarnessClient]
 
 EXECUTIONS = "/iacm/api/orgs/default/projects/payments/executions"
 NEW = {"pipeline": "provision", "pipeline_execution_id": "fresh", "pipeline_stage_id": "stage", "workspace": "network"}
@@ -78,9 +76,6 @@ def change_status(fake: FakeHarness, *words: str) -> None:
             fake.set_status(row, rest.pop(0))
 
     fake.before_request = hook
-
-
-# -- list and get ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -173,9 +168,6 @@ async def test_get_with_reserved_characters(fake: FakeHarness, client: HarnessCl
     found = await client.executions.get("default", "payments", "-2w/../b", "%2e?#é")
     assert found.key == ("default", "payments", "-2w/../b", "%2e?#é")
     assert sent(fake) == ["GET /-2w%2F..%2Fb/%252e%3F%23%C3%A9"]
-
-
-# -- create ------------------------------------------------------------------------------------------------------------
 
 
 async def test_create(fake: FakeHarness, client: HarnessClient) -> None:
@@ -337,9 +329,6 @@ async def test_create_that_was_not_sent(fake: FakeHarness, connect: Connect) -> 
     assert not caught.value.ambiguous
     assert caught.value.attempts == ()
     assert fake.requests == []
-
-
-# -- wait --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("timeout", [60.0, None])

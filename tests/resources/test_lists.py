@@ -410,8 +410,6 @@ def test_refused_scope_of_audits(client: HarnessClient, scope: dict[str, Any], m
         client.audits.list(**scope)
 
 
-# -- objects of executions and workspaces ------------------------------------------------------------------------------
-
 RUN = (*PROJECT, "run0", "stage")
 
 
@@ -484,9 +482,6 @@ async def test_objects_in_full(fake: FakeHarness, client: HarnessClient) -> None
     assert "identifier: build" in pipeline.yaml
     (listed,) = await client.pipelines.list(*PROJECT).collect()
     assert (listed.yaml, listed.repository, listed.branch) == ("", "shop", "main")
-
-
-# -- page sizes, and totals in another place ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["services", "environments"])

@@ -44,9 +44,6 @@ def add(fake: FakeHarness, *statuses: str, start_ts: int = NOW, **fields: Any) -
     return [row["planExecutionId"] for row in rows]
 
 
-# -- list and get ------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("filters", "query", "body"),
     [
@@ -191,8 +188,6 @@ async def test_get_that_does_not_fit(fake: FakeHarness, client: HarnessClient, f
     assert caught.value.path == path
 
 
-# -- statuses ----------------------------------------------------------------------------------------------------------
-
 FINISHED = {
     *("Success", "Failed", "Aborted", "Expired", "Errored", "AbortedByFreeze", "ApprovalRejected"),
     *("IgnoreFailed", "Skipped", "Suspended"),
@@ -215,9 +210,6 @@ async def test_unknown_status_of_a_filter(fake: FakeHarness, client: HarnessClie
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         client.pipeline_executions.bulk([PROJECT], status="aproval_waiting")
-
-
-# -- long lists --------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -302,9 +294,6 @@ async def test_windows(fake: FakeHarness, client: HarnessClient, consistency: An
     assert walk.report.guarantee in {"exact", "covered", "seek"}
 
 
-# -- wait --------------------------------------------------------------------------------------------------------------
-
-
 async def test_wait(fake: FakeHarness, client: HarnessClient) -> None:
     """A wait fetches the execution until its status is an outcome, which an unknown word is not."""
     (execution,) = add(fake, "Running")
@@ -334,9 +323,6 @@ def test_wait_that_times_out() -> None:
             assert len(fake.requests) == 3
 
     run_jumping(main())
-
-
-# -- sync --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

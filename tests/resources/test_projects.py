@@ -128,9 +128,6 @@ async def test_org_of_the_request(fake: FakeHarness, client: HarnessClient) -> N
     assert await client.projects.list("default").first() == bare
 
 
-# -- every organization ------------------------------------------------------------------------------------------------
-
-
 async def test_list_all(fake: FakeHarness, client: HarnessClient) -> None:
     """`list_all` lists the projects of every organization, in the order of the organizations."""
     projects = await client.projects.list_all().collect()

@@ -78,9 +78,6 @@ def error_of(decode: Callable[[], object]) -> DecodeError:
     return caught.value
 
 
-# -- open enums --------------------------------------------------------------------------------------------------------
-
-
 class Color(OpenEnum):
     """An open enum with a word that is not an identifier."""
 
@@ -158,9 +155,6 @@ def test_words_are_texts(value: Any) -> None:
     assert ExecutionStatus(str(value)) != value
 
 
-# -- JSON --------------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("body", "value"),
     [
@@ -193,9 +187,6 @@ def test_refused_json(body: bytes) -> None:
     """A body that is not JSON in UTF-8, or is nested too deeply, is a `ValueError`."""
     with pytest.raises(ValueError):  # noqa: PT011 - the decoder's own words
         parse_json(body)
-
-
-# -- executions --------------------------------------------------------------------------------------------------------
 
 
 def test_executions() -> None:
@@ -348,8 +339,6 @@ def test_any_row(row: Mapping[str, Any], changes: dict[str, Any]) -> None:
         assert len(invalid) <= len(changes)
 
 
-# -- organizations and projects ----------------------------------------------------------------------------------------
-
 ORGANIZATION = Organization(
     identifier="default", name="default", description="Default organization",
     created=1650000000000, updated=1650000000000, harness_managed=True,
@@ -422,9 +411,6 @@ def test_invalid_members_in_envelopes(body: dict[str, Any], invalid: str) -> Non
     """Another member of a wrong type, or with a part of a wrong type, is empty and reported with its path."""
     row = {**body, "project": {"identifier": "x", **body.get("project", {})}}
     assert structure_rows([row], Project) == ([Project(identifier="x")], [f"Project.{invalid}"])
-
-
-# -- models of callers -------------------------------------------------------------------------------------------------
 
 
 class Level(enum.IntEnum):

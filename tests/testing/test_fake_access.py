@@ -107,7 +107,7 @@ async def test_recorded_requests(fake: FakeHarness, get: Any) -> None:
 
 
 @pytest.mark.parametrize("turns", range(4))
-async def test_close_also_closes_connections_that_were_just_accepted(turns: int) -> None:
+async def test_close_of_accepted_connections(turns: int) -> None:
     """A connection is closed however few turns of the event loop before the server it was opened."""
     fake = FakeHarness()
     await fake.start()

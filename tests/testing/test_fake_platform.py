@@ -9,13 +9,6 @@ from harness_async.testing import FakeHarness
 from tests.testing.cases import ACCOUNT, ALL, IN_ACCOUNT, V1
 
 
-async def test_a_broken_search_term(fake: FakeHarness, get: Any) -> None:
-    """An invalid regular expression is status 200 without a body, as the pipeline service responds."""
-    ALL["pipelines"].fill(fake, 1)
-    response = await ALL["pipelines"].fetch(get, extra={"search_term": "("})
-    assert (response.status, response.body) == (200, b"")
-
-
 async def test_services_of_v1(fake: FakeHarness, get: Any) -> None:
     """The services of v1 are those of ng manager in another envelope."""
     fake.add_service("default", "payments", "checkout", created=1, updated=2, description="d")
@@ -95,7 +88,7 @@ async def test_the_account_in_the_query(fake: FakeHarness, get: Any, envelope: C
         assert shape is None or envelope(response) == shape
 
 
-async def test_organizations_and_projects_in_another_case(fake: FakeHarness, get: Any) -> None:
+async def test_identifiers_in_another_case(fake: FakeHarness, get: Any) -> None:
     """v1 finds organizations and projects in any case, and does not create them twice."""
     fake.add_project("Default", "Payments")
     assert (await get("/v1/orgs/DEFAULT")).json["org"]["identifier"] == "Default"

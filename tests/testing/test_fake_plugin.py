@@ -97,7 +97,7 @@ async def test_a_taken_port_on_the_command_line(capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="interrupts are sent differently there")
-def test_the_command_line_serves_until_interrupted() -> None:
+def test_command_line() -> None:
     """It prints the variables to export, serves within the configured limit, and returns 0 after an interrupt."""
     numbers = {"port": 0, "projects": 5, "executions": 9, "requests-per-minute": 1, "latency": 0.001}
     options = [f"--{name}={number}" for name, number in numbers.items()]
