@@ -31,7 +31,7 @@ from harness_async import (
 )
 from harness_async.pagination.dialects import Dialect
 from harness_async.testing import Body, ClipPages, FakeHarness, Reset, Status, TooManyRequests
-from tests.support.connections import connector_of, free_places, http_session
+from tests.support.connections import connector_of, http_session
 from tests.support.http import Connect
 
 EXECUTIONS = "/iacm/api/orgs/default/projects/payments/executions"
@@ -535,14 +535,3 @@ async def test_rate_limit(fake: FakeHarness, connect: Connect) -> None:
     with pytest.raises(TimeoutError):
         await client.organizations.get("default")
     assert len(fake.requests) == 1
-
-
-async def test_max_in_flight(fake: FakeHarness, connect: Connect) -> None:
-    """No more than `max_in_flight` requests are in flight at once, and every call completes."""
-    client = connect(max_in_flight=3)
-    free: list[int] = []
-    fake.before_request = lambda _: free.append(free_places(client))
-    await asyncio.gather(*(client.organizations.get("default") for _ in range(12)))
-    assert len(fake.requests) == 12
-    assert min(free) == 0
-    assert free_places(client) == 3

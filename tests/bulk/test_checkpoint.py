@@ -9,8 +9,7 @@ import json
 import os
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,6 @@ from harness_async import (
     ProjectRef,
 )
 from harness_async.bulk.checkpoint import Checkpoint, Identity, read_started_at
-from harness_async.bulk.run import with_output
 from harness_async.testing import FakeHarness, Status
 from harness_async.types import TimeWindow
 from tests.support.executions import Key, connect, listed, served, take
@@ -289,15 +287,6 @@ async def test_rows_that_were_not_taken(client: HarnessClient, fake: FakeHarness
     assert taken == set(served(fake))
 
 
-async def test_other_arguments(client: HarnessClient, path: Path) -> None:
-    """A checkpoint belongs to its filters and consistency."""
-    await take(client.executions.bulk(checkpoint=path))
-    others: list[dict[str, Any]] = [{"status": "failure"}, {"start_time": 5}, {"consistency": "strict"}]
-    for arguments in others:
-        with pytest.raises(CheckpointError, match="other filters"):
-            await take(client.executions.bulk(checkpoint=path, **arguments))
-
-
 @pytest.mark.parametrize("lock", [True, False])
 async def test_two_runs(client: HarnessClient, fake: FakeHarness, path: Path, lock: bool) -> None:
     """A second run on a checkpoint in use is refused, unless it goes without the lock; the first one goes on."""
@@ -310,27 +299,6 @@ async def test_two_runs(client: HarnessClient, fake: FakeHarness, path: Path, lo
         else:
             assert await take(second) == served(fake)
         assert len([row async for row in run]) == 499
-
-
-async def test_output_before_the_line(client: HarnessClient, path: Path) -> None:
-    """The output of a project is written when all its rows were taken, and before the checkpoint records it."""
-    seen: Counter[str] = Counter()
-    calls: list[str] = []
-
-    def on_project_complete(done: ProjectOutcome) -> Mapping[str, Any]:
-        assert seen[str(done.project)] == done.rows
-        assert str(done.project) not in read(path)
-        calls.append(str(done.project))
-        return {"calls": len(calls)}
-
-    run = with_output(client.executions.bulk(checkpoint=path), on_project_complete, datetime.now(UTC))
-    async with run:
-        assert run.resumed == {}
-        async for row in run:
-            seen[f"{row.org}/{row.project}"] += 1
-    assert len(calls) == len(set(calls)) == 25
-    async with client.executions.bulk(checkpoint=path) as again:
-        assert again.resumed == {"calls": 25}
 
 
 @pytest.mark.parametrize("refusal", ["max_requests", "plan", "refused key", "never iterated", "first project denied"])
@@ -399,9 +367,3 @@ async def test_failures(client: HarnessClient, fake: FakeHarness, path: Path) ->
     assert run.report.complete == 25
     assert "/".join(fake.projects[0]) in listed(fake)
     assert len(listed(fake)) < 25
-
-
-async def test_the_first_request_is_for_the_clock(client: HarnessClient, fake: FakeHarness, path: Path) -> None:
-    """A run over given projects requests the server's time first, because all its windows end there."""
-    await take(client.executions.bulk(fake.projects, checkpoint=path))
-    assert fake.requests[0].path.endswith("/v1/orgs")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from harness_async import Execution, HarnessClient, ProjectRef, ProjectState, SyncRun, SyncState
-from harness_async.bulk.sync import MAX_CHECKS, UnfinishedRow, choose_start
+from harness_async.bulk.sync import MAX_CHECKS, UnfinishedRow
 from harness_async.testing import ChangeJson, FakeHarness, Headers, Status
 from tests.support.executions import Key, connect
 
@@ -284,18 +284,6 @@ async def test_a_row_far_behind_the_window(client: HarnessClient, fake: FakeHarn
     assert [str(row.status) for row in rows] == (["failure"] if fate == "finished" else [])
     assert len(fake.requests) == 2 == run.report.requests
     assert list(run.state.projects[REF].unfinished) == ([ids(old)] if fate == "unchanged" else [])
-
-
-@pytest.mark.parametrize(
-    ("newer", "unfinished", "start"),
-    [(50, 1, 1000), (100, 1, 1000), (101, 1, 900_000), (150, 2, 1000), (1000, 3, 900_000), (0, 0, 900_000)],
-)
-def test_the_cheaper_way(newer: int, unfinished: int, start: int) -> None:
-    """The window begins with the oldest unfinished row, if its pages are fewer than the requests for single rows."""
-    rows: dict[tuple[str, ...], UnfinishedRow] = {
-        (f"e{number}", "s"): UnfinishedRow(created=1000 + number) for number in range(unfinished)
-    }
-    assert choose_start(ProjectState(through=960_000, unfinished=rows, newer=newer), 60_000, 100) == start
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Sequence
 
 import pytest
 
 from harness_async import BudgetError, BulkRun, Plan, Progress, RateLimit, RatePacer
 from harness_async.bulk.workers import MAX_PREFETCH
-from harness_async.errors import NotFoundError
 from harness_async.testing import FixedWindow, Limiter, SlidingWindow
 from harness_async.types import Consistency
 from tests.support import virtual
@@ -29,21 +27,6 @@ def test_requests(consistency: Consistency, concurrency: int) -> None:
     run = BulkRun(world.spec(consistency, concurrency=concurrency))
     assert virtual.run(take(run)) == served(world)
     assert len(world.log) == world.least() == run.report.requests
-
-
-def test_a_run_is_deterministic() -> None:
-    """Two runs over the same projects and responses send the same requests at the same times."""
-
-    def log(seed: int) -> Sequence[tuple[float, str, int]]:
-        world = World(MIXED, seed=seed, pacer=RatePacer(RateLimit(400)))
-        world.failing["small7"] = refusal()
-        world.failing["small9"] = refusal(NotFoundError, 404)
-        run = BulkRun(world.spec("checked", concurrency=8))
-        assert sum(virtual.run(take(run, lambda: 0.003)).values()) == run.report.rows
-        return world.log
-
-    assert log(1) == log(1)
-    assert log(1) != log(2)
 
 
 @pytest.mark.parametrize("pause", [0.0, 1.0, None], ids=["fast", "slow", "fitful"])

@@ -335,18 +335,6 @@ def unused_port() -> int:
         return port
 
 
-def test_broken_proxy(server: FakeHarness, unused_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy that does not accept connections is named without its credentials, and with its variable."""
-    monkeypatch.setenv("HTTP_PROXY", f"http://user:s3cret@127.0.0.1:{unused_port}")
-    result, found, report = examine()
-    assert (result.exit_code, report["requests"]) == (1, 0)
-    assert found["proxy connection"][0] == "failed"
-    table = invoke("doctor").stdout
-    assert f"http://127.0.0.1:{unused_port} from HTTP_PROXY, with credentials" in table
-    assert "Check the address in HTTP_PROXY" in table
-    assert "s3cret" not in result.stdout + table
-
-
 def test_refusing_proxy(server: FakeHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy that refuses the request is a failure of the proxy, not of the service."""
     with serve(ClosedProxy) as proxy:

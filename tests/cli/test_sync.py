@@ -43,15 +43,6 @@ def test_new_rows(server: FakeHarness, tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o604
 
 
-def test_stopped(server: FakeHarness, tmp_path: Path) -> None:
-    """A sync that is stopped by an error leaves both files as they were."""
-    sync(tmp_path)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    server.faults.add(Status(401))
-    assert sync(tmp_path).exit_code == 3
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-
-
 def test_rows_before_state(server: FakeHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk while the state is written is exit code 1. The next sync writes the same rows again."""
     sync(tmp_path)

@@ -13,11 +13,9 @@ from harness_async import (
     APIStatusError,
     DeadlineExceededError,
     Event,
-    GateClosed,
     HarnessClient,
     HarnessError,
     RetryPlanned,
-    RetryPolicy,
     Timeouts,
 )
 from harness_async.testing import Delay, FakeHarness, Redirect, SlowBody, Status, TooManyRequests
@@ -45,40 +43,6 @@ def run(scenario: Callable[[FakeHarness, HarnessClient, list[Event]], Any], **op
             return result
 
     return virtual.run_jumping(main())
-
-
-@pytest.mark.parametrize("seconds", ["0", "7", "119.5"])
-def test_retry_after(seconds: str) -> None:
-    """The wait before a retry is at least the Retry-After of the response."""
-
-    async def scenario(fake: FakeHarness, client: HarnessClient, events: list[Event]) -> float:
-        fake.faults.add(Status(503, headers={"Retry-After": seconds}), times=3)
-        await client.organizations.get("default")
-        waits = [event.wait for event in events if isinstance(event, RetryPlanned)]
-        assert len(waits) == 3
-        assert min(waits) >= float(seconds)
-        return asyncio.get_running_loop().time()
-
-    assert run(scenario, timeouts=Timeouts(deadline=None)) >= 1000 + 3 * float(seconds)
-
-
-@pytest.mark.parametrize("seconds", ["0", "30"])
-def test_retry_after_of_a_429(seconds: str) -> None:
-    """After a 429 the gate is closed at least as long as its Retry-After, for all calls."""
-
-    async def scenario(fake: FakeHarness, client: HarnessClient, events: list[Event]) -> None:
-        arrivals: list[float] = []
-        fake.before_request = lambda _: arrivals.append(asyncio.get_running_loop().time())
-        fake.faults.add(TooManyRequests(retry_after=seconds), times=1)
-        throttled = asyncio.create_task(client.organizations.get("default"))
-        while not any(isinstance(event, GateClosed) for event in events):
-            await asyncio.sleep(0)
-        await asyncio.gather(throttled, client.organizations.get("default"))
-        assert sum(isinstance(event, GateClosed) for event in events) == 1
-        assert len(arrivals) == 3
-        assert min(arrivals[1:]) - arrivals[0] >= float(seconds)
-
-    run(scenario)
 
 
 @pytest.mark.parametrize(
@@ -157,18 +121,6 @@ def test_deadline_of_a_queued_call() -> None:
     run(scenario, max_in_flight=1, timeouts=Timeouts(deadline=None, read=None))
 
 
-def test_no_deadline() -> None:
-    """Without a deadline and a limit of attempts a call is retried until it succeeds."""
-
-    async def scenario(fake: FakeHarness, client: HarnessClient, _: list[Event]) -> float:
-        fake.faults.add(Status(503), times=60)
-        await client.organizations.get("default")
-        assert len(fake.requests) == 61
-        return asyncio.get_running_loop().time()
-
-    assert run(scenario, timeouts=Timeouts(deadline=None), retry=RetryPolicy()) > 1120
-
-
 def test_timeout_of_the_caller() -> None:
     """The end of a caller's `asyncio.timeout` is a plain `TimeoutError`."""
 
@@ -198,22 +150,3 @@ def test_attempts() -> None:
         assert attempts[0].started <= attempts[1].started <= attempts[2].started
 
     run(scenario)
-
-
-def test_cancelled_probe() -> None:
-    """When the request that probes a closed gate is cancelled, another request becomes the probe."""
-
-    async def scenario(fake: FakeHarness, client: HarnessClient, _: list[Event]) -> None:
-        fake.faults.add(TooManyRequests(), times=1)
-        fake.faults.add(SILENT, when=lambda _: len(fake.requests) == 2)
-        probe = asyncio.create_task(client.organizations.get("default"))
-        while len(fake.requests) < 2:
-            await asyncio.sleep(0.5)
-        waiting = asyncio.create_task(client.organizations.get("default"))
-        await asyncio.sleep(1)
-        assert len(fake.requests) == 2
-        probe.cancel()
-        await waiting
-        assert probe.cancelled()
-
-    run(scenario, timeouts=Timeouts(deadline=None, read=None))

@@ -12,7 +12,6 @@ from harness_async import (
     GateClosed,
     GateOpened,
     HarnessError,
-    PageRead,
     RequestSent,
     ResponseReceived,
     RetryPlanned,
@@ -39,16 +38,6 @@ async def test_events_of_a_call(fake: FakeHarness, connect: Connect) -> None:
     assert received.elapsed > 0
     assert received.size_bytes > 0
     assert received.correlation_id is None
-
-
-async def test_events_of_a_list(fake: FakeHarness, connect: Connect) -> None:
-    """A `PageRead` has the number, the rows and the total of a page."""
-    events: list[Event] = []
-    await connect(on_event=events.append).executions.list("default", "payments", limit=2).collect()
-    assert kinds(events) == ["RequestSent", "ResponseReceived", "PageRead"] * 2
-    pages = [event for event in events if isinstance(event, PageRead)]
-    assert [(page.page, page.rows, page.total_items) for page in pages] == [(1, 2, 3), (2, 1, 3)]
-    assert pages[1].url.endswith("limit=2&page=2")
 
 
 async def test_events_of_a_retry(fake: FakeHarness, connect: Connect) -> None:

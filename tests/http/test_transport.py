@@ -22,8 +22,8 @@ from harness_async import (
     UnexpectedResponseError,
 )
 from harness_async.testing import Body, CompressedZeros, Delay, FakeHarness, SlowBody, run_in_thread
-from tests.support.connections import connections_in_use, http_session, is_idle
-from tests.support.http import ONCE, ORG, Connect, Serve, quick, response
+from tests.support.connections import connections_in_use, is_idle
+from tests.support.http import ORG, Connect, Serve, quick, response
 
 
 @pytest.fixture
@@ -33,14 +33,6 @@ def threaded() -> Iterator[FakeHarness]:
     fake.add_organization("default")
     with run_in_thread(fake):
         yield fake
-
-
-async def test_session_is_made_once(client: HarnessClient) -> None:
-    """Calls that begin at once share one HTTP session."""
-    await asyncio.gather(*(client.organizations.get("default") for _ in range(10)))
-    session = http_session(client)
-    await client.organizations.get("labs")
-    assert http_session(client) is session
 
 
 async def test_connections_are_used_again(fake: FakeHarness, client: HarnessClient) -> None:
@@ -151,33 +143,6 @@ async def test_gzip_bomb_is_not_unpacked(
 
 
 WHOLE = gzip.compress(ORG)
-
-
-@pytest.mark.parametrize(
-    "cut",
-    [
-        pytest.param(response(ORG, "Connection: close", length=len(ORG) + 1), id="cut-by-one"),
-        pytest.param(response(b"", "Connection: close", length=1), id="cut-to-nothing"),
-        pytest.param(response(WHOLE[:40], "Content-Encoding: gzip", "Connection: close", length=200), id="cut-gzip"),
-        pytest.param(
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n5\r\n{'or", id="cut-chunk"
-        ),
-    ],
-)
-async def test_cut_responses(connect: Connect, serve: Serve, cut: bytes) -> None:
-    """A response that is cut off is requested again, and is a typed error when no attempt is left."""
-    responses = [cut, cut, response(ORG)]
-
-    client = connect(await serve(lambda _: responses.pop(0)))
-    assert (await client.organizations.get("default")).name == "Default"
-    assert responses == []
-
-    client = connect(await serve(lambda _: cut), retry=ONCE)
-    with pytest.raises(UnexpectedResponseError) as caught:
-        await client.organizations.get("default")
-    assert len(caught.value.attempts) == 1
-    assert caught.value.attempts[0].status is None
-    assert not caught.value.ambiguous
 
 
 async def test_connections_after_bad_responses(connect: Connect, serve: Serve) -> None:

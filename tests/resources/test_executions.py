@@ -12,7 +12,6 @@ from harness_async import (
     ConflictError,
     DeadlineExceededError,
     DecodeError,
-    Execution,
     ExecutionStatus,
     HarnessClient,
     HarnessError,
@@ -143,23 +142,6 @@ async def test_responses_that_do_not_fit(fake: FakeHarness, client: HarnessClien
     assert (error.path, error.body, error.method, error.status) == (path, body, "GET", 200)
     assert error.url.endswith(f"{EXECUTIONS}?limit=100&page=1")
     assert len(error.attempts) == len(fake.requests) == 1
-
-
-async def test_get(fake: FakeHarness, client: HarnessClient) -> None:
-    """An execution has every member as it was received."""
-    found = await client.executions.get("default", "payments", "run1", "stage")
-    assert found == Execution(
-        account=fake.account_id,
-        org="default",
-        project="payments",
-        pipeline="provision_network",
-        pipeline_execution_id="run1",
-        pipeline_stage_id="stage",
-        workspace="network_prod",
-        status=ExecutionStatus.FAILURE,
-        created=1_700_000_000_001,
-    )
-    assert found.created_at == datetime(2023, 11, 14, 22, 13, 20, 1000, tzinfo=UTC)
 
 
 async def test_get_with_reserved_characters(fake: FakeHarness, client: HarnessClient) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,46 +15,23 @@ def allowed(limit: Limiter, times: list[float]) -> list[float]:
     return [now for now in times if limit.allow(now)]
 
 
-def test_fixed_windows_start_at_their_phase() -> None:
-    """Each window allows its own number of requests, counted from the phase."""
-    limit = FixedWindow(2, per=10, phase=5)
-    assert allowed(limit, [0, 1, 2, 4.9, 5, 6, 7, 15]) == [0, 1, 5, 6, 15]
-
-
-def test_fixed_windows_may_count_refusals() -> None:
-    """The count includes rejected requests if configured."""
-    quiet, loud = FixedWindow(1), FixedWindow(1, count_refused=True)
-    for _ in range(3):
-        quiet.allow(0)
-        loud.allow(0)
-    assert (quiet.count, loud.count) == (1, 3)
-
-
-def test_sliding_windows_forget() -> None:
-    """A request leaves a sliding window exactly after its period."""
-    assert allowed(SlidingWindow(2, per=10), [0, 1, 9.9, 10, 10.5, 11]) == [0, 1, 10, 11]
-
-
-def test_sliding_windows_may_count_refusals() -> None:
-    """If rejected requests count, a client that keeps sending stays rejected."""
-    assert allowed(SlidingWindow(1, per=10, count_refused=True), [0, 6, 12, 18, 28]) == [0, 28]
-
-
-def test_bans() -> None:
-    """A rejection starts a ban that later rejections do not extend."""
-    assert allowed(SlidingWindow(1, per=1, ban=10), [0, 0.5, 5, 10.4, 10.5]) == [0, 10.5]
-
-
-def test_sliding_counters_weigh_the_window_before() -> None:
-    """A sliding counter weights the previous window by the part that is still covered."""
-    assert allowed(SlidingCounter(4, per=10), [1, 2, 3, 4, 10, 12.5, 15, 15.1]) == [1, 2, 3, 4, 12.5, 15]
-    assert allowed(SlidingCounter(1, per=10), [1, 31]) == [1, 31]
-
-
-def test_buckets_fill() -> None:
-    """A bucket allows a burst of its capacity and then one request per token."""
-    assert allowed(Bucket(60, per=60, capacity=2), [0, 0, 0, 0.5, 1, 1.5, 9, 9, 9]) == [0, 0, 1, 9, 9]
-    assert len(allowed(Bucket(5, per=60), [0.0] * 9)) == 5
+@pytest.mark.parametrize(
+    ("limit", "times", "expected"),
+    [
+        (FixedWindow(2, per=10, phase=5), [0, 1, 2, 4.9, 5, 6, 7, 15], [0, 1, 5, 6, 15]),
+        (SlidingWindow(2, per=10), [0, 1, 9.9, 10, 10.5, 11], [0, 1, 10, 11]),
+        (SlidingWindow(1, per=10, count_refused=True), [0, 6, 12, 18, 28], [0, 28]),
+        (SlidingWindow(1, per=1, ban=10), [0, 0.5, 5, 10.4, 10.5], [0, 10.5]),
+        (SlidingCounter(4, per=10), [1, 2, 3, 4, 10, 12.5, 15, 15.1], [1, 2, 3, 4, 12.5, 15]),
+        (SlidingCounter(1, per=10), [1, 31], [1, 31]),
+        (Bucket(60, per=60, capacity=2), [0, 0, 0, 0.5, 1, 1.5, 9, 9, 9], [0, 0, 1, 9, 9]),
+        (Bucket(5, per=60), [0.0] * 9, [0.0] * 5),
+    ],
+    ids=["fixed", "sliding", "counts refusals", "ban", "counter", "idle counter", "bucket", "burst"],
+)
+def test_limits(limit: Limiter, times: list[float], expected: list[float]) -> None:
+    """Each kind of limit allows the requests that its window, its refusals and its bans leave room for."""
+    assert allowed(limit, times) == expected
 
 
 @given(TIMES, st.integers(1, 5))
