@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -44,3 +45,9 @@ def server(fake: FakeHarness, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeH
         monkeypatch.setenv("HARNESS_ACCOUNT_ID", fake.account_id)
         monkeypatch.setenv("HARNESS_BASE_URL", fake.url)
         yield fake
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c() -> None:
+    """Let commands be interrupted also where the tests run in the background, with SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
