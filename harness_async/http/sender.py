@@ -181,7 +181,7 @@ class Sender:
         except TimeoutError:
             if not timeout.expired():
                 raise
-        call.ambiguous = call.ambiguous or call.sent_at is not None
+        call.ambiguous = call.ambiguous or (call.sent_at is not None and call.request.is_sent)
         call.record_attempt(asyncio.get_running_loop().time(), error="cut short by the deadline")
         expired = call.deadline_error("The deadline of the call passed", asyncio.get_running_loop().time())
         expired.ambiguous = call.ambiguous and not call.is_read

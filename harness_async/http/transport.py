@@ -23,11 +23,14 @@ import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from contextvars import ContextVar
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
+from typing import Any
 
 import aiohttp
+from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 from attrs import define, field
 from yarl import URL
@@ -59,6 +62,14 @@ _LARGE_BODY = 2**20
 
 _PERMANENT_DNS_ERRORS = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 
+_KINDS_BEFORE_SENDING = {
+    FailureKind.LOST: FailureKind.NOT_SENT,
+    FailureKind.READ_TIMEOUT: FailureKind.NOT_SENT,
+    FailureKind.CUT: FailureKind.NOT_SENT,
+    FailureKind.GARBLED: FailureKind.UNUSABLE,
+}
+"""What a failure means where there was no connection to the server yet, because a proxy or TLS failed."""
+
 _AIOHTTP_ERRORS = (aiohttp.ClientError, HttpProcessingError, TimeoutError, OSError)
 
 
@@ -75,6 +86,9 @@ class Request:
 
     new_connection: bool = False
     """Whether to open a connection for this request alone."""
+
+    is_sent: bool = field(default=False, init=False)
+    """Whether the latest attempt had a connection to the server, so that the request may have been sent."""
 
 
 @define(eq=False)
@@ -218,6 +232,8 @@ class Transport:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = 0
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._responses: set[aiohttp.ClientResponse] = set()
+        """Responses whose bodies are being read."""
 
     def open(self) -> None:
         """Create the HTTP session on first use.
@@ -248,6 +264,8 @@ class Transport:
         own = request.new_connection and self._borrowed is None
         large = request.body is not None and len(request.body) >= _LARGE_BODY
         sent = time.monotonic()
+        request.is_sent = self._session is self._borrowed  # whose connections are not observed
+        _current.set(request)
         try:
             async with self._create_session() if own else nullcontext(self._session) as session:
                 response = await session.request(
@@ -264,11 +282,18 @@ class Transport:
                     max_field_size=MAX_HEADER_FIELD,
                     timeout=_client_timeout(timeouts.connect, timeouts.read),
                 )
-                async with response:
-                    body = await _read_body(response)
+                self._responses.add(response)
+                try:
+                    async with response:
+                        body = await _read_body(response)
+                finally:
+                    self._responses.discard(response)
         except _AIOHTTP_ERRORS as error:
             if not self.closed:
-                raise translate(error, self._proxy) from _as_cause(error)
+                failure = translate(error, self._proxy)
+                if not request.is_sent:
+                    failure.kind = _KINDS_BEFORE_SENDING.get(failure.kind, failure.kind)
+                raise failure from _as_cause(error)
             # Raised outside of this block, because `error` may hold the headers with the key.
             response, body = None, b""
         if response is None:
@@ -287,7 +312,7 @@ class Transport:
         """Create an HTTP session without cookies and without aiohttp's own resends."""
         return aiohttp.ClientSession(
             # The number of requests in flight is limited by the caller, so that waiting counts as queueing.
-            connector=aiohttp.TCPConnector(
+            connector=_Connector(
                 limit=0,
                 ssl=True if self._ssl_context is None else self._ssl_context,
                 socket_factory=self._create_socket,
@@ -307,25 +332,44 @@ class Transport:
             return
         loop = self._loop
         if loop is None or loop is asyncio.get_running_loop():
-            await session.close()
+            await self._close_session(session)
         elif loop.is_running():  # in another thread
-            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(session.close(), loop))
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._close_session(session), loop))
         elif not loop.is_closed():
-            await asyncio.to_thread(loop.run_until_complete, session.close())
+            await asyncio.to_thread(loop.run_until_complete, self._close_session(session))
         else:
             with contextlib.suppress(RuntimeError), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # a closed loop can close nothing; the sockets are shut down below
-                await session.close()
+                await self._close_session(session)
         for each in tuple(self._sockets):
             # A transport with unsent data stays open, with the data, until its peer reads them.
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
+
+    async def _close_session(self, session: aiohttp.ClientSession) -> None:
+        """Close a session and end the reading of its responses, which aiohttp would leave waiting."""
+        for response in self._responses:
+            response.content.set_exception(aiohttp.ClientConnectionError("closed"))
+        await session.close()
 
     def _create_socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
         family, kind, protocol, _, _ = address
         created = socket.socket(family=family, type=kind, proto=protocol)
         self._sockets.add(created)
         return created
+
+
+_current: ContextVar[Request] = ContextVar("_current")
+"""The request that the task sends."""
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Connections that mark the request of the task: a proxy or TLS may fail before anything reaches the server."""
+
+    async def connect(self, *args: Any, **kwargs: Any) -> Connection:
+        connection = await super().connect(*args, **kwargs)
+        _current.get().is_sent = True
+        return connection
 
 
 @lru_cache(maxsize=64)
@@ -430,7 +474,7 @@ def _describe_os_error(error: aiohttp.ClientConnectorError) -> str:
     codes = {reason.errno} if reason.errno else set(map(int, re.findall(r"\[Errno (\d+)\]", str(reason))))
     if len(codes) == 1 and (code := codes.pop()) > 0:  # those of DNS are negative
         return os.strerror(code)
-    return reason.strerror or " ".join(str(reason).split())
+    return reason.strerror or " ".join(str(reason).split()) or type(reason).__name__
 
 
 def _describe_certificate_error(error: aiohttp.ClientConnectorCertificateError) -> str:

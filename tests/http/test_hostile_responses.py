@@ -36,7 +36,7 @@ from harness_async import (
     TransportError,
     UnexpectedResponseError,
 )
-from harness_async.testing import FakeHarness, Interim, Reset, SlowHead, Status, TooManyRequests
+from harness_async.testing import FakeHarness, Interim, Reset, SlowBody, SlowHead, Status, TooManyRequests
 from tests.support import virtual
 from tests.support.http import KEY, ONCE, Serve, client_of, everything, response
 
@@ -190,7 +190,7 @@ def test_connect_bounds_dns() -> None:
 
 
 def test_connect_bounds_tls() -> None:
-    """A TLS handshake that hangs is ended by `connect`."""
+    """A TLS handshake that hangs is ended by `connect`, and a POST that ends in it is not ambiguous."""
 
     async def main() -> float:
         ended = asyncio.Event()
@@ -207,9 +207,14 @@ def test_connect_bounds_tls() -> None:
             with pytest.raises(RequestTimeoutError, match=r"(?i)no connection in time"):
                 await client.request("GET", "/v1/orgs")
             await ended.wait()
+            ended.clear()
+            with pytest.raises(DeadlineExceededError) as caught:
+                await client.request("POST", "/v1/orgs", timeout=2.0)
+            assert not caught.value.ambiguous
+            await ended.wait()
         return asyncio.get_running_loop().time()
 
-    assert 1002.9 < virtual.run_jumping(main()) < 1004
+    assert 1004.9 < virtual.run_jumping(main()) < 1006
 
 
 @pytest.mark.parametrize(
@@ -472,6 +477,23 @@ async def test_close_leaves_no_unsent_body(reason: str) -> None:
             await asyncio.sleep(0)
         ended.set()  # before the check: the server waits for its handlers
         assert connection.fileno() == -1
+
+
+def test_close_while_a_body_is_read() -> None:
+    """A call whose response is being read ends when the client is closed, also without a time limit."""
+
+    async def main() -> None:
+        timeouts = Timeouts(read=None, deadline=None)
+        async with FakeHarness() as fake, client_of(fake.url, api_key=fake.api_key, timeouts=timeouts) as client:
+            fake.faults.add(SlowBody(chunk_size=1, pause=100.0))
+            call = asyncio.create_task(client.request("GET", "/v1/orgs"))
+            await asyncio.sleep(50)
+            await client.close()
+            with pytest.raises(RuntimeError, match="closed during a request") as caught:
+                await asyncio.wait_for(call, 20)
+            assert fake.api_key not in everything(caught.value)
+
+    virtual.run_jumping(main())
 
 
 @pytest.mark.parametrize("state", ["stopped", "running in a thread"])

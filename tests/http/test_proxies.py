@@ -184,6 +184,19 @@ async def test_refused_tunnel(connect: Connect, proxy: ConnectProxy, status: int
     assert not caught.value.ambiguous
 
 
+@pytest.mark.parametrize(
+    ("reply", "requests"),
+    [(None, 2), (b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", 2), (b"junk\r\nConnection: close\r\n\r\n", 1)],
+    ids=["lost", "closed tunnel", "junk"],
+)
+async def test_proxy_that_breaks(connect: Connect, serve: Serve, reply: bytes | None, requests: int) -> None:
+    """A POST is not ambiguous where the proxy fails before it opens a tunnel, because nothing reached the server."""
+    client = connect("https://127.0.0.1:9", proxy=await serve(lambda _: reply), retry=quick(2))
+    with pytest.raises(TransportError) as caught:
+        await client.request("POST", "/v1/orgs")
+    assert (caught.value.ambiguous, client.stats.requests) == (False, requests)
+
+
 async def test_other_host_name(connect: Connect, serve: Serve, authority: trustme.CA, authority_file: str) -> None:
     """A certificate for another host is refused, and no authority is recommended."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
