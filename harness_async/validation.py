@@ -158,7 +158,7 @@ def as_str_tuple(name: str, value: str | Iterable[str] | None) -> tuple[str, ...
     """
     if value is None:
         return None
-    values = (value,) if isinstance(value, str) else tuple(value)
+    values = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
     if not values:
         raise ValueError(f"{name} is empty; leave it out to apply no filter")
     for item in values:
