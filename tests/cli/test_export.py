@@ -222,16 +222,3 @@ def test_ctrl_c(server: FakeHarness) -> None:
     assert not re.search("limited by|━|Traceback", summary)
     assert terminal.text.rindex("\x1b[?25h") > terminal.text.rindex("\x1b[?25l"), "the cursor is visible"
     assert "\x1b[2K" in terminal.text[terminal.text.rindex("limited by") :], "the progress is erased"
-
-
-@posix
-def test_sigterm(server: FakeHarness) -> None:
-    """On SIGTERM the exit code is 143, and the summary is shown."""
-    server.faults.add(Delay(3600), path="*/payments/*", times=None)
-    with start("export") as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        process.terminate()
-        _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 143
-    assert "Export interrupted" in stderr

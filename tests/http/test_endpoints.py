@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
-from harness_async.http.endpoints import Endpoint, build_query, merge_headers
+from harness_async.http.endpoints import Endpoint, build_query
 from harness_async.resources.executions import ExecutionStatus
 
 IDENTIFIERS = st.text(min_size=1, max_size=20).filter(lambda text: text not in {".", ".."})
@@ -87,10 +87,3 @@ def test_refused_parameters(value: Any) -> None:
     """A query value of an unsupported type is refused, and the error names the parameter."""
     with pytest.raises(TypeError, match="filter"):
         build_query({"filter": value})
-
-
-def test_merged_headers() -> None:
-    """Additional headers replace those of the same name, in any case, and change neither mapping."""
-    headers = {"Accept": "a", "x-api-key": "k"}
-    assert merge_headers(headers, {"ACCEPT": "b", "X-Note": "n"}) == {"x-api-key": "k", "ACCEPT": "b", "X-Note": "n"}
-    assert headers == {"Accept": "a", "x-api-key": "k"}

@@ -18,7 +18,6 @@ from harness_async.http.responses import (
     ErrorBodyError,
     Headers,
     check_error_body,
-    is_html,
     parse_error,
     parse_retry_after,
 )
@@ -83,28 +82,6 @@ def test_any_header_value(text: str, server: str) -> None:
     """Whatever the headers contain, a wait is a number from 0 on, or None."""
     wait = parse_retry_after(Headers({"Retry-After": text, "Date": server}), NOW)
     assert wait is None or wait >= 0
-
-
-@pytest.mark.parametrize(
-    ("content_type", "body", "expected"),
-    [
-        ("TEXT/HTML; charset=utf-8", b"{}", True),
-        ("application/xhtml+xml", b"", True),
-        ("application/json", b"<html><body>429</body></html>", True),
-        (None, b"\r\n  <!DOCTYPE html>", True),
-        (None, b"\xef\xbb\xbf<html>", True),
-        ("application/xml", b"<Error/>", False),
-        (None, b'<?xml version="1.0"?><Error/>', False),
-        ("application/json", b'{"message": "<b>"}', False),
-        ("application/vnd.goa.error", b"[]", False),
-        ("text/plain", b"no", False),
-        (None, b"", False),
-    ],
-)
-def test_html(content_type: str | None, body: bytes, *, expected: bool) -> None:
-    """An HTML page is recognised by its content type or by its first character."""
-    headers = Headers({} if content_type is None else {"Content-Type": content_type})
-    assert is_html(headers, body) is expected
 
 
 LIMIT_ERROR = FieldError("limit", "must be less than or equal to 100")

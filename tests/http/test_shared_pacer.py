@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 import harness_async
 from harness_async import HarnessClient, Pacer, RateLimit, SharedPacer, Timeouts
 from harness_async.http.rate_limit import NETWORK_JITTER, RateSchedule
-from harness_async.testing import FakeHarness, SlidingWindow, TooManyRequests
+from harness_async.testing import FakeHarness, TooManyRequests
 from tests.support.virtual import JumpingLoop, run_jumping
 
 T = TypeVar("T")
@@ -263,24 +263,6 @@ async def send_calls(client: HarnessClient, count: int, workers: int = 8) -> Non
             assert (await client.organizations.get("default")).identifier == "default"
 
     await asyncio.gather(*(work() for _ in range(workers)))
-
-
-@pytest.mark.usefixtures("virtual_clock")
-def test_clients_of_one_file(tmp_path: Path) -> None:
-    """Two clients of one file use the limit together, without a 429."""
-    limit = RateLimit(30)
-
-    async def main() -> float:
-        loop = asyncio.get_running_loop()
-        async with scene(tmp_path, limit) as (fake, clients):
-            fake.rate_limit = SlidingWindow(limit.requests, limit.per)
-            began = loop.time()
-            await asyncio.gather(send_calls(clients[0], 50), send_calls(clients[1], 15))
-            assert [client.stats.throttled for client in clients] == [0, 0]
-            assert len(fake.requests) == 65
-            return loop.time() - began
-
-    assert run(main()) == pytest.approx(64 / RateSchedule.of(limit).rate, rel=0.01)
 
 
 @pytest.mark.usefixtures("virtual_clock")

@@ -400,16 +400,6 @@ async def test_plain_data(fake: FakeHarness, client: HarnessClient, resource: Re
     assert all(datetime.fromisoformat(value) == getattr(row, name) for name, value in times.items())
 
 
-@pytest.mark.parametrize(
-    ("scope", "message"),
-    [({"project": "p"}, "project needs org"), ({"org": ".."}, "^org "), ({"org": "o", "project": ""}, "^project ")],
-)
-def test_refused_scope_of_audits(client: HarnessClient, scope: dict[str, Any], message: str) -> None:
-    """An audit list for a project without its organization, or an invalid name, is refused with the argument."""
-    with pytest.raises(ValueError, match=message):
-        client.audits.list(**scope)
-
-
 RUN = (*PROJECT, "run0", "stage")
 
 

@@ -81,24 +81,6 @@ async def test_requests(
     assert request.json == {"filterType": "PipelineExecution", "executionModeFilter": "ALL", **body}
 
 
-@pytest.mark.parametrize(
-    ("filters", "error"),
-    [
-        *[({"include": value}, ValueError) for value in ("everything", None, "")],
-        *[({"limit": value}, ValueError) for value in (0, 1001)],
-        *[({"status": value}, ValueError) for value in ("", ())],
-        ({"status": 5}, TypeError),
-        ({"start_time": 5, "end_time": 4}, ValueError),
-        ({"start_time": datetime(2024, 1, 1)}, ValueError),  # noqa: DTZ001 - a naive datetime is the point
-    ],
-    ids=str,
-)
-async def test_refused_filters(client: HarnessClient, filters: dict[str, Any], error: type[Exception]) -> None:
-    """An invalid filter is refused when the list is created."""
-    with pytest.raises(error):
-        client.pipeline_executions.list(*PROJECT, **filters)
-
-
 async def test_what_the_api_hides(fake: FakeHarness, client: HarnessClient) -> None:
     """`all` includes rollbacks, child pipelines and superseded retries, which `default` leaves out."""
     for number, kind in enumerate(("normal", "rollback", "child", "superseded")):

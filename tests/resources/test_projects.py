@@ -37,22 +37,6 @@ async def test_list_filters(fake: FakeHarness, client: HarnessClient, filters: d
     assert fake.requests[0].status == 200
 
 
-@pytest.mark.parametrize(
-    ("org", "filters", "error"),
-    [
-        ("..", {}, ValueError),
-        (None, {}, TypeError),
-        ("default", {"project": []}, ValueError),
-        ("default", {"order": "sideways"}, ValueError),
-        ("default", {"limit": 1001}, ValueError),
-    ],
-)
-def test_refused_filters(client: HarnessClient, org: Any, filters: dict[str, Any], error: type[Exception]) -> None:
-    """An invalid argument is refused when the list is created."""
-    with pytest.raises(error):
-        client.projects.list(org, **filters)
-
-
 async def test_get(fake: FakeHarness, client: HarnessClient) -> None:
     """A project has every member of its envelope."""
     members: dict[str, Any] = {
