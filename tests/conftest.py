@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import os
 import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -25,6 +26,14 @@ def _cheap_collections() -> None:
     """Exclude imported modules from the garbage collections after each test."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_proxies() -> None:
+    """Send requests to servers on this machine without the proxies of its environment."""
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy"):
+            del os.environ[name]
 
 
 @pytest.fixture(autouse=True)
