@@ -15,7 +15,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from harness_async.bulk.checkpoint import Checkpoint
 from harness_async.bulk.models import Batch, BulkReport, Plan, Progress, ProjectOutcome
-from harness_async.bulk.workers import BulkSpec, WorkerBatch, WorkerPool, pending_outcome
+from harness_async.bulk.workers import BulkSpec, WorkerBatch, WorkerPool, create_outcome
 from harness_async.errors import HarnessError
 from harness_async.pagination.walk import Walk
 from harness_async.types import ProjectRef
@@ -81,7 +81,7 @@ class BulkRun(Generic[T]):
         for ref in self._pool.discovered:
             if ref not in outcomes:
                 walk = active.get(ref)
-                outcomes[ref] = ProjectOutcome(project=ref) if walk is None else pending_outcome(ref, walk)
+                outcomes[ref] = ProjectOutcome(project=ref) if walk is None else create_outcome(ref, walk)
         return BulkReport(
             outcomes=outcomes,
             rows=self._rows(),
@@ -293,8 +293,9 @@ class BulkRun(Generic[T]):
             await asyncio.shield(self._recording)
             self._recording = None
         self._outcomes[outcome.project] = outcome
-        self._duplicates += batch.report.duplicates
-        self._invalid_members += batch.report.invalid_members
+        report = batch.walk.report
+        self._duplicates += report.duplicates
+        self._invalid_members += report.invalid_members
         self._finished_requests += outcome.requests
         if outcome.error is not None:
             self._failures.append(outcome)

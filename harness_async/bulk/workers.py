@@ -21,7 +21,7 @@ from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 
 from harness_async.bulk.checkpoint import CheckpointSpec
 from harness_async.bulk.models import Plan, Progress, ProjectOutcome
@@ -39,7 +39,7 @@ from harness_async.errors import (
 )
 from harness_async.pagination.failed import FailedWalk, IdentifierError
 from harness_async.pagination.pager import Pager
-from harness_async.pagination.source import ListEstimate, WalkReport
+from harness_async.pagination.source import ListEstimate
 from harness_async.pagination.walk import Walk
 from harness_async.types import Guarantee, LimitedBy, OnError, OutcomeStatus, ProjectRef, Projects, as_ref, check_ref
 
@@ -93,7 +93,6 @@ class WorkerBatch(Generic[T]):
     outcome: ProjectOutcome | None
     """Set on the last batch of a project."""
 
-    report: WalkReport
     walk: Walk[T] = field(repr=False)
     fingerprint: str | None = field(repr=False)
     acknowledged: asyncio.Future[None] = field(repr=False)
@@ -354,11 +353,12 @@ class WorkerPool(Generic[T]):
                 outcome: ProjectOutcome | None = None
                 while outcome is None:
                     page = await walk.next_page()
-                    if len(self.walks) < self._spec.max_in_flight:  # else each has one place
+                    if len(self.walks) < self._spec.max_in_flight:  # else each requests one page at a time
                         self._rebalance_prefetch()
                     items: Sequence[T] = () if page is None else page.items
                     if page is None or walk.is_done:
-                        outcome = self._complete(ref, walk)
+                        self._early_failures.record_success()
+                        outcome = create_outcome(ref, walk, "complete")
                     if items or outcome is not None:
                         await self._put(ref, walk, items, outcome)
                     del page, items  # not alive while the next page is fetched
@@ -376,14 +376,9 @@ class WorkerPool(Generic[T]):
         fingerprint = None
         if outcome is not None and self._spec.stores_lists and outcome.status == "complete":
             fingerprint = self._spec.open_list(ref, self.end).fingerprint
-        batch = WorkerBatch(ref, items, outcome, walk.report, walk, fingerprint, acknowledged)
+        batch = WorkerBatch(ref, items, outcome, walk, fingerprint, acknowledged)
         self.batches.put_nowait(batch)
         await acknowledged
-
-    def _complete(self, ref: ProjectRef, walk: Walk[T]) -> ProjectOutcome:
-        self._early_failures.record_success()
-        report = walk.report
-        return evolve(pending_outcome(ref, walk), status="complete", guarantee=report.guarantee, window=report.window)
 
     def _check_budget(self) -> None:
         limit, expected = self._spec.max_requests, self._expected_requests()
@@ -404,11 +399,9 @@ class WorkerPool(Generic[T]):
         While many projects are active each requests one page at a time, so that a huge one does not slow down the
         small ones. What a project cannot use, because it is at its first page or near its end, goes to longer ones.
         """
-        walks = sorted(self.walks.values(), key=attrgetter("requests_left"))
-        free = self._spec.max_in_flight
-        for number, walk in enumerate(walks):
-            share = free // (len(walks) - number)
-            pages = min(MAX_PREFETCH, share, max(1, walk.requests_left))
+        active, free = len(self.walks), self._spec.max_in_flight
+        for number, walk in enumerate(sorted(self.walks.values(), key=attrgetter("requests_left"))):
+            pages = min(MAX_PREFETCH, free // (active - number), max(1, walk.requests_left))
             free -= pages
             walk.prefetch = pages if pages > 1 else 0
 
@@ -429,18 +422,24 @@ async def _iterate(refs: Iterable[ProjectRef]) -> AsyncIterator[ProjectRef]:
         yield ref
 
 
-def pending_outcome(ref: ProjectRef, walk: Walk[Any]) -> ProjectOutcome:
-    """Return the outcome so far of a project that is being read."""
-    report = walk.report
-    return ProjectOutcome(project=ref, rows=report.rows, requests=report.requests, retries=walk.retries)
+def create_outcome(
+    ref: ProjectRef, walk: Walk[Any], status: OutcomeStatus = "pending", error: HarnessError | None = None
+) -> ProjectOutcome:
+    """Create the outcome of a project, or its outcome so far."""
+    report, is_complete = walk.report, status == "complete"
+    return ProjectOutcome(
+        project=ref,
+        status=status,
+        guarantee=report.guarantee if is_complete else None,
+        rows=report.rows,
+        requests=report.requests,
+        retries=walk.retries,
+        window=report.window if is_complete else None,
+        error=error,
+    )
 
 
 def _failed(ref: ProjectRef, walk: Walk[Any], error: HarnessError) -> ProjectOutcome:
-    status: OutcomeStatus
     if isinstance(error, PermissionDeniedError):
-        status = "denied"
-    elif isinstance(error, NotFoundError):
-        status = "not_found"
-    else:
-        status = "failed"
-    return evolve(pending_outcome(ref, walk), status=status, error=error)
+        return create_outcome(ref, walk, "denied", error)
+    return create_outcome(ref, walk, "not_found" if isinstance(error, NotFoundError) else "failed", error)

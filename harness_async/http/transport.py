@@ -273,7 +273,8 @@ class Transport:
                     request.url,
                     headers=request.headers if self._proxy_headers is None else self._headers_for(request),
                     data=io.BytesIO(request.body or b"") if large else request.body,
-                    skip_auto_headers=("Content-Type",),
+                    # aiohttp would add one to a body, and to some methods without a body.
+                    skip_auto_headers=None if request.method == "GET" and request.body is None else ("Content-Type",),
                     allow_redirects=False,
                     raise_for_status=False,
                     proxy_headers=self._proxy_headers,

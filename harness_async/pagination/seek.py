@@ -24,7 +24,6 @@ hundred, and requests that follow one another.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Literal, TypeAlias
 
 from attrs import define, field
@@ -63,11 +62,10 @@ def is_outside(result: PageResult, window: TimeWindow) -> bool:
 
 def detect_order(times: Sequence[int]) -> Order | None:
     """Return how times are sorted; None where they do not differ."""
-    if all(earlier >= later for earlier, later in pairwise(times)):
+    oldest_first = sorted(times)
+    if oldest_first[::-1] == [*times]:
         return "newest" if times and times[0] != times[-1] else None
-    if all(earlier <= later for earlier, later in pairwise(times)):
-        return "oldest"
-    return "none"
+    return "oldest" if oldest_first == [*times] else "none"
 
 
 MIN_DISTINCT_TIMES = 10

@@ -181,6 +181,11 @@ class PageWalk(Walk[T]):
         self._kept_page: FetchedPage[T] | None = None
 
     @property
+    def requests_left(self) -> int:
+        """Requests that are still to be made, as far as is known."""
+        return max(0, self.expected_requests - self.requests)
+
+    @property
     def is_done(self) -> bool:
         """Whether everything was read, so that the next page is None."""
         return self._strategy.done and not self._tasks
