@@ -105,7 +105,7 @@ class Call:
 
     def transport_error(self, failure: TransportFailure, now: float) -> tuple[RequestError, Failure]:
         """Build the error of an attempt without a response."""
-        text = self.redact_text(str(failure))
+        text = str(failure)
         self.record_attempt(now, error=text)
         message = f"{text[0].upper()}{text[1:]} ({self.request.method} {self.display_url})"
         if failure.kind in {FailureKind.OVERSIZED, FailureKind.CUT}:

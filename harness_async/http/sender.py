@@ -208,6 +208,7 @@ class Sender:
                 outcome: RawResponse | TransportFailure = await self.transport.send(call.request, self.timeouts)
             except TransportFailure as failure:
                 drop_tracebacks(failure)  # whose frames hold the headers with the key
+                failure.args = (call.redact_text(str(failure)),)
                 outcome = failure
             except BaseException:
                 self.pacer.release(permit)
@@ -343,7 +344,7 @@ class Sender:
             "%s %s: %s, %.3f s, attempt %d%s",
             call.request.method,
             call.redact_text(call.request.url.raw_path_qs),
-            outcome.status if isinstance(outcome, RawResponse) else call.redact_text(str(outcome)),
+            outcome.status if isinstance(outcome, RawResponse) else outcome,
             elapsed,
             attempt,
             f", correlation id {correlation}" if correlation else "",
