@@ -134,8 +134,8 @@ def as_ref(value: object) -> ProjectRef:
             return ProjectRef.parse(value)
         case (str() as org, str() as project):
             return ProjectRef(org, project)
-        case HasRef():
-            return value.ref
+        case HasRef(ref=ProjectRef() as ref):
+            return ref
     raise TypeError(f"a project is a ProjectRef, (org, project) or 'org/project', not {type(value).__name__}")
 
 

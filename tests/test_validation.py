@@ -83,7 +83,7 @@ def test_accepted_arguments(check: Callable[[Any], object], value: object, expec
           for value in ("", "x" * 129, ".", "..", "a\ud800", "\udfffa")],
         *[(IDENTIFIER, value, TypeError, "^pipeline_stage_id ") for value in (None, 7, True, b"abc", ["a"])],
         *[(TEXTS, value, ValueError, "^org ") for value in (list[str](), ())],
-        *[(TEXTS, value, TypeError, "^org ") for value in ([1], [None], b"a")],
+        *[(TEXTS, value, TypeError, "^org ") for value in ([1], [None], b"a", 5)],
         *[(partial(check_text, "name"), value, ValueError, "^name ") for value in ("", "\ud800")],
         (partial(check_text, "name"), None, TypeError, "^name "),
         *[(SECONDS, value, ValueError, "^timeout ") for value in (0, -1, math.nan, True, "5", None)],

@@ -206,6 +206,8 @@ class BulkFactory:
         on_progress: Callable[[Progress], None] | None,
     ) -> BulkSpec[T]:
         check_choice("on_error", on_error, get_args(OnError))
+        if on_progress is not None and not callable(on_progress):
+            raise TypeError(f"on_progress must be a function of a Progress, not {type(on_progress).__name__}")
         unlisted: dict[str, HarnessError] = {}
         sender = self.session.sender
         return BulkSpec(

@@ -57,7 +57,7 @@ class BulkRun(Generic[T]):
         self._started_at = started_at
         self._pool = WorkerPool(spec)
         self._task: asyncio.Task[None] | None = None
-        self._entered = self._over = False
+        self._entered = self._over = self._advancing = False
         self._fatal: BaseException | None = None
         self._batch: WorkerBatch[T] | None = None  # the one that the consumer has
         self._rest: Iterator[T] = iter(())
@@ -261,9 +261,15 @@ class BulkRun(Generic[T]):
             if self.spec.max_requests is not None:
                 await self.plan()
             self._task = asyncio.create_task(self._work())
-        if self._batch is not None:
-            await self._acknowledge(self._batch)
-        batch = await self._pool.batches.get()
+        if self._advancing:
+            raise RuntimeError("Another task waits for the rows of this bulk run; iterate it in one task")
+        self._advancing = True
+        try:
+            if self._batch is not None:
+                await self._acknowledge(self._batch)
+            batch = await self._pool.batches.get()
+        finally:
+            self._advancing = False
         if batch is None:
             self._finish()
             self._report_progress(final=True)

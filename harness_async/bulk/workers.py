@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
@@ -246,7 +247,7 @@ class WorkerPool(Generic[T]):
         await self._run_workers(refs, self._process_project)
 
     async def _run_workers(
-        self, refs: AsyncIterator[ProjectRef], process: Callable[[ProjectRef], Awaitable[None]]
+        self, refs: AsyncGenerator[ProjectRef, None], process: Callable[[ProjectRef], Awaitable[None]]
     ) -> None:
         """Process projects concurrently as they become known. The first error ends all of it and is raised."""
         # The library's own list of projects may be read ahead: it is small, and the remaining time is known only when
@@ -255,8 +256,9 @@ class WorkerPool(Generic[T]):
         queue: asyncio.Queue[ProjectRef | None] = asyncio.Queue(size)
 
         async def feed() -> None:
-            async for ref in refs:
-                await queue.put(ref)
+            async with aclosing(refs):
+                async for ref in refs:
+                    await queue.put(ref)
             self.discovery_done = True
             for _ in range(self._spec.concurrency):
                 await queue.put(None)
@@ -265,22 +267,24 @@ class WorkerPool(Generic[T]):
             while (ref := await queue.get()) is not None:
                 await process(ref)
 
+        parent = asyncio.current_task()
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(_raise_cancelled(feed(), "The iterator of projects"))
+                group.create_task(_raise_cancelled(feed(), "The iterator of projects", parent))
                 for _ in range(self._spec.concurrency):
-                    group.create_task(_raise_cancelled(work(), "The list of a project"))
+                    group.create_task(_raise_cancelled(work(), "The list of a project", parent))
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
 
-    async def _discover_projects(self) -> AsyncIterator[ProjectRef]:
+    async def _discover_projects(self) -> AsyncGenerator[ProjectRef, None]:
         """Yield the projects, each once, as they become known."""
-        async for ref in self._iterate_projects():
-            if ref in self._finished:
-                self._check_finished(ref)
-            elif ref not in self.discovered:
-                self.discovered[ref] = None
-                yield ref
+        async with aclosing(self._iterate_projects()) as refs:
+            async for ref in refs:
+                if ref in self._finished:
+                    self._check_finished(ref)
+                elif ref not in self.discovered:
+                    self.discovered[ref] = None
+                    yield ref
 
     def _check_finished(self, ref: ProjectRef) -> None:
         """Refuse to skip a finished project whose list would be read in another way now."""
@@ -290,7 +294,7 @@ class WorkerPool(Generic[T]):
                 "open the same list, or choose another path"
             )
 
-    async def _iterate_projects(self) -> AsyncIterator[ProjectRef]:
+    async def _iterate_projects(self) -> AsyncGenerator[ProjectRef, None]:
         projects = self._spec.projects
         if isinstance(projects, Pager):
             self._discovery = walk = projects.walk()
@@ -406,18 +410,17 @@ class WorkerPool(Generic[T]):
             walk.prefetch = pages if pages > 1 else 0
 
 
-async def _raise_cancelled(work: Coroutine[Any, Any, None], name: str) -> None:
-    """Raise a cancellation that nobody requested as an error: a task group would ignore it, and wait for ever."""
-    task = asyncio.current_task()
+async def _raise_cancelled(work: Coroutine[Any, Any, None], name: str, parent: asyncio.Task[Any] | None) -> None:
+    """Raise a cancellation as an error, unless it comes from the parent: a task group would ignore it and never end."""
     try:
         await work
     except asyncio.CancelledError as error:
-        if task is not None and not task.cancelling():
+        if parent is not None and not parent.cancelling():  # a group that fails cancels its parent too
             raise HarnessError(f"{name} ended with CancelledError") from error
         raise
 
 
-async def _iterate(refs: Iterable[ProjectRef]) -> AsyncIterator[ProjectRef]:
+async def _iterate(refs: Iterable[ProjectRef]) -> AsyncGenerator[ProjectRef, None]:
     for ref in refs:
         yield ref
 

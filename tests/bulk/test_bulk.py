@@ -277,6 +277,33 @@ async def test_the_callers_code_raises(client: HarnessClient, fake: FakeHarness,
         run.report.raise_for_failures()
 
 
+async def test_the_iterator_cancels_the_task_that_reads_it(client: HarnessClient) -> None:
+    """A run whose iterator cancels the task that it is called in ends with an error, and does not wait for ever."""
+
+    async def projects() -> AsyncIterator[ProjectRef]:
+        yield ProjectRef(*BIG)
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+
+    with pytest.raises(HarnessError, match="iterator of projects ended with CancelledError"):
+        await asyncio.wait_for(take(client.executions.bulk(projects())), 10)
+    assert not tasks()
+
+
+async def test_two_tasks_cannot_share_a_run(client: HarnessClient) -> None:
+    """A second task that iterates a run at the same time is refused, and the first one gets all rows."""
+    async with client.executions.bulk([BIG]) as run:
+
+        async def count() -> int:
+            return len([row async for row in run])
+
+        first, second = await asyncio.wait_for(asyncio.gather(count(), count(), return_exceptions=True), 10)
+    assert first == run.report.rows > 0
+    assert isinstance(second, RuntimeError)
+
+
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
@@ -289,6 +316,7 @@ async def test_the_callers_code_raises(client: HarnessClient, fake: FakeHarness,
         ({"on_error": "ignore"}, "on_error"),
         ({"consistency": "eventual"}, "consistency"),
         ({"max_requests": -1}, "max_requests"),
+        ({"on_progress": 5}, "on_progress"),
         ({"status": []}, "status"),
         ({"start_time": 2, "end_time": 1}, "start_time"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -50,7 +51,9 @@ def test_forms() -> None:
         (b"a/b", TypeError),
         (None, TypeError),
         (7, TypeError),
+        (SimpleNamespace(ref=7), TypeError),
     ],
+    ids=repr,
 )
 def test_refused_forms(value: object, error: type[Exception]) -> None:
     """What names no project, or more than one, is refused."""
