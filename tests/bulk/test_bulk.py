@@ -304,30 +304,6 @@ async def test_two_tasks_cannot_share_a_run(client: HarnessClient) -> None:
     assert isinstance(second, RuntimeError)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "what"),
-    [
-        ({"projects": "default/web"}, "list"),
-        ({"projects": 7}, "iterable"),
-        ({"projects": ["default/web/x"]}, "org/project"),
-        ({"projects": [("default", "..")]}, "project"),
-        ({"concurrency": 0}, "concurrency"),
-        ({"concurrency": True}, "concurrency"),
-        ({"on_error": "ignore"}, "on_error"),
-        ({"consistency": "eventual"}, "consistency"),
-        ({"max_requests": -1}, "max_requests"),
-        ({"on_progress": 5}, "on_progress"),
-        ({"status": []}, "status"),
-        ({"start_time": 2, "end_time": 1}, "start_time"),
-    ],
-)
-def test_bad_arguments(arguments: dict[str, Any], what: str) -> None:
-    """A bad argument is an error at once, with a message that names it."""
-    client = HarnessClient("pat.acc.id.secret")
-    with pytest.raises((ValueError, TypeError), match=what):
-        client.executions.bulk(**arguments)
-
-
 PERMANENT: dict[str, tuple[Fault, type[HarnessError]]] = {
     "denied": (Status(403), PermissionDeniedError),
     "not found": (Status(404), NotFoundError),

@@ -73,29 +73,6 @@ def test_error_status(server: FakeHarness, fault: Any, path: str, exit_code: int
     assert advice in result.stderr
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["GET"], "Missing argument 'PATH'"),
-        (["FETCH", "/v1/orgs"], "FETCH"),
-        (["GET", "//host/v1"], "must begin with one slash and no host"),
-        (["GET", "/v1/orgs", "-f", "limit"], "--field: 'limit' has no name; write NAME=VALUE"),
-        (["GET", "/v1/orgs", "--format", "jsonl"], "require --paginate"),
-        (["GET", "/other", "--paginate"], "paging of '/other' is not known"),
-        (["GET", "/v1/orgs", "--paginate", "--dialect", "v3"], "'v3' is not one of 'iacm'"),
-        (["POST", "/v1/orgs", "--input", "nope.json"], "nope.json: No such file"),
-        (["GET", "/v1/orgs", "-H", "x-api-key: other"], "set by the client"),
-    ],
-    ids=["path", "method", "host", "field", "format", "dialect", "dialect name", "input", "header"],
-)
-def test_usage(server: FakeHarness, arguments: list[str], message: str) -> None:
-    """A request that cannot be sent is a usage error, before anything is sent."""
-    result = invoke("api", *arguments)
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert message in result.stderr
-    assert not server.requests
-
-
 def test_terminal(server: FakeHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a terminal the body cannot move the cursor, and the prompt begins on a new line."""
     from harness_async.cli.app import run

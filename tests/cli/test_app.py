@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -166,62 +165,6 @@ def test_usage_error(arguments: list[str], message: str, command: str) -> None:
     assert error.startswith("Error: ")
     assert message in error
     assert hint == f"       See {command} --help."
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([], "No API key: set HARNESS_PLATFORM_API_KEY or HARNESS_API_KEY."),
-        (["--demo", "--base-url", "https://app.harness.io"], "remove --base-url."),
-        (["--demo", "--checkpoint", "run", "--output", "rows"], "--checkpoint cannot be combined with --demo"),
-    ],
-    ids=["no key", "demo with server", "checkpoint with demo"],
-)
-def test_rejected_options(arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Options that cannot work together, and a missing key, are exit code 2. No file is created."""
-    monkeypatch.chdir(tmp_path)
-    result = invoke("export", *arguments)
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert message in result.stderr
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--base-url", "ftp://x"], "--base-url or HARNESS_BASE_URL must begin with https://"),
-        (["--base-url", "http://example.com"], "would send the key unencrypted; use https\n"),
-        (["--base-url", "https://app..harness.io"], "--base-url or HARNESS_BASE_URL is not a URL"),
-        (["--timeout", "0"], "--timeout must be more than 0 seconds, not 0.0"),
-        (["--proxy", "socks5://proxy"], "The proxy (--proxy) must be an http:// or https:// URL"),
-    ],
-    ids=["scheme", "unencrypted", "empty label", "timeout", "proxy"],
-)
-def test_configuration_error(server: FakeHarness, options: list[str], message: str) -> None:
-    """Errors of the configuration name the options of the command, not the arguments of the library."""
-    result = invoke("projects", *options)
-    assert result.exit_code == 2
-    assert message in result.stderr
-    assert not server.requests
-
-
-@pytest.mark.parametrize(
-    ("arguments", "name"),
-    [
-        (["export", "--org", ""], "--org"),
-        (["export", "-p", ""], "-p"),
-        (["projects", "--api-key-file", ""], "--api-key-file"),
-        (["sync", "--state=", "-o", "rows"], "--state"),
-        (["api", "GET", ""], "An argument"),
-    ],
-    ids=["org", "project", "key file", "equals sign", "argument"],
-)
-def test_empty_value(server: FakeHarness, arguments: list[str], name: str) -> None:
-    """The empty value of an unset shell variable is a usage error that names the option."""
-    result = invoke(*arguments)
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr == f"Error: {name} is empty. Is a shell variable not set?\n"
-    assert not server.requests
 
 
 def test_no_arguments() -> None:

@@ -160,26 +160,6 @@ def test_demo(name: str) -> None:
     assert {row["project"] for row in json_lines(result.stdout)} == {"observability"}
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("pipelines", "--status", "x"), "--status cannot be used for pipelines."),
-        (("services", "--since", "7d"), "--since cannot be used for services."),
-        (("workspaces", "--until", "7d"), "--until cannot be used for workspaces."),
-        (("pipeline-executions", "--workspace", "x"), "--workspace cannot be used for pipeline-executions."),
-        (("activities", "-s", "success", "-s", "failure"), "--status can be used once for activities."),
-        (("executions", "--org", ""), "--org is empty"),
-        (("-p", "a/b", "-p", "A/b"), "--project a/b and --project A/b are the same project."),
-        (("nonsense",), "'nonsense' is not one of 'executions', 'pipeline-executions'"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
-)
-def test_filters_that_make_no_sense(server: FakeHarness, arguments: tuple[str, ...], message: str) -> None:
-    """Filters that a list does not have are exit code 2, in the words of the command, before any request."""
-    result = export(*arguments)
-    assert (result.exit_code, message in result.stderr, server.requests) == (2, True, []), result.stderr
-
-
 @pytest.mark.usefixtures("_platform")
 def test_filters_of_resources(platform: FakeHarness) -> None:
     """The filters of a list reach the server in its own words."""

@@ -303,30 +303,6 @@ def test_unusable_path(
     assert (small.requests, sorted(Path().rglob("*"))) == ([], before)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("export", "--checkpoint", "c", "--output", "/dev/null"), "--output /dev/null is not a regular file"),
-        (("export", "--checkpoint", "/dev/null", "--output", "o"), "--checkpoint /dev/null is not a regular file"),
-        (("export", "--checkpoint", "no/c", "--output", "o"), "Cannot write no/c: No such file or directory"),
-        (("export", "--checkpoint", "c"), "--checkpoint requires --output FILE"),
-        (("sync", "--state", "-", "--output", "o"), "--state - is not a regular file"),
-        (("sync", "--state", "/dev/stdout", "--output", "o"), "--state /dev/stdout is not a regular file"),
-        (("sync", "--state", "no/s", "--output", "o"), "Cannot write no/s: No such file or directory"),
-        (("sync", "--state", "s", "--output", ""), "--output is empty"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
-)
-def test_unusable_option(
-    small: FakeHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: Sequence[str], message: str
-) -> None:
-    """Files that a command reads again must be regular ones; they too are checked before the first request."""
-    monkeypatch.chdir(tmp_path)
-    result = invoke(*arguments)
-    assert (result.exit_code, message in result.stderr) == (2, True), result.stderr
-    assert (small.requests, list(tmp_path.iterdir())) == ([], [])
-
-
 @pytest.mark.parametrize("names", [("f", "f"), ("f", "d/../f"), ("f", "link"), ("f", "hard"), ("n", "x/n")])
 @pytest.mark.parametrize("options", ["export --output --checkpoint", "sync --output --state"])
 def test_same_file(

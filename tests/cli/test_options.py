@@ -56,15 +56,6 @@ def test_row_format() -> None:
     assert choose_format(RowFormat.JSONL, "rows.csv") is RowFormat.JSONL
 
 
-@pytest.mark.parametrize("command", [["executions", "default/payments"], ["export"]], ids=" ".join)
-def test_empty_range(server: FakeHarness, command: list[str]) -> None:
-    """A range of time that ends before it begins is a usage error in the words of the command."""
-    result = invoke(*command, "--since", "1d", "--until", "2d")
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert re.fullmatch(r"Error: --since \([\d :-]+Z\) is later than --until \([\d :-]+Z\)\.\n", result.stderr)
-    assert not server.requests
-
-
 @pytest.mark.parametrize("command", [["executions", "default/payments"], ["export", "--quiet"]], ids=" ".join)
 def test_mistyped_status(server: FakeHarness, monkeypatch: pytest.MonkeyPatch, command: list[str]) -> None:
     """A status that is not known is sent, with a warning that names the nearest known word."""
