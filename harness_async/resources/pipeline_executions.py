@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any, Literal, TypeAlias, Unpack, get_args
@@ -19,7 +20,7 @@ from attrs import field, frozen
 from harness_async.bulk.factory import BulkFactory, BulkOptions, SyncOptions
 from harness_async.bulk.run import BulkRun
 from harness_async.bulk.sync import SyncRun, SyncSpec, SyncState
-from harness_async.errors import NotFoundError
+from harness_async.errors import BadRequestError, NotFoundError
 from harness_async.http.endpoints import Endpoint, QueryValue
 from harness_async.http.session import Session
 from harness_async.pagination.dialects import DIALECTS
@@ -420,10 +421,11 @@ class PipelineExecutionsAPI:
                 self._session, params=everything.params(), json=body, limit=_BATCH, org=ref.org, project=ref.project
             )
             async with pager.walk() as walk:
-                page = await walk.next_page()
+                # A server that does not know the filter refuses it, or returns other rows.
+                with suppress(BadRequestError):
+                    page = await walk.next_page()
+                    rows = [row for row in (() if page is None else page.items) if row.plan_execution_id in wanted]
             requests = walk.report.requests
-            # A server that does not know the filter returns other rows.
-            rows = [row for row in (() if page is None else page.items) if row.plan_execution_id in wanted]
         for execution in wanted - {row.plan_execution_id for row in rows}:
             try:
                 rows.append(await self.get(ref.org, ref.project, execution))

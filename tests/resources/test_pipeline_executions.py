@@ -365,7 +365,7 @@ async def test_sync_of_one_unfinished_execution(
     assert requested() == ["window", "get"]
 
 
-@pytest.mark.parametrize("case", ["ignored", "empty"])
+@pytest.mark.parametrize("case", ["ignored", "empty", "refused"])
 async def test_sync_without_batches(
     fake: FakeHarness, client: HarnessClient, requested: Callable[[], list[str]], case: str
 ) -> None:
@@ -379,8 +379,9 @@ async def test_sync_without_batches(
     rows = {row["planExecutionId"]: row for row in fake.rows("pipeline_executions", *PROJECT)}
     fake.change("pipeline_executions", rows[waiting[2]], status="Failed")
     content = [] if case == "empty" else [rows[each] for each in others[:100]]
+    others_only = ChangeJson(lambda body: {**body, "data": {**body["data"], "content": content}})
     fake.faults.add(
-        ChangeJson(lambda body: {**body, "data": {**body["data"], "content": content}}),
+        Status(400) if case == "refused" else others_only,
         when=lambda request: b"planExecutionIds" in request.body,
     )
     second = client.pipeline_executions.sync(first.state, [PROJECT])
