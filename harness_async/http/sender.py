@@ -288,7 +288,13 @@ class Sender:
         """Report the outcome of a request to the pacer, and a change of the gate to the observer."""
         limiter = self.pacer.limiter
         was_open = limiter.is_open
-        if isinstance(outcome, RawResponse) and outcome.status in _SUCCESS and was_open and not is_throttled(outcome):
+        if (
+            was_open
+            and isinstance(outcome, RawResponse)
+            and outcome.status in _SUCCESS
+            # An array holds rows, not an error, and need not be searched for one.
+            and (outcome.body.startswith(b"[") or not is_throttled(outcome))
+        ):
             self.pacer.record_success(permit)  # which does not change the gate
             return
         was_outage, generation, throttled = limiter.is_outage, limiter.generation, False

@@ -209,7 +209,7 @@ class PageWalk(Walk[T]):
     async def next_page(self) -> Page[T] | None:
         """Return the next page that has new rows (or is the first), None at the end, without prefetching more."""
         self._held = 0
-        while not self._closed:
+        while not self._closed and not self.is_done:
             page = await (
                 self._next_prefetched() if self.prefetch or self._tasks else self._fetch(self._next_request())
             )
@@ -217,7 +217,6 @@ class PageWalk(Walk[T]):
                 self._rows += len(page.items)
                 self._held = 1
                 return page
-            self._closed = self._closed or self.is_done
         return None
 
     async def aclose(self) -> None:
@@ -292,8 +291,6 @@ class PageWalk(Walk[T]):
     async def _fetch(self, request: PageRequest | None) -> Page[T] | None:
         """Fetch a page and pass it to the strategy; return its new rows, if there are any."""
         if request is None:
-            if self._strategy.done:
-                return None
             raise PaginationError(f"{self._spec.source!r} cannot be read further: the walk has no request left")
         kept, self._kept_page = self._kept_page, None
         if kept is not None:
