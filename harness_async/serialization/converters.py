@@ -15,7 +15,6 @@ import json
 import logging
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any, Self, TypeAlias, TypeVar, get_args, get_origin
 
 import attrs
@@ -81,6 +80,8 @@ class OpenEnum(str, enum.Enum):  # noqa: UP042 - StrEnum's members cannot be mad
         if word in known or (cls, word) in _warned_words:
             return
         _warned_words.add((cls, word))
+        from difflib import get_close_matches
+
         nearest = get_close_matches(word.casefold(), [each.casefold() for each in known], n=1, cutoff=0.5)
         match = next((each for each in known if nearest and each.casefold() == nearest[0]), None)
         hint = f"did you mean {match!r}?" if match else f"known are {', '.join(map(repr, known))}."
