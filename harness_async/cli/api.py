@@ -74,6 +74,8 @@ def api(
         raise CommandError("--dialect and --format require --paginate")
     if paginate and header:
         raise CommandError("--header cannot be combined with --paginate")
+    if body == "-" and connection.api_key_file == "-":
+        raise CommandError("--input and --api-key-file both read stdin.", "Name a file for one of them.")
     address, _, query = path.partition("?")
     pairs = [*parse_qsl(query, keep_blank_values=True), *(_split("--field", text, "=") for text in field or ())]
     params: dict[str, list[str]] = {}

@@ -1,7 +1,7 @@
 """The typer application: registers the commands and runs them.
 
 Exit codes: 0 complete, 1 something failed, 2 usage or configuration error, 3 key rejected, 130 interrupted,
-141 stdout closed by its reader, 143 terminated.
+129 hung up, 141 stdout closed by its reader, 143 terminated.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Protocol, runtime_checkable
 import typer
 
 from harness_async.cli.api import api
-from harness_async.cli.console import print_error
+from harness_async.cli.console import discard, print_error
 from harness_async.cli.doctor.command import doctor
 from harness_async.cli.errors import COMPLETE, INTERRUPTED, STDOUT_CLOSED, USAGE, print_report
 from harness_async.cli.export import export
@@ -26,7 +26,6 @@ from harness_async.cli.options import VersionOption, with_common_options
 from harness_async.cli.show import executions, get, projects
 from harness_async.cli.summary import summary
 from harness_async.cli.sync import sync
-from harness_async.cli.writers import discard_stdout
 
 app: typer.Typer = typer.Typer(
     name="harness-async",
@@ -87,9 +86,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         code = STDOUT_CLOSED
     except OSError as error:  # stdout is a file on a full disk
         code = print_report(error)
-        discard_stdout()
+        discard(sys.stdout)
     if code == STDOUT_CLOSED:
-        discard_stdout()
+        discard(sys.stdout)
     return code if arguments else USAGE
 
 

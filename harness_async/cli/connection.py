@@ -29,7 +29,6 @@ from harness_async.cli.console import print_note
 from harness_async.cli.errors import (
     INTERRUPTED,
     STDOUT_CLOSED,
-    TERMINATED,
     CommandError,
     describe_os_error,
     print_report,
@@ -64,6 +63,12 @@ class Connection:
     requests_per_minute: int | None = None
     demo: bool = False
 
+    @property
+    def files(self) -> dict[str, str | None]:
+        """The files of the options, by option."""
+        key_file = None if self.api_key_file == "-" else self.api_key_file
+        return {"--api-key-file": key_file, "--ca-bundle": self.ca_bundle}
+
     def read_key(self) -> str | None:
         """Return the key of the file, or None if none is given.
 
@@ -73,7 +78,7 @@ class Connection:
         if self.api_key_file is None:
             return None
         try:
-            text = sys.stdin.read() if self.api_key_file == "-" else Path(self.api_key_file).read_text(encoding="utf-8")
+            text = sys.stdin.read() if self.api_key_file == "-" else Path(self.api_key_file).read_text("utf-8-sig")
         except OSError as error:
             raise CommandError(f"--api-key-file: {describe_os_error(error)}") from error
         except UnicodeDecodeError as error:
@@ -104,12 +109,18 @@ class Connection:
         if found := _PROXY_FAILURE.search(str(error)):
             scheme = URL(error.url).scheme
             names = (f"{scheme}_proxy", f"{scheme}_proxy".upper(), "all_proxy", "ALL_PROXY")
-            setting = "--proxy" if self.proxy else _first_set(names)[0]
-            check = "Put user and password into its URL" if found["authentication"] else "Check that the proxy runs"
+            setting, proxy = ("--proxy", self.proxy) if self.proxy else _first_set(names)
+            check = "Check that it is the right proxy"
+            if found["down"]:
+                check = "Check that the proxy runs"
+            elif found["password"]:
+                check = "Check user and password in its URL" if "@" in proxy else "Put user and password into its URL"
             error.add_note(f"{check}: {setting} sets it, NO_PROXY lists hosts without a proxy.")
 
 
-_PROXY_FAILURE = re.compile(r"(?i)cannot connect to the proxy|the proxy \S+ (refused|(?P<authentication>requires))")
+_PROXY_FAILURE = re.compile(
+    r"(?i)(?P<down>cannot connect to the proxy)|the proxy \S+ ((?P<password>requires|refused: 407)|refused)"
+)
 """Failures of the proxy itself, in messages of the library."""
 
 
@@ -212,20 +223,30 @@ def run_command(command: Coroutine[Any, Any, int]) -> NoReturn:
         code = asyncio.run(_exit_code(command))
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except asyncio.CancelledError:
-        code = TERMINATED
     raise typer.Exit(code)
 
 
 async def _exit_code(command: Coroutine[Any, Any, int]) -> int:
     """Run a command. Print its error, if any, and return the exit code."""
     task = asyncio.current_task()
-    if task is not None:
-        # Like Ctrl-C, so that `timeout 60 harness-async ...` also restores the terminal and completes the files.
-        with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    received: list[int] = []
+
+    def stop(number: int) -> None:
+        received.append(number)
+        if task is not None:
+            task.cancel()
+
+    # Like Ctrl-C, so that `timeout 60 harness-async ...` or a terminal that is closed also completes the files.
+    for name in ("SIGTERM", "SIGHUP"):
+        with suppress(AttributeError, NotImplementedError, RuntimeError, ValueError):  # Windows, or another thread
+            if signal.getsignal(number := getattr(signal, name)) is signal.SIG_DFL:  # not ignored, as by nohup
+                asyncio.get_running_loop().add_signal_handler(number, stop, number)
     try:
         return await command
+    except asyncio.CancelledError:
+        if not received:  # Ctrl-C
+            raise
+        return 128 + received[0]
     except BrokenPipeError:
         return STDOUT_CLOSED
     except Exception as error:  # noqa: BLE001 - every error becomes a message

@@ -6,7 +6,9 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -72,27 +74,40 @@ def format_estimate(seconds: float) -> str:
 
 
 class _Console(Console):
+    """A console that ends the command if stdout cannot be written, and prints nothing more if stderr cannot."""
+
     def on_broken_pipe(self) -> None:
-        """Raise, so that the command ends; without a reader of stderr, print nothing more.
+        """Raise. The method of rich exits, and redirects stdout, which would lose rows if it is stderr that failed."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
-        rich exits, and redirects stdout to the null device, which would lose rows if it is stderr that is closed.
-        """
-        if not self.stderr:
-            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
-        self.quiet = True
+    def __exit__(self, *error: object) -> None:
+        """Write what a block has printed; rich enters one for each `print`."""
+        with self.write_errors():
+            super().__exit__(*error)
+
+    @contextmanager
+    def write_errors(self) -> Iterator[None]:
+        """Handle the errors of a write."""
+        try:
+            yield
+        except OSError:  # the disk is full, the terminal is gone, or the pipe is closed
+            if not self.stderr:
+                raise
+            self.quiet = True
+            discard(sys.stderr)
 
 
-def stdout_console() -> Console:
+def stdout_console() -> _Console:
     """Create the console of results."""
     return _create_console(sys.stdout, stderr=False)
 
 
-def stderr_console() -> Console:
+def stderr_console() -> _Console:
     """Create the console of errors, notes, progress and summaries."""
     return _create_console(sys.stderr, stderr=True)
 
 
-def _create_console(stream: TextIO, *, stderr: bool) -> Console:
+def _create_console(stream: TextIO, *, stderr: bool) -> _Console:
     console = _Console(stderr=stderr, highlight=False, width=None if stream.isatty() else _UNLIMITED_WIDTH)
     if stream.isatty() and console.is_dumb_terminal:  # rich assumes 80 columns
         size = os.get_terminal_size(stream.fileno())
@@ -101,21 +116,23 @@ def _create_console(stream: TextIO, *, stderr: bool) -> Console:
     return console
 
 
+def discard(stream: TextIO) -> None:
+    """Redirect a stream to the null device: it cannot be written, and the flush at exit would fail."""
+    with Path(os.devnull).open("wb") as null:
+        os.dup2(null.fileno(), stream.fileno())
+
+
 def print_trimmed(console: Console, renderable: RenderableType) -> None:
     """Print without the trailing blanks of table cells, which would wrap when the terminal becomes narrower."""
     if console.legacy_windows:  # not written as text
         console.print(renderable)
         return
-    with console.capture() as capture:
-        console.print(renderable)
-    lines = (
-        _TRAILING_BLANKS.sub(lambda found: found.group().replace(" ", ""), line) for line in capture.get().splitlines()
-    )
-    try:
-        console.file.write("".join(f"{line}\n" for line in lines))
+    with console.write_errors() if isinstance(console, _Console) else nullcontext():
+        with console.capture() as capture:
+            console.print(renderable)
+        for line in capture.get().splitlines():
+            console.file.write(_TRAILING_BLANKS.sub(lambda found: found.group().replace(" ", ""), line) + "\n")
         console.file.flush()
-    except BrokenPipeError:
-        console.on_broken_pipe()
 
 
 def print_error(message: str, hint: str = "") -> None:

@@ -41,7 +41,6 @@ logger: logging.Logger = logging.getLogger("harness_async.cli")
 COMPLETE, INCOMPLETE, USAGE, KEY_REJECTED = range(4)
 INTERRUPTED = 130  # 128 + SIGINT, as in a shell
 STDOUT_CLOSED = 141  # 128 + SIGPIPE, the status of a program whose reader has closed the pipe
-TERMINATED = 143  # 128 + SIGTERM
 
 
 class CommandError(Exception):
@@ -204,6 +203,8 @@ def _network_advice(cause: BaseException) -> str:
             advice = "For a private authority, name its PEM file with --ca-bundle or SSL_CERT_FILE."
         case aiohttp.ClientConnectorCertificateError():
             advice = f"Check the host in {_URL_SETTINGS}, and the clock of this machine."
+        case aiohttp.ClientConnectorSSLError():
+            advice = f"The server, or the proxy, does not speak TLS at this port. Check {_URL_SETTINGS}."
         case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
             advice = "Check the proxy: its address comes from --proxy, or from HTTPS_PROXY, HTTP_PROXY or ALL_PROXY."
         case aiohttp.ClientConnectorDNSError() if cause.os_error.errno == socket.EAI_AGAIN:
@@ -221,7 +222,10 @@ _OPTIONS_BY_ARGUMENT = (
     (re.compile(r",? or pass allow_http=True"), ""),
     (re.compile(r"\bor pass ssl_context\b"), "or name it with --ca-bundle"),
     (re.compile(r"\(proxy\)"), "(--proxy)"),
-    (re.compile(r"\bTimeouts\.deadline must be more than 0 seconds or None"), "--timeout must be more than 0 seconds"),
+    (
+        re.compile(r"\bTimeouts\.deadline must be (more than 0 seconds or None|a number)"),
+        "--timeout must be a positive number of seconds",
+    ),
     (re.compile(r"\b\w+Status\b"), "status"),
     (re.compile(r"\bmax_requests="), "--max-requests "),
     (re.compile(r"\bstart_time\b"), "--since"),

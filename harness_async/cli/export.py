@@ -182,14 +182,7 @@ def _check(spec: ExportSpec, connection: Connection) -> Target:
             "--checkpoint cannot be combined with --demo.",
             "The demo server ends with the command: remove --checkpoint.",
         )
-    check_distinct(
-        {
-            "--output": spec.output,
-            "--checkpoint": checkpoint,
-            "--api-key-file": None if connection.api_key_file == "-" else connection.api_key_file,
-            "--ca-bundle": connection.ca_bundle,
-        }
-    )
+    check_distinct({**connection.files, "--output": spec.output, "--checkpoint": checkpoint})
     if checkpoint is not None:
         find_target("--checkpoint", str(checkpoint), regular=True)
     return find_target("--output", spec.output, regular=checkpoint is not None)

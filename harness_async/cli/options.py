@@ -87,7 +87,7 @@ def parse_project(text: str) -> ProjectRef:
     try:
         return ProjectRef.parse(text)
     except ValueError as error:
-        raise typer.BadParameter(f"{error} (list them with harness-async projects)") from error
+        raise typer.BadParameter(f"{error}; list them with 'harness-async projects'") from error
 
 
 @frozen(kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness_async.cli.connection import Connection, connect, run_blocking, run_command
+from harness_async.cli.connection import Connection, connect, run_blocking
 from harness_async.cli.console import format_count, print_note, print_trimmed, sanitize, stdout_console
 from harness_async.cli.errors import COMPLETE, CommandError
 from harness_async.cli.files import write_file
@@ -133,18 +134,20 @@ def summary(
     output of several runs of sync is combined, an execution counts each time it was written. Days are those of UTC.
     """
     spec = SummarySpec(file=file, by=by, top=top, summary_format=summary_format, html=html, demo=demo)
-    if demo:
-        run_command(_summarize_demo(spec))
-    run_blocking(lambda: _summarize_file(spec))
+    run_blocking(lambda: _summarize_demo(spec) if demo else _summarize_file(spec))
 
 
-async def _summarize_demo(spec: SummarySpec) -> int:
+def _summarize_demo(spec: SummarySpec) -> int:
     target = spec.check()
     table = SummaryTable(spec.by)
+    asyncio.run(_add_demo_rows(table))
+    return _write(table, spec, target, ())
+
+
+async def _add_demo_rows(table: SummaryTable) -> None:
     async with connect(Connection(demo=True)) as client, client.executions.bulk() as run:
         async for execution in run:
             table.add(execution_row(execution))
-    return _write(table, spec, target, ())
 
 
 def _summarize_file(spec: SummarySpec) -> int:

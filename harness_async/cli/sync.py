@@ -102,14 +102,7 @@ def _read_state(path: Path) -> SyncState | None:
 
 async def _sync(spec: SyncSpec, connection: Connection) -> int:
     """Write the new rows, then the state. Return the exit code."""
-    check_distinct(
-        {
-            "--state": spec.state,
-            "--output": spec.output,
-            "--api-key-file": None if connection.api_key_file == "-" else connection.api_key_file,
-            "--ca-bundle": connection.ca_bundle,
-        }
-    )
+    check_distinct({**connection.files, "--state": spec.state, "--output": spec.output})
     state = find_target("--state", spec.state, regular=True)
     output = find_target("--output", spec.output)
     previous = _read_state(Path(spec.state))

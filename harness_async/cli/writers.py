@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import sys
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from harness_async import Execution
@@ -85,9 +82,3 @@ def _csv_line(cells: Iterable[str]) -> bytes:
     # 3.13 the module csv leaves a carriage return without quotes if lines end with LF.
     quoted = ('"{}"'.format(cell.replace('"', '""')) if _NEEDS_QUOTES.search(cell) else cell for cell in cells)
     return f"{','.join(quoted)}\n".encode(errors="backslashreplace")
-
-
-def discard_stdout() -> None:
-    """Redirect stdout to the null device: its reader is gone, and the flush at exit would fail."""
-    with Path(os.devnull).open("wb") as null:
-        os.dup2(null.fileno(), sys.stdout.fileno())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import ssl
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -28,7 +30,7 @@ from harness_async.cli.errors import CommandError, report_error
 from harness_async.testing import FakeHarness, Redirect, SignInPage, Status
 from tests.support.cli_errors import status_error
 from tests.support.cli_http import ClosedProxy, EmptyLists, serve
-from tests.support.cli_runner import Result, invoke, json_lines, row_keys, start
+from tests.support.cli_runner import Result, invoke, json_lines, posix, row_keys, start
 
 OTHER_ACCOUNT = "Zz1Cd2Ef3Gh4Ij5Kl6Mn7O"
 
@@ -161,12 +163,24 @@ def test_no_address(server: FakeHarness, monkeypatch: pytest.MonkeyPatch, code: 
     check_error(invoke("projects", "--base-url", "https://harness.example", "--timeout", "0.1"), 1, message, advice)
 
 
-def test_proxy_requires_a_password(server: FakeHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy that requires a password is an error that says where to put it."""
+@pytest.mark.parametrize(
+    ("user", "advice"), [("", "Put user and password into its URL"), ("u:p@", "Check user and password in its URL")]
+)
+def test_proxy_requires_a_password(
+    server: FakeHarness, monkeypatch: pytest.MonkeyPatch, user: str, advice: str
+) -> None:
+    """A proxy that requires a password, or rejects the one in its URL, is an error that says where to put it."""
     with serve(ClosedProxy) as proxy:
-        monkeypatch.setenv("HTTP_PROXY", proxy)
-        advice = "Put user and password into its URL: HTTP_PROXY sets it,"
-        check_error(invoke("projects"), 1, f"The proxy http://{proxy} requires authentication", advice)
+        monkeypatch.setenv("HTTP_PROXY", f"http://{user}{proxy}")
+        message = f"The proxy http://{proxy} requires authentication"
+        check_error(invoke("projects"), 1, message, f"{advice}: HTTP_PROXY sets it,")
+
+
+def test_server_without_tls(server: FakeHarness) -> None:
+    """An https URL of a server that speaks http is named as the reason."""
+    url = server.url.replace("http", "https")
+    advice = "The server, or the proxy, does not speak TLS at this port. Check --base-url"
+    check_error(invoke("projects", "--base-url", url, "--timeout", "1"), 1, "The connection is not secure", advice)
 
 
 @pytest.fixture
@@ -234,6 +248,33 @@ def test_closed_stderr(server: FakeHarness) -> None:
     with process, process.stdout:
         assert row_keys(json_lines(process.stdout.read())) == row_keys(server.all_executions())
     assert process.returncode == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize(("command", "code"), [("export", 0), ("nonsense", 2)])
+def test_full_stderr(server: FakeHarness, command: str, code: int) -> None:
+    """Messages that cannot be written are lost, and nothing else."""
+    with Path("/dev/full").open("w", encoding="utf-8") as full, start(command, stderr=full) as process:
+        assert process.stdout is not None
+        assert len(process.stdout.readlines()) == (253 if command == "export" else 0)
+    assert process.returncode == code
+
+
+@posix
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["api", "POST", "/v1/orgs", "--input", "-"], "--input is not JSON"),
+        (["projects", "--api-key-file", "-"], "--api-key-file: - is empty"),
+        (["summary", "-"], "No rows in stdin"),
+    ],
+    ids=["api", "projects", "summary"],
+)
+def test_closed_stdin(server: FakeHarness, command: list[str], message: str) -> None:
+    """A stdin that is closed is like an empty one."""
+    shell = ["sh", "-c", 'exec "$@" <&-', "sh", sys.executable, "-m", "harness_async", *command]
+    done = subprocess.run(shell, capture_output=True, text=True, check=False)  # noqa: S603 - the command under test
+    assert message in done.stderr
 
 
 def test_fault_of_the_command(server: FakeHarness, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import json
 import re
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -202,3 +203,21 @@ def test_ctrl_c(server: FakeHarness) -> None:
     assert not re.search("limited by|━|Traceback", summary)
     assert terminal.text.rindex("\x1b[?25h") > terminal.text.rindex("\x1b[?25l"), "the cursor is visible"
     assert "\x1b[2K" in terminal.text[terminal.text.rindex("limited by") :], "the progress is erased"
+
+
+@posix
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_signals(server: FakeHarness, tmp_path: Path, name: str) -> None:
+    """On SIGTERM and SIGHUP the output is completed, the summary is shown, and the exit code is that of the signal."""
+    server.faults.add(Delay(3600), path="*/payments/*", times=None)
+    path, number = tmp_path / "rows", getattr(signal, name)
+    with start("export", "--output", str(path)) as process:
+        while not path.exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert "Export interrupted" in stderr
+    assert row_keys(json_lines(path.read_text())) == row_keys(server.executions("default", "network"))
+    assert list(tmp_path.iterdir()) == [path]
