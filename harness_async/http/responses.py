@@ -28,6 +28,9 @@ _MAX_DEPTH = 8
 _TEXT_MEMBERS = ("message", "messages", "detailedMessage", "detail", "title", "reason", "error_description")
 _ENVELOPE_MEMBERS = {"status", "data", "responseMessages", "errors", "metaData", "metadata", "detailedMessage"}
 
+_LONGEST_CREDIBLE = 86_400.0
+"""Seconds beyond which a wait by the server's `Date` is not believed where another clock says less."""
+
 MAX_ERROR_BODY = 2**20
 """Bytes of an error body that is parsed; a larger one is only quoted."""
 
@@ -74,7 +77,7 @@ def parse_retry_after(headers: Mapping[str, str], now: float) -> float | None:
     if moment is None:
         return None
     server_now = parse_date(headers.get("Date"))
-    if server_now is not None:
+    if server_now is not None and not moment - server_now > _LONGEST_CREDIBLE > moment - now:
         return max(0.0, moment - server_now)
     return moment - now if moment > now else None
 

@@ -29,7 +29,7 @@ from harness_async.http.rate_limit import Permit
 from harness_async.http.redaction import drop_tracebacks
 from harness_async.http.responses import ErrorBodyError, is_html, is_throttled, parse_retry_after
 from harness_async.http.retry import Failure, FailureKind, RetryAction, RetryDecision, RetryState, may_have_taken_effect
-from harness_async.http.transport import RawResponse, Request, Transport, TransportFailure
+from harness_async.http.transport import CLOSED, RawResponse, Request, Transport, TransportFailure
 from harness_async.types import LimitedBy
 
 T = TypeVar("T")
@@ -152,6 +152,7 @@ class Sender:
         )
         state: RetryState | None = None  # most calls do not fail
         timeout = asyncio.timeout_at(call.deadline)
+        self.transport.calls.add(timeout)
         try:
             async with timeout:
                 while True:
@@ -181,11 +182,20 @@ class Sender:
         except TimeoutError:
             if not timeout.expired():
                 raise
+        finally:
+            self.transport.calls.discard(timeout)
+        raise self._ended(call)
+
+    def _ended(self, call: Call) -> Exception:
+        """Return the error of a call that `close` or its deadline ended."""
+        if self.transport.closed:
+            return RuntimeError(CLOSED)
+        now = asyncio.get_running_loop().time()
         call.ambiguous = call.ambiguous or (call.sent_at is not None and call.request.is_sent)
-        call.record_attempt(asyncio.get_running_loop().time(), error="cut short by the deadline")
-        expired = call.deadline_error("The deadline of the call passed", asyncio.get_running_loop().time())
+        call.record_attempt(now, error="cut short by the deadline")
+        expired = call.deadline_error("The deadline of the call passed", now)
         expired.ambiguous = call.ambiguous and not call.is_read
-        raise expired
+        return expired
 
     async def _attempt(self, call: Call) -> RawResponse | TransportFailure:
         """Send the request once. Holds a place and a permit meanwhile, and waits for nothing else."""

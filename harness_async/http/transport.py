@@ -51,6 +51,8 @@ MAX_HEADER_FIELD = 64 * 1024
 
 USER_AGENT = f"harness_async/{__version__} aiohttp/{aiohttp.__version__}"
 
+CLOSED = "This HarnessClient was closed during a request"
+
 _PROXY_AUTHENTICATION_REQUIRED = 407
 _PROXY_UNAVAILABLE = range(500, 600)
 
@@ -222,6 +224,9 @@ class Transport:
         self.key_was_accepted: bool = False
         """Whether any request succeeded."""
 
+        self.calls: set[asyncio.Timeout] = set()
+        """The time limits of the calls in progress, which `close` ends."""
+
         self._borrowed = borrowed
         self._proxy = proxy
         self._proxy_headers: dict[str, str] | None = None
@@ -232,8 +237,6 @@ class Transport:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = 0
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
-        self._responses: set[aiohttp.ClientResponse] = set()
-        """Responses whose bodies are being read."""
 
     def open(self) -> None:
         """Create the HTTP session on first use.
@@ -260,7 +263,7 @@ class Transport:
             RuntimeError: The client was closed meanwhile.
         """
         if self._session is None:
-            raise RuntimeError("This HarnessClient was closed during a request")
+            raise RuntimeError(CLOSED)
         own = request.new_connection and self._borrowed is None
         large = request.body is not None and len(request.body) >= _LARGE_BODY
         sent = time.monotonic()
@@ -283,12 +286,8 @@ class Transport:
                     max_field_size=MAX_HEADER_FIELD,
                     timeout=_client_timeout(timeouts.connect, timeouts.read),
                 )
-                self._responses.add(response)
-                try:
-                    async with response:
-                        body = await _read_body(response)
-                finally:
-                    self._responses.discard(response)
+                async with response:
+                    body = await _read_body(response)
         except _AIOHTTP_ERRORS as error:
             if not self.closed:
                 failure = translate(error, self._proxy)
@@ -298,7 +297,7 @@ class Transport:
             # Raised outside of this block, because `error` may hold the headers with the key.
             response, body = None, b""
         if response is None:
-            raise RuntimeError("This HarnessClient was closed during a request")
+            raise RuntimeError(CLOSED)
         if response.status == _PROXY_AUTHENTICATION_REQUIRED and self._proxy is not None:
             raise TransportFailure(FailureKind.UNUSABLE, f"the proxy {self._proxy} requires authentication (407)")
         self.clock.observe(response.headers, sent)
@@ -326,32 +325,37 @@ class Transport:
         )
 
     async def close(self) -> None:
-        """Close the HTTP session unless it is borrowed. May be called twice, and in any loop."""
+        """End the calls in progress, and close the HTTP session unless it is borrowed.
+
+        May be called twice, and in any loop.
+        """
         self.closed = True
         session, self._session = self._session, None
-        if session is None or session is self._borrowed or self._pid != os.getpid():
+        if session is None or self._pid != os.getpid():
             return
         loop = self._loop
         if loop is None or loop is asyncio.get_running_loop():
-            await self._close_session(session)
+            await self._close(session)
         elif loop.is_running():  # in another thread
-            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._close_session(session), loop))
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._close(session), loop))
         elif not loop.is_closed():
-            await asyncio.to_thread(loop.run_until_complete, self._close_session(session))
+            await asyncio.to_thread(loop.run_until_complete, self._close(session))
         else:
             with contextlib.suppress(RuntimeError), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # a closed loop can close nothing; the sockets are shut down below
-                await self._close_session(session)
+                await self._close(session)
         for each in tuple(self._sockets):
             # A transport with unsent data stays open, with the data, until its peer reads them.
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
 
-    async def _close_session(self, session: aiohttp.ClientSession) -> None:
-        """Close a session and end the reading of its responses, which aiohttp would leave waiting."""
-        for response in self._responses:
-            response.content.set_exception(aiohttp.ClientConnectionError("closed"))
-        await session.close()
+    async def _close(self, session: aiohttp.ClientSession) -> None:
+        now = asyncio.get_running_loop().time()
+        for call in self.calls:
+            if not call.expired():
+                call.reschedule(now)
+        if session is not self._borrowed:
+            await session.close()
 
     def _create_socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
         family, kind, protocol, _, _ = address

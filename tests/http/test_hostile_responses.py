@@ -497,19 +497,30 @@ async def test_close_leaves_no_unsent_body(reason: str) -> None:
         assert connection.fileno() == -1
 
 
-def test_close_while_a_body_is_read() -> None:
-    """A call whose response is being read ends when the client is closed, also without a time limit."""
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(
+    "fault",
+    [SlowBody(chunk_size=1, pause=100.0), SlowHead(chunk_size=1, pause=100.0), TooManyRequests(retry_after=100)],
+    ids=["body", "head", "gate"],
+)
+def test_close_during_calls(fault: Any, method: str) -> None:
+    """Calls that read, wait or queue end when the client is closed, also without a time limit."""
 
     async def main() -> None:
-        timeouts = Timeouts(read=None, deadline=None)
-        async with FakeHarness() as fake, client_of(fake.url, api_key=fake.api_key, timeouts=timeouts) as client:
-            fake.faults.add(SlowBody(chunk_size=1, pause=100.0))
-            call = asyncio.create_task(client.request("GET", "/v1/orgs"))
+        timeouts, begin = Timeouts(read=None, deadline=None), asyncio.get_running_loop().time()
+        async with (
+            FakeHarness() as fake,
+            client_of(fake.url, api_key=fake.api_key, timeouts=timeouts, max_in_flight=1) as client,
+        ):
+            fake.faults.add(fault)
+            calls = [asyncio.create_task(client.request(method, "/v1/orgs")) for _ in range(3)]
             await asyncio.sleep(50)
             await client.close()
-            with pytest.raises(RuntimeError, match="closed during a request") as caught:
-                await asyncio.wait_for(call, 20)
-            assert fake.api_key not in everything(caught.value)
+            for error in await asyncio.gather(*calls, return_exceptions=True):
+                assert isinstance(error, RuntimeError)
+                assert "closed during a request" in str(error)
+                assert fake.api_key not in everything(error)
+            assert asyncio.get_running_loop().time() - begin < 51
 
     virtual.run_jumping(main())
 

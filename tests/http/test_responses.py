@@ -63,6 +63,7 @@ def date(seconds: float) -> str:
         ({"Retry-After": date(NOW + 30), "Date": "yesterday"}, 30.0),
         ({"Retry-After": date(NOW - 30)}, None),
         ({"Retry-After": date(NOW + 30), "Date": date(NOW + 60)}, 0.0),
+        ({"Retry-After": date(NOW + 30), "Date": date(0)}, 30.0),
         ({"Retry-After": "Wed, 15 Nov 2023 00:13:50 +0200"}, 30.0),
         ({"Retry-After": "Tue, 14 Nov 2023 22:13:50 -0000"}, 30.0),
         *[({"Retry-After": text}, None) for text in ("", "soon", "-5", "1e3", "nan", "inf", ".", "1.2.3", "٣")],
