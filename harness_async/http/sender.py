@@ -204,33 +204,38 @@ class Sender:
         async with self.in_flight:
             acquired = time()
             permit = self.pacer.try_acquire() or await self._acquire(call)
-            if not call.request.repeatable:
-                await _process_closed_connections()
-            call.sent_at, call.started = time(), wall_time()
-            self.counters.queued += acquired - call.queued_at
-            self.counters.paced += call.sent_at - acquired
-            self.counters.requests += 1
-            self.counters.retries += call.is_retry
-            call.is_retry = False
-            if self.on_event is not None:
-                self._emit_request(call)
             try:
-                outcome: RawResponse | TransportFailure = await self.transport.send(call.request, self.timeouts)
-            except TransportFailure as failure:
-                drop_tracebacks(failure)  # whose frames hold the headers with the key
-                failure.args = (call.redact_text(str(failure)),)
-                outcome = failure
+                outcome = await self._exchange(call, acquired)
             except BaseException:
                 self.pacer.release(permit)
                 raise
-            finally:
-                self.counters.network += time() - call.sent_at
             self._record_outcome(permit, outcome)
         if isinstance(outcome, RawResponse):
             self.counters.bytes_received += len(outcome.body)
         if self.on_event is not None or logger.isEnabledFor(logging.DEBUG):
             self._report_outcome(call, outcome)
         return outcome
+
+    async def _exchange(self, call: Call, acquired: float) -> RawResponse | TransportFailure:
+        time = asyncio.get_running_loop().time
+        if not call.request.repeatable:
+            await _process_closed_connections()
+        call.sent_at, call.started = time(), wall_time()
+        self.counters.queued += acquired - call.queued_at
+        self.counters.paced += call.sent_at - acquired
+        self.counters.requests += 1
+        self.counters.retries += call.is_retry
+        call.is_retry = False
+        if self.on_event is not None:
+            self._emit_request(call)
+        try:
+            return await self.transport.send(call.request, self.timeouts)
+        except TransportFailure as failure:
+            drop_tracebacks(failure)  # whose frames hold the headers with the key
+            failure.args = (call.redact_text(str(failure)),)
+            return failure
+        finally:
+            self.counters.network += time() - call.sent_at
 
     async def _acquire(self, call: Call) -> Permit:
         """Wait for the pacer, unless the wait does not fit before the deadline."""

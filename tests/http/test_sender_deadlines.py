@@ -13,8 +13,10 @@ from harness_async import (
     APIStatusError,
     DeadlineExceededError,
     Event,
+    GateClosed,
     HarnessClient,
     HarnessError,
+    RequestSent,
     RetryPlanned,
     Timeouts,
 )
@@ -150,3 +152,25 @@ def test_attempts() -> None:
         assert attempts[0].started <= attempts[1].started <= attempts[2].started
 
     run(scenario)
+
+
+def test_probe_that_is_never_sent() -> None:
+    """A probe that ends between its turn and its sending leaves its place to another request."""
+
+    async def main() -> None:
+        closed: list[Event] = []
+
+        def observe(event: Event) -> None:
+            if isinstance(event, GateClosed):
+                closed.append(event)
+            elif isinstance(event, RequestSent) and closed:
+                closed.clear()
+                raise asyncio.CancelledError
+
+        async with FakeHarness() as fake, HarnessClient(fake.api_key, base_url=fake.url, on_event=observe) as client:
+            fake.faults.add(TooManyRequests(), times=2)
+            calls = [asyncio.create_task(client.request("GET", "/v1/orgs")) for _ in range(2)]
+            _, waiting = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+            assert (await asyncio.wait_for(waiting.pop(), 100)).status == 200
+
+    virtual.run_jumping(main())
