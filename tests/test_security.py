@@ -278,6 +278,7 @@ ECHOES: dict[str, Callable[[bytes], bytes]] = {
         f'{{"status":"ERROR","code":"c","message":"m","correlationId":"{KEY}"}}', status="500 Bad"
     ),
     "header": lambda _: response("no", f"X-Echo: {KEY}", status="400 Bad"),
+    "header-name": lambda _: response("no", f"{KEY}: x", status="400 Bad"),
     "request-id-header": lambda _: response("no", f"X-Request-Id: {KEY}", status="400 Bad"),
     "correlation-header": lambda _: response("no", f"x-harness-correlation-id: {KEY}", status="503 Bad"),
     "request-id-of-a-success": lambda _: response("{}", f"X-Request-Id: {KEY}"),

@@ -44,10 +44,10 @@ class Headers(Mapping[str, str]):
     __slots__ = ("_values",)
 
     def __init__(self, headers: Mapping[str, str], redact: Callable[[str], str] = str) -> None:
-        """Copy headers, each value through `redact`."""
+        """Copy headers, each name and value through `redact`."""
         self._values: dict[str, str] = {}
         for name, value in headers.items():
-            self._values.setdefault(name.lower(), redact(value))
+            self._values.setdefault(redact(name).lower(), redact(value))
 
     def __getitem__(self, name: str) -> str:
         return self._values[name.lower()]
@@ -108,7 +108,9 @@ def is_throttled(response: RawResponse) -> bool:
     """Return whether the server refused a request by rate, which Harness may say with another status than 429."""
     if response.status == _TOO_MANY_REQUESTS:
         return True
-    if _THROTTLED_CODE not in response.body or _REDIRECT <= response.status < _BAD_REQUEST:
+    if response.body.startswith(b"[") or _THROTTLED_CODE not in response.body:  # a list is searched for nothing
+        return False
+    if _REDIRECT <= response.status < _BAD_REQUEST:
         return False
     if response.status < _REDIRECT:
         try:
