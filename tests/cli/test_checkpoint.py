@@ -7,7 +7,6 @@ import errno
 import os
 import re
 import signal
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from harness_async.cli.options import RowFormat
 from harness_async.cli.resumable_output import ResumableOutput
 from harness_async.cli.targets import find_target
 from harness_async.testing import Delay, FakeHarness
-from tests.support.cli_runner import Result, export, invoke, json_lines, row_keys, start
+from tests.support.cli_runner import Result, export, invoke, json_lines, posix, row_keys, start
 
 
 class Crash(BaseException):
@@ -81,7 +80,7 @@ def kill_at(server: FakeHarness, number: int, arguments: Sequence[str]) -> None:
     assert process.returncode == -signal.SIGKILL
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@posix
 @pytest.mark.parametrize("name", ["executions.csv", "pipeline-executions.jsonl"])
 def test_killed_processes(server: FakeHarness, tmp_path: Path, name: str) -> None:
     """After SIGKILL in the middle, again and again, the last process completes the file: every row once."""
@@ -99,7 +98,7 @@ def test_killed_processes(server: FakeHarness, tmp_path: Path, name: str) -> Non
         assert sorted(row["plan_execution_id"] for row in rows) == sorted(ids)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@posix
 def test_interrupted(server: FakeHarness, tmp_path: Path) -> None:
     """The summary of an interrupted run has its real time and counts; the next run reads only the rest."""
     (slow, *_), done = server.projects[:1], len(server.projects) - 1

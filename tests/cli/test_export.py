@@ -6,7 +6,6 @@ import csv
 import json
 import re
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -18,11 +17,9 @@ import pytest
 from harness_async import Activity, Environment, Pipeline, PipelineExecution, Service, Workspace
 from harness_async.serialization.model import Model, dict_names
 from harness_async.testing import Delay, FakeHarness, run_in_thread
-from tests.support.cli_runner import Terminal, export, json_lines, row_keys, start
+from tests.support.cli_runner import Terminal, export, json_lines, posix, row_keys, start
 
 CREATED = 1_700_000_000_000
-
-posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and terminals of POSIX")
 
 
 def list_requests(fake: FakeHarness) -> list[str]:

@@ -356,33 +356,6 @@ def test_stdin_and_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     assert json.loads(demo.stdout)["total"]["total"] == 4000
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([], "No file."),
-        (["rows", "--demo"], "--demo generates its own rows."),
-        (["rows", "--html", "./rows"], "FILE and --html name the same file, ./rows."),
-        (["rows", "--html", "link"], "FILE and --html name the same file, link."),
-        (["rows", "--html", "-", "--format", "csv"], "--html - and --format csv both write to stdout."),
-        (["missing"], "Cannot read missing: No such file or directory."),
-        (["."], "Cannot read .: Is a directory."),
-        (["rows", "--html", "missing/page.html"], "Cannot write missing/page.html: No such file or directory."),
-        (["rows", "--by", "month"], "'month' is not one of 'project'"),
-        (["rows", "--top", "0"], "--top"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_usage_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str) -> None:
-    """Options that do not fit together and files that cannot be used are usage errors. The input is not changed."""
-    monkeypatch.chdir(tmp_path)
-    Path("rows").write_bytes(GOOD)
-    Path("link").symlink_to("rows")
-    result = invoke("summary", *arguments)
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert message in result.stderr
-    assert Path("rows").read_bytes() == GOOD
-
-
 class _Page(HTMLParser):
     """Collects what a page refers to, its text, and whether its tags are balanced."""
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import stat
-import sys
 from pathlib import Path
 
 import pytest
 
 from harness_async.testing import Delay, FakeHarness, Status
-from tests.support.cli_runner import Result, Terminal, invoke, json_lines, start
+from tests.support.cli_runner import Result, Terminal, invoke, json_lines, posix, start
 
 
 @pytest.fixture
@@ -78,7 +77,7 @@ def test_failed_project(server: FakeHarness, tmp_path: Path) -> None:
     assert got | set(written(tmp_path)) == {row["pipeline_execution_id"] for row in server.all_executions()}
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@posix
 def test_interrupted(server: FakeHarness, tmp_path: Path) -> None:
     """A sync that is interrupted says so, and leaves both files as they were and no other one."""
     sync(tmp_path)

@@ -11,6 +11,7 @@ import pytest
 from harness_async.testing import FakeHarness
 from tests.support.cli_runner import invoke
 
+ROW = '{"org": "o", "project": "p", "status": "success", "created": 1}\n'
 EMPTY = "is empty. Is a shell variable not set?\n"
 
 REFUSED = [
@@ -36,6 +37,16 @@ REFUSED = [
     ("projects --api-key-file ''", f"Error: --api-key-file {EMPTY}"),
     ("sync --state= -o rows", f"Error: --state {EMPTY}"),
     ("sync --state s --output ''", f"Error: --output {EMPTY}"),
+    ("summary", "No file."),
+    ("summary input --demo", "--demo generates its own rows."),
+    ("summary input --html ./input", "FILE and --html name the same file, ./input."),
+    ("summary input --html link", "FILE and --html name the same file, link."),
+    ("summary input --html - --format csv", "--html - and --format csv both write to stdout."),
+    ("summary missing", "Cannot read missing: No such file or directory."),
+    ("summary .", "Cannot read .: Is a directory."),
+    ("summary input --html missing/page.html", "Cannot write missing/page.html: No such file or directory."),
+    ("summary input --by month", "'month' is not one of 'project'"),
+    ("summary input --top 0", "--top"),
     ("api GET ''", f"Error: An argument {EMPTY}"),
     ("api GET", "Missing argument 'PATH'"),
     ("api FETCH /v1/orgs", "FETCH"),
@@ -63,11 +74,14 @@ if sys.platform != "win32":
 
 @pytest.mark.parametrize(("line", "message"), REFUSED)
 def test_refused(server: FakeHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, message: str) -> None:
-    """The exit code is 2, the message names the option or the value, and no file is created."""
+    """The exit code is 2, the message names the option or the value, and no file is created or changed."""
     monkeypatch.chdir(tmp_path)
+    Path("input").write_text(ROW, encoding="utf-8")
+    Path("link").symlink_to("input")
     result = invoke(*shlex.split(line))
     assert message in result.stderr
-    assert (result.exit_code, result.stdout, server.requests, list(tmp_path.iterdir())) == (2, "", [], [])
+    assert (result.exit_code, result.stdout, server.requests) == (2, "", [])
+    assert [path.read_text(encoding="utf-8") for path in tmp_path.iterdir()] == [ROW, ROW]
 
 
 def test_missing_key() -> None:

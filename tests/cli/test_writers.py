@@ -8,7 +8,6 @@ import io
 import json
 import os
 import select
-import sys
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -18,10 +17,9 @@ from harness_async.cli.files import RowOutput, StreamOutput
 from harness_async.cli.options import RowFormat
 from harness_async.cli.row_writer import RowWriter
 from harness_async.cli.writers import create_encoder
+from tests.support.cli_runner import posix
 
 ROWS = [f"{number:0299}\n".encode() for number in range(3000)]
-
-posix = pytest.mark.skipif(sys.platform == "win32", reason="pipes that an event loop can watch")
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from harness_async import (
     PipelineExecution,
     PipelineStatus,
     ProjectRef,
+    SyncRun,
 )
 from harness_async.pagination.dialects import DIALECTS
 from harness_async.resources import pipeline_executions
@@ -323,13 +324,19 @@ def requested(fake: FakeHarness) -> Callable[[], list[str]]:
     return take
 
 
+async def sync_all(client: HarnessClient, rows: int) -> SyncRun[PipelineExecution]:
+    """Run the first sync, which delivers all rows."""
+    run = client.pipeline_executions.sync(projects=[PROJECT])
+    async with run:
+        assert len([row async for row in run]) == rows
+    return run
+
+
 async def test_sync(fake: FakeHarness, client: HarnessClient, requested: Callable[[], list[str]]) -> None:
     """A sync brings what is new, and unfinished executions that changed, which it fetches a hundred at a time."""
     waiting = add(fake, *["ApprovalWaiting"] * 150)
     add(fake, *["Success"] * 500, start_ts=NOW + 40_000_000)
-    first = client.pipeline_executions.sync(projects=[PROJECT])
-    async with first:
-        assert len([row async for row in first]) == 650
+    first = await sync_all(client, 650)
     assert requested() == ["window"] * 7
     rows = {row["planExecutionId"]: row for row in fake.rows("pipeline_executions", *PROJECT)}
     fake.change("pipeline_executions", rows[waiting[0]], status="Success")
@@ -354,9 +361,7 @@ async def test_sync_of_one_unfinished_execution(
     """A single unfinished execution is fetched without a batch."""
     (waiting,) = add(fake, "Running")
     add(fake, *["Success"] * 200, start_ts=NOW + 40_000_000)
-    first = client.pipeline_executions.sync(projects=[PROJECT])
-    async with first:
-        assert len([row async for row in first]) == 201
+    first = await sync_all(client, 201)
     requested()
     fake.change("pipeline_executions", fake.rows("pipeline_executions", *PROJECT)[-1], status="Expired")
     second = client.pipeline_executions.sync(first.state, [PROJECT])
@@ -372,9 +377,7 @@ async def test_sync_without_batches(
     """Where the server does not know the filter by ids, unfinished executions are fetched one by one."""
     waiting = add(fake, *["Running"] * 3)
     others = add(fake, *["Success"] * 400, start_ts=NOW + 40_000_000)
-    first = client.pipeline_executions.sync(projects=[PROJECT])
-    async with first:
-        assert len([row async for row in first]) == 403
+    first = await sync_all(client, 403)
     requested()
     rows = {row["planExecutionId"]: row for row in fake.rows("pipeline_executions", *PROJECT)}
     fake.change("pipeline_executions", rows[waiting[2]], status="Failed")
@@ -405,9 +408,7 @@ async def test_sync_of_a_failing_server(fake: FakeHarness, client: HarnessClient
     """A project whose refresh fails keeps its last state."""
     add(fake, *["Running"] * 3)
     add(fake, *["Success"] * 400, start_ts=NOW + 40_000_000)
-    first = client.pipeline_executions.sync(projects=[PROJECT])
-    async with first:
-        assert len([row async for row in first]) == 403
+    first = await sync_all(client, 403)
     fake.faults.add(Status(403), when=lambda request: b"planExecutionIds" in request.body)
     second = client.pipeline_executions.sync(first.state, [PROJECT])
     async with second:

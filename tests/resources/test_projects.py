@@ -113,11 +113,15 @@ async def test_org_of_the_request(fake: FakeHarness, client: HarnessClient) -> N
 
 
 async def test_list_all(fake: FakeHarness, client: HarnessClient) -> None:
-    """`list_all` lists the projects of every organization, in the order of the organizations."""
+    """`list_all` lists the projects of every organization, or of those of `orgs`, in the order of the organizations."""
     projects = await client.projects.list_all().collect()
     assert [str(project.ref) for project in projects] == ["default/payments", "default/billing", "labs/rockets"]
     assert {request.path for request in fake.requests} == {"/v1/orgs", PROJECTS, "/v1/orgs/labs/projects"}
     assert {request.query_string for request in fake.requests} == {"limit=1000&page=0&sort=created&order=ASC"}
+    fake.requests.clear()
+    projects = await client.projects.list_all(orgs=["labs", "default"]).collect()
+    assert [str(project.ref) for project in projects] == ["labs/rockets", "default/payments", "default/billing"]
+    assert len(fake.requests) == 2
 
 
 LARGE, SMALL = "limit=1000", "limit=100"
@@ -150,13 +154,6 @@ async def test_list_all_requests_the_largest_pages(
     assert (walk.report.requests, walk.report.guarantee) == (len(pages), guarantee)
     await client.projects.list_all(orgs=["labs"]).collect()
     assert fake.requests[-1].query["limit"] == [pages[-1].partition("&")[0].removeprefix("limit=")]
-
-
-async def test_list_all_of_named_organizations(fake: FakeHarness, client: HarnessClient) -> None:
-    """With `orgs` only those are listed, in their order, without a list of organizations."""
-    projects = await client.projects.list_all(orgs=["labs", "default"]).collect()
-    assert [str(project.ref) for project in projects] == ["labs/rockets", "default/payments", "default/billing"]
-    assert len(fake.requests) == 2
 
 
 async def test_list_all_skips_a_deleted_organization(fake: FakeHarness, client: HarnessClient) -> None:

@@ -20,16 +20,6 @@ IDENTITY |= {"audit events": "insert_id"}
 
 SCOPE = {"accountIdentifier": ACCOUNT}
 ORG = {**SCOPE, "orgIdentifier": "default"}
-ENTITIES: dict[str, Any] = {"a": {"time": 1, "tags": {"team": "core"}}, "b": {"time": 2, "name": "Edge"}}
-ENTITY_QUERIES: Queries = [
-    ("", "ba"),
-    ("sort=createdAt,ASC", "ab"),
-    ("sort=name,DESC", "ba"),
-    ("searchTerm=EDGE", "b"),
-    ("searchTerm=core", "a"),
-    ("sort=size,ASC", None),
-]
-
 TABLE: dict[str, tuple[dict[str, dict[str, Any]], Queries]] = {
     "executions": (
         {
@@ -93,8 +83,16 @@ TABLE: dict[str, tuple[dict[str, dict[str, Any]], Queries]] = {
             ("filter_identifier=x", None),
         ],
     ),
-    "services": (ENTITIES, [*ENTITY_QUERIES, ("serviceIdentifiers=a", "a")]),
-    "environments": (ENTITIES, [*ENTITY_QUERIES, ("envIdentifiers=a", "a")]),
+    "services": (
+        {"a": {"time": 1, "tags": {"team": "core"}}, "b": {"time": 2, "name": "Edge"}},
+        [
+            ("", "ba"),
+            ("sort=createdAt,ASC", "ab"),
+            ("searchTerm=core", "a"),
+            ("serviceIdentifiers=a", "a"),
+            ("sort=x,ASC", None),
+        ],
+    ),
     "pipeline executions": (
         {
             "a": {"time": 10, "pipeline": "build", "tags": {"team": "core"}},
