@@ -51,12 +51,6 @@ async def fake() -> AsyncIterator[FakeHarness]:
         yield server
 
 
-@pytest.fixture
-async def client(fake: FakeHarness) -> AsyncIterator[HarnessClient]:
-    async with connect(fake) as made:
-        yield made
-
-
 def tasks() -> list[asyncio.Task[object]]:
     """Return the tasks of bulk runs that are still there."""
     return [task for task in asyncio.all_tasks() if "BulkRun" in repr(task) or "PageWalk" in repr(task)]

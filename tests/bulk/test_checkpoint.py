@@ -30,7 +30,7 @@ from harness_async import (
 from harness_async.bulk.checkpoint import Checkpoint, Identity, read_started_at
 from harness_async.testing import FakeHarness, Status
 from harness_async.types import TimeWindow
-from tests.support.executions import Key, connect, listed, served, take
+from tests.support.executions import Key, listed, served, take
 
 IDENTITY = Identity(host="http://h", account="a", filters="f")
 
@@ -39,12 +39,6 @@ IDENTITY = Identity(host="http://h", account="a", filters="f")
 async def fake() -> AsyncIterator[FakeHarness]:
     async with FakeHarness.seeded(projects=25, executions=500, seed=3) as server:
         yield server
-
-
-@pytest.fixture
-async def client(fake: FakeHarness) -> AsyncIterator[HarnessClient]:
-    async with connect(fake) as made:
-        yield made
 
 
 @pytest.fixture

@@ -30,12 +30,6 @@ async def fake() -> AsyncIterator[FakeHarness]:
         yield server
 
 
-@pytest.fixture
-async def client(fake: FakeHarness) -> AsyncIterator[HarnessClient]:
-    async with connect(fake) as made:
-        yield made
-
-
 async def take(run: SyncRun[Execution], union: dict[Key, str] | None = None) -> list[Execution]:
     async with run:
         rows = [row async for row in run]
