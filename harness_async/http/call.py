@@ -11,6 +11,7 @@ from attrs import define, evolve, field
 
 from harness_async.config import Credentials, account_of
 from harness_async.errors import (
+    STATUS_ERRORS,
     APIStatusError,
     Attempt,
     AuthenticationError,
@@ -18,7 +19,6 @@ from harness_async.errors import (
     DecodeError,
     ErrorDetails,
     FieldError,
-    RateLimitError,
     RequestError,
     RequestTimeoutError,
     TransportError,
@@ -135,9 +135,10 @@ class Call:
         )
         self.last_error = error
         temporary = details.temporary or details.timeout
-        # Only what closed the gate is retried through it; anything else would be repeated without a wait.
-        is_gated = isinstance(error, RateLimitError) and is_throttled(response)
-        status = _TOO_MANY_REQUESTS if is_gated else response.status
+        # The class decides on retries too: a 500 with the code of a missing object stays one.
+        status = next((each for each, kind in STATUS_ERRORS.items() if kind is type(error)), response.status)
+        if status == _TOO_MANY_REQUESTS and not is_throttled(response):
+            status = response.status  # the gate is open: a retry through it would not wait
         return error, Failure(FailureKind.STATUS, status, temporary, retry_after)
 
     def _redact_details(self, details: ErrorDetails) -> ErrorDetails:

@@ -343,6 +343,7 @@ CODES = [
     (400, "DUPLICATE_FIELD", ConflictError),
     (400, "INVALID_TOKEN", AuthenticationError),
     (200, "RESOURCE_NOT_FOUND", NotFoundError),
+    (500, "RESOURCE_NOT_FOUND", NotFoundError),
     (404, "NO_AVAILABLE_DELEGATES", APIStatusError),
     (418, "SOMETHING_NEW", APIStatusError),
 ]
