@@ -133,7 +133,8 @@ class Display(RichProgress):
     def get_renderables(self) -> Iterable[RenderableType]:
         """Return the bar and the lines; `rich.progress` calls it for each refresh."""
         yield Constrain(self.make_tasks_table(self.tasks), _MAX_BAR_WIDTH)
-        yield from self._lines
+        for line in self._lines:
+            yield Constrain(line, self.console.width - len("^C"))  # which the terminal prints behind the last one
 
     def redraw(self) -> None:
         """Show the present state of the run, and new failures above."""

@@ -76,6 +76,7 @@ ProjectOption: TypeAlias = Annotated[
     ProjectRef | None,
     typer.Option(
         "--project",
+        "-p",
         metavar="ORG/PROJECT",
         parser=parse_project,
         help="Project to examine. Default: of those that the key sees, one with executions.",
