@@ -185,13 +185,13 @@ async def test_refused_tunnel(connect: Connect, proxy: ConnectProxy, status: int
 
 
 @pytest.mark.parametrize(
-    ("reply", "requests"),
+    ("raw", "requests"),
     [(None, 2), (b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", 2), (b"junk\r\nConnection: close\r\n\r\n", 1)],
     ids=["lost", "closed tunnel", "junk"],
 )
-async def test_proxy_that_breaks(connect: Connect, serve: Serve, reply: bytes | None, requests: int) -> None:
+async def test_proxy_that_breaks(connect: Connect, serve: Serve, raw: bytes | None, requests: int) -> None:
     """A POST is not ambiguous where the proxy fails before it opens a tunnel, because nothing reached the server."""
-    client = connect("https://127.0.0.1:9", proxy=await serve(lambda _: reply), retry=quick(2))
+    client = connect("https://127.0.0.1:9", proxy=await serve(lambda _: raw), retry=quick(2))
     with pytest.raises(TransportError) as caught:
         await client.request("POST", "/v1/orgs")
     assert (caught.value.ambiguous, client.stats.requests) == (False, requests)

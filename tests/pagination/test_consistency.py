@@ -228,7 +228,7 @@ async def test_checked_without_a_time_filter(
 @pytest.mark.parametrize("consistency", ["checked", "strict"])
 @pytest.mark.parametrize("first", [0, 7])
 @ORDERS
-async def test_rows_whose_time_is_missing_are_not_outside_the_window(
+async def test_rows_without_a_time(
     read: Read, fake: FakeHarness, order: Any, first: int, consistency: Consistency
 ) -> None:
     """A row without a time says nothing about the filter: it is delivered, and the guarantee stays."""
