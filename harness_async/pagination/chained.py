@@ -66,6 +66,7 @@ class ChainedWalk(Walk[T], Generic[Outer, T]):
 
     async def aclose(self) -> None:
         """End all walks and wait until none of their requests is in flight. May be called twice."""
+        self._has_gaps = self._has_gaps or not self._done
         self._done = True
         if self._outer is not None:
             await self._outer.aclose()
@@ -96,17 +97,19 @@ class ChainedWalk(Walk[T], Generic[Outer, T]):
         except HarnessError as error:
             if not self._chain.skip(item, error):
                 raise
-            page = None
-            if not isinstance(error, NotFoundError):
-                self._has_gaps = True
+            self._has_gaps = self._has_gaps or not isinstance(error, NotFoundError)
+            await self._end_first(skipped=True)
+            return None
         if page is None:
             await self._end_first()
         return page
 
-    async def _end_first(self) -> None:
+    async def _end_first(self, *, skipped: bool = False) -> None:
         _, walk = self._walks.popleft()
         await walk.aclose()
-        self._ended = _add(self._ended, walk.report)
+        report = walk.report
+        # A list that is gone has no rows: the others alone decide what the chain guarantees.
+        self._ended = _add(self._ended, evolve(report, guarantee=self._ended.guarantee) if skipped else report)
 
 
 def _add(one: WalkReport, other: WalkReport) -> WalkReport:

@@ -175,7 +175,7 @@ class PageWalk(Walk[T]):
         self._strategy = create_strategy(self._spec, self._freeze)
         self._tasks: deque[asyncio.Task[Page[T] | None]] = deque()  # in the order of their requests
         self._pages = self._rows = self._received = self._new = self._invalid_members = self._foreign_pages = 0
-        self._closed = self._warned = self._delivered = False
+        self._closed = self._warned = self._delivered = self._is_read = self._discarded = False
         self._held = 0  # pages with a consumer that does not want more prefetched meanwhile
         self._kept_request: PageRequest | None = None  # of `fetch_first_page`
         self._kept_page: FetchedPage[T] | None = None
@@ -194,8 +194,11 @@ class PageWalk(Walk[T]):
     def report(self) -> WalkReport:
         """The cost and guarantee of the walk as of now."""
         window = None if self._freeze is None else self._strategy.frozen_window
+        guarantee = self._strategy.guarantee
+        # `live` promises nothing about the end of the list, so that it holds for a walk that was left early too.
+        is_partial = guarantee != "live" and (self._discarded or not self.is_done)
         return WalkReport(
-            guarantee="best_effort" if self._foreign_pages else self._strategy.guarantee,
+            guarantee="best_effort" if self._foreign_pages or is_partial else guarantee,
             requests=self.requests,
             pages=self._pages,
             rows=self._rows,
@@ -208,21 +211,27 @@ class PageWalk(Walk[T]):
 
     async def next_page(self) -> Page[T] | None:
         """Return the next page that has new rows (or is the first), None at the end, without prefetching more."""
-        self._held = 0
-        while not self._closed and not self.is_done:
-            page = await (
-                self._next_prefetched() if self.prefetch or self._tasks else self._fetch(self._next_request())
-            )
-            if page is not None:
-                self._rows += len(page.items)
-                self._held = 1
-                return page
-        return None
+        if self._is_read:
+            raise RuntimeError("Another task reads this walk; read it in one task, or create a walk for each")
+        self._is_read, self._held = True, 0
+        try:
+            while not self._closed and not self.is_done:
+                page = await (
+                    self._next_prefetched() if self.prefetch or self._tasks else self._fetch(self._next_request())
+                )
+                if page is not None:
+                    self._rows += len(page.items)
+                    self._held = 1
+                    return page
+            return None
+        finally:
+            self._is_read = False
 
     async def aclose(self) -> None:
         """End the walk and wait until none of its requests is in flight. May be called twice."""
         self._closed = True
         if self._tasks:
+            self._discarded = True
             tasks = tuple(self._tasks)
             self._tasks.clear()
             for task in tasks:
@@ -273,6 +282,8 @@ class PageWalk(Walk[T]):
         if not task.done():
             # Not `await task`: a consumer that is cancelled must not cancel the page it waits for.
             await asyncio.wait((task,))
+        if self._closed:  # meanwhile, by another task
+            return None
         self._tasks.popleft()
         return task.result()
 

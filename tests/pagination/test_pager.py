@@ -18,6 +18,7 @@ from harness_async.pagination.pager import ListPager
 from harness_async.pagination.source import FetchedPage, ListSpec, hash_by
 from harness_async.pagination.source import PageTotals as TotalsOfPage
 from harness_async.testing import ChangeJson, ClipPages, FakeHarness, Fault, PageTotals, SamePage, Status, Totals
+from harness_async.types import Consistency
 
 
 @attrs.define
@@ -301,6 +302,45 @@ async def test_aclose_ends_a_walk_at_once() -> None:
             async for row in walk:
                 _ = 1 // (row - 12)
     assert not other_tasks()
+
+
+@pytest.mark.parametrize("prefetch", [0, 4])
+async def test_other_tasks(client: HarnessClient, fake: FakeHarness, prefetch: int) -> None:
+    """A second task that reads a walk is refused, and one that closes it ends the loop of the first."""
+    for _ in range(5):
+        fake.add_execution("default", "payments")
+    walk = client.executions.list("default", "payments", limit=1, prefetch=prefetch).walk()
+
+    async def count() -> int:
+        return len([row async for row in walk])
+
+    first = asyncio.create_task(count())
+    while not walk.report.pages:
+        await asyncio.sleep(0)
+    with pytest.raises(RuntimeError, match="Another task reads this walk"):
+        await walk.next_page()
+    await walk.aclose()
+    assert await first == walk.report.rows < 5
+
+
+@pytest.mark.parametrize("prefetch", [0, 1, 8])
+@pytest.mark.parametrize("consistency", ["checked", "strict"])
+async def test_a_walk_that_is_left_early_proves_nothing(
+    client: HarnessClient, fake: FakeHarness, consistency: Consistency, prefetch: int
+) -> None:
+    """Only a walk that was read to its end has the guarantee of its consistency."""
+    for number in range(20):
+        fake.add_execution("default", "payments", created=fake.now() - 100_000 - 1000 * number)
+    pager = client.executions.list("default", "payments", limit=10, prefetch=prefetch, consistency=consistency)
+    async with pager.walk() as walk:
+        await walk.read_page()
+    assert walk.report.guarantee == "best_effort"
+    async with pager.walk() as walk:
+        assert len([row async for row in walk]) >= 20
+    assert walk.report.guarantee in {"exact", "seek"}
+    async with client.projects.list_all().walk() as chain:
+        await chain.read_page()
+    assert chain.report.guarantee == "best_effort"
 
 
 async def test_a_chain_of_lists(client: HarnessClient, fake: FakeHarness) -> None:

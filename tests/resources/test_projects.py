@@ -159,7 +159,9 @@ async def test_list_all_requests_the_largest_pages(
 async def test_list_all_skips_a_deleted_organization(fake: FakeHarness, client: HarnessClient) -> None:
     """An organization that is deleted while the lists are read is skipped; a missing one of `orgs` is an error."""
     fake.faults.add(Status(404, envelope="v1"), path=PROJECTS)
-    assert [project.org for project in await client.projects.list_all().collect()] == ["labs"]
+    async with client.projects.list_all().walk() as walk:
+        assert [project.org async for project in walk] == ["labs"]
+    assert walk.report.guarantee == "exact"  # what is gone has no projects
     with pytest.raises(NotFoundError):
         await client.projects.list_all(orgs=["labs", "nobody"]).collect()
 
