@@ -28,10 +28,8 @@ from harness_async import (
 from harness_async.cli.console import print_note
 from harness_async.cli.errors import (
     INTERRUPTED,
-    STDOUT_CLOSED,
     CommandError,
     describe_os_error,
-    print_report,
 )
 from harness_async.cli.pauses import PauseNotifier
 from harness_async.config import ACCOUNT_VARIABLES, KEY_VARIABLES, account_of, create_ssl_context
@@ -62,6 +60,16 @@ class Connection:
 
     requests_per_minute: int | None = None
     demo: bool = False
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """The time limits of the client."""
+        return Timeouts() if self.timeout is None else Timeouts(deadline=self.timeout)
+
+    @property
+    def rate_limit(self) -> RateLimit | None:
+        """The limit of `--requests-per-minute`, if it is given."""
+        return None if self.requests_per_minute is None else RateLimit(self.requests_per_minute, 60.0)
 
     @property
     def files(self) -> dict[str, str | None]:
@@ -153,8 +161,8 @@ async def connect(
         base_url=connection.base_url,
         proxy=connection.proxy,
         ssl_context=None if ca_bundle is None else create_ssl_context(ca_bundle, None, "--ca-bundle"),
-        timeouts=Timeouts() if connection.timeout is None else Timeouts(deadline=connection.timeout),
-        rate_limit=_rate_limit(connection) or RateLimit(),
+        timeouts=connection.timeouts,
+        rate_limit=connection.rate_limit or RateLimit(),
         on_event=(notifier or PauseNotifier()).on_event,
     ) as client:
         try:
@@ -162,11 +170,6 @@ async def connect(
         except RequestError as error:
             connection.explain(error, key, origin)
             raise
-
-
-def _rate_limit(connection: Connection) -> RateLimit | None:
-    number = connection.requests_per_minute
-    return None if number is None else RateLimit(number, 60.0)
 
 
 @asynccontextmanager
@@ -196,8 +199,8 @@ async def _connect_demo(connection: Connection, *, quiet: bool) -> AsyncIterator
             fake.api_key,
             fake.account_id,
             base_url=fake.url,
-            timeouts=Timeouts() if connection.timeout is None else Timeouts(deadline=connection.timeout),
-            rate_limit=_rate_limit(connection),
+            timeouts=connection.timeouts,
+            rate_limit=connection.rate_limit,
             trust_env=False,
         ) as client,
     ):
@@ -210,24 +213,16 @@ def run_blocking(command: Callable[[], int]) -> NoReturn:
         code = command()
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except BrokenPipeError:
-        code = STDOUT_CLOSED
-    except Exception as error:  # noqa: BLE001 - every error becomes a message
-        code = print_report(error)
     raise typer.Exit(code)
 
 
 def run_command(command: Coroutine[Any, Any, int]) -> NoReturn:
     """Run the coroutine of a command to its end and exit with its code."""
-    try:
-        code = asyncio.run(_exit_code(command))
-    except KeyboardInterrupt:
-        code = INTERRUPTED
-    raise typer.Exit(code)
+    run_blocking(lambda: asyncio.run(_exit_code(command)))
 
 
 async def _exit_code(command: Coroutine[Any, Any, int]) -> int:
-    """Run a command. Print its error, if any, and return the exit code."""
+    """Run a command until it ends, or is ended by a signal. Return the exit code."""
     task = asyncio.current_task()
     received: list[int] = []
 
@@ -247,7 +242,3 @@ async def _exit_code(command: Coroutine[Any, Any, int]) -> int:
         if not received:  # Ctrl-C
             raise
         return 128 + received[0]
-    except BrokenPipeError:
-        return STDOUT_CLOSED
-    except Exception as error:  # noqa: BLE001 - every error becomes a message
-        return print_report(error)

@@ -25,7 +25,6 @@ from harness_async import (
     AuthenticationError,
     HarnessClient,
     ProjectRef,
-    RateLimit,
     RateLimitError,
     RequestError,
     __version__,
@@ -162,14 +161,13 @@ async def _open_client(connection: Connection, configuration: Configuration) -> 
         async with connect(connection) as client:
             yield client
         return
-    number = connection.requests_per_minute
     async with HarnessClient(
         api_key=configuration.api_key,
         account_id=configuration.account_id,
         base_url=configuration.base_url,
         proxy=connection.proxy,
         ssl_context=configuration.ssl_context,
-        rate_limit=None if number is None else RateLimit(number, 60.0),  # a few requests need no pacing
+        rate_limit=connection.rate_limit,  # a few requests need no pacing
     ) as client:
         yield client
 
