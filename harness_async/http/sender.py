@@ -22,11 +22,12 @@ from yarl import URL
 
 from harness_async import events
 from harness_async.config import Credentials, RetryPolicy, Timeouts
-from harness_async.errors import Attempt, DecodeError, RequestError, UnexpectedResponseError
+from harness_async.errors import Attempt, DecodeError, RequestError
 from harness_async.http.call import Call
 from harness_async.http.pacer import RatePacer
 from harness_async.http.rate_limit import Permit
 from harness_async.http.redaction import drop_tracebacks
+from harness_async.http.redirects import follow_redirect
 from harness_async.http.responses import ErrorBodyError, is_html, is_throttled, parse_retry_after
 from harness_async.http.retry import Failure, FailureKind, RetryAction, RetryDecision, RetryState, may_have_taken_effect
 from harness_async.http.transport import CLOSED, RawResponse, Request, Transport, TransportFailure
@@ -36,14 +37,11 @@ T = TypeVar("T")
 
 logger: logging.Logger = logging.getLogger("harness_async.http")
 
-_MAX_REDIRECTS = 5
 _LONG_WAIT = 5.0
 """Seconds from which the wait before a retry is logged at INFO rather than DEBUG."""
 
 _SUCCESS = range(200, 300)
 _REDIRECT = range(300, 400)
-_NOT_MODIFIED = 304
-_METHOD_KEEPING_REDIRECTS = (307, 308)
 _SERVER_ERROR = 500
 
 _SERVER_FAILURES = frozenset({FailureKind.NOT_SENT, FailureKind.LOST, FailureKind.READ_TIMEOUT, FailureKind.CUT})
@@ -168,7 +166,7 @@ class Sender:
                         error, failure = result
                     elif outcome.status in _REDIRECT:
                         call.record_attempt(now, status=outcome.status, error="redirected")
-                        call.request = _follow_redirect(call, outcome)
+                        call.request = follow_redirect(call, outcome)
                         continue
                     else:
                         error, failure = call.status_error(outcome, now)
@@ -205,7 +203,24 @@ class Sender:
             acquired = time()
             permit = self.pacer.try_acquire() or await self._acquire(call)
             try:
-                outcome = await self._exchange(call, acquired)
+                if not call.request.repeatable:
+                    await _process_closed_connections()
+                call.sent_at, call.started = time(), wall_time()
+                self.counters.queued += acquired - call.queued_at
+                self.counters.paced += call.sent_at - acquired
+                self.counters.requests += 1
+                self.counters.retries += call.is_retry
+                call.is_retry = False
+                if self.on_event is not None:
+                    self._emit_request(call)
+                try:
+                    outcome: RawResponse | TransportFailure = await self.transport.send(call.request, self.timeouts)
+                except TransportFailure as failure:
+                    drop_tracebacks(failure)  # whose frames hold the headers with the key
+                    failure.args = (call.redact_text(str(failure)),)
+                    outcome = failure
+                finally:
+                    self.counters.network += time() - call.sent_at
             except BaseException:
                 self.pacer.release(permit)
                 raise
@@ -215,27 +230,6 @@ class Sender:
         if self.on_event is not None or logger.isEnabledFor(logging.DEBUG):
             self._report_outcome(call, outcome)
         return outcome
-
-    async def _exchange(self, call: Call, acquired: float) -> RawResponse | TransportFailure:
-        time = asyncio.get_running_loop().time
-        if not call.request.repeatable:
-            await _process_closed_connections()
-        call.sent_at, call.started = time(), wall_time()
-        self.counters.queued += acquired - call.queued_at
-        self.counters.paced += call.sent_at - acquired
-        self.counters.requests += 1
-        self.counters.retries += call.is_retry
-        call.is_retry = False
-        if self.on_event is not None:
-            self._emit_request(call)
-        try:
-            return await self.transport.send(call.request, self.timeouts)
-        except TransportFailure as failure:
-            drop_tracebacks(failure)  # whose frames hold the headers with the key
-            failure.args = (call.redact_text(str(failure)),)
-            return failure
-        finally:
-            self.counters.network += time() - call.sent_at
 
     async def _acquire(self, call: Call) -> Permit:
         """Wait for the pacer, unless the wait does not fit before the deadline."""
@@ -412,44 +406,3 @@ def _final(error: RequestError, call: Call, failure: Failure, decision: RetryDec
     once = not call.request.repeatable and may_have_taken_effect(failure)
     error.ambiguous = decision.action is RetryAction.AMBIGUOUS or once or (call.ambiguous and not call.is_read)
     return error
-
-
-def _follow_redirect(call: Call, response: RawResponse) -> Request:
-    """Return the request for the target of a redirect within the origin.
-
-    Raises:
-        UnexpectedResponseError: The redirect leads elsewhere, or would change the request.
-    """
-    request = call.request
-    location = response.headers.get("Location", "")
-    try:
-        target = request.url.join(URL(location))
-        elsewhere = target.origin() != request.url.origin()
-    except ValueError:
-        target, elsewhere = request.url, True
-    keeps_method = request.method in {"GET", "HEAD"} or response.status in _METHOD_KEEPING_REDIRECTS
-    problem = (
-        "without a target"
-        if not location or response.status == _NOT_MODIFIED
-        else "to another host; the key is sent to no other host, so check base_url"
-        if elsewhere
-        else "that would change the request"
-        if not keeps_method
-        else "too often"
-        if call.redirects >= _MAX_REDIRECTS
-        else None
-    )
-    if problem:
-        error = UnexpectedResponseError(
-            f"The server redirected {problem} ({request.method} {call.display_url}, status {response.status}, "
-            f"location {call.redact_text(location)!r})",
-            method=request.method,
-            url=call.display_url,
-            attempts=call.attempts,
-            status=response.status,
-            body=call.redact(response.body),
-        )
-        del location, target  # the traceback keeps the variables, and these may hold the key
-        raise error
-    call.redirects += 1
-    return evolve(request, url=target.with_user(None).with_fragment(None))
