@@ -25,10 +25,11 @@ from harness_async.errors import (
     UnexpectedResponseError,
     status_error_class,
 )
+from harness_async.http.failures import TransportFailure
 from harness_async.http.redaction import redact_bytes, redact_text
 from harness_async.http.responses import MAX_ERROR_BODY, Headers, is_throttled, parse_error, parse_retry_after
 from harness_async.http.retry import Failure, FailureKind
-from harness_async.http.transport import RawResponse, Request, TransportFailure
+from harness_async.http.transport import RawResponse, Request
 
 _KEPT_BODY = 64 * 1024
 """Bytes of a bad response kept on its error: enough to recognize it."""

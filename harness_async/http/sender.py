@@ -24,13 +24,14 @@ from harness_async import events
 from harness_async.config import Credentials, RetryPolicy, Timeouts
 from harness_async.errors import Attempt, DecodeError, RequestError
 from harness_async.http.call import Call
+from harness_async.http.failures import TransportFailure
 from harness_async.http.pacer import RatePacer
 from harness_async.http.rate_limit import Permit
 from harness_async.http.redaction import drop_tracebacks
 from harness_async.http.redirects import follow_redirect
 from harness_async.http.responses import ErrorBodyError, is_html, is_throttled, parse_retry_after
 from harness_async.http.retry import Failure, FailureKind, RetryAction, RetryDecision, RetryState, may_have_taken_effect
-from harness_async.http.transport import CLOSED, RawResponse, Request, Transport, TransportFailure
+from harness_async.http.transport import CLOSED, RawResponse, Request, Transport
 from harness_async.types import LimitedBy
 
 T = TypeVar("T")
