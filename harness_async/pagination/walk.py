@@ -215,7 +215,7 @@ class PageWalk(Walk[T]):
             raise RuntimeError("Another task reads this walk; read it in one task, or create a walk for each")
         self._is_read, self._held = True, 0
         try:
-            while not self._closed and not self.is_done:
+            while not self._closed and (self._tasks or not self._strategy.done):
                 page = await (
                     self._next_prefetched() if self.prefetch or self._tasks else self._fetch(self._next_request())
                 )
