@@ -268,7 +268,7 @@ def _check_line(what: str, where: str, value: object) -> str:
         raise ConfigurationError(f"The {what} ({where}) must be a str, not {type(value).__name__}")
     if not value.strip():
         raise ConfigurationError(f"The {what} ({where}) is empty; pass a value or leave it out")
-    if not value.isascii() or not value.isprintable():
+    if not value.isprintable() or not (value.isascii() or what == "base URL"):  # an international host is encoded
         raise ConfigurationError(
             f"The {what} ({where}) has a line break or another character that no header can carry; "
             "was it read from a file with its line end?"

@@ -55,6 +55,7 @@ def without(name: str) -> dict[str, str]:
         pytest.param({}, without("HARNESS_BASE_URL"), "https://endpoint.example/gateway", id="second host variable"),
         pytest.param({"base_url": "https://mine.example"}, ENVIRON, "https://mine.example", id="host argument"),
         pytest.param({"base_url": URL("https://a.example/x/")}, ENVIRON, "https://a.example/x", id="host as URL"),
+        pytest.param({"base_url": "https://bücher.example"}, ENVIRON, "https://xn--bcher-kva.example", id="international host"),
     ],
 )
 def test_precedence(arguments: dict[str, Any], environ: dict[str, str], expected: str) -> None:
@@ -82,7 +83,7 @@ def test_account_of_a_key(account: str | None, keys: list[str]) -> None:
 REFUSED_TEXTS: list[tuple[Any, str]] = [
     *[(text, "space") for text in (" abc", "abc ")],
     *[(text, "line break") for text in ("abc\r\n", "ab\rc")],
-    *[(text, "character") for text in ("ab\tc", "ab\x00c", "ab\x7fc", "abç")],
+    *[(text, "character") for text in ("ab\tc", "ab\x00c", "ab\x7fc")],
 ]
 
 
@@ -97,6 +98,13 @@ def test_refused_arguments(argument: str, value: Any, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message) as caught:
         resolve_settings(**{"api_key": KEY, "account_id": "Acc", "base_url": HOST, argument: value}, environ={})
     assert f"({argument})" in str(caught.value)
+
+
+@pytest.mark.parametrize("argument", ["api_key", "account_id"])
+def test_refused_letters(argument: str) -> None:
+    """A letter outside ASCII, which no header can carry, is refused."""
+    with pytest.raises(ConfigurationError, match=rf"\({argument}\) has .* character"):
+        resolve_settings(**{"api_key": KEY, "account_id": "Acc", "base_url": HOST, argument: "abç"}, environ={})
 
 
 @pytest.mark.parametrize(("value", "message"), REFUSED_TEXTS, ids=repr)

@@ -1,6 +1,6 @@
 """HTTP with `aiohttp.ClientSession`. No other module uses aiohttp's client; `failures` knows its exceptions.
 
-`AiohttpTransport.send` performs one exchange: it sends a request once and reads the response to its end. It follows no
+`Transport.send` performs one exchange: it sends a request once and reads the response to its end. It follows no
 redirect, keeps no cookie, and never repeats a request. aiohttp would resend an idempotent request by itself when a
 kept-alive connection turns out to be closed; a client middleware prevents that, so that each send is paced, counted
 and decided on by the caller. A borrowed session keeps its own middlewares, proxies, certificates and tracing, and with
