@@ -37,6 +37,8 @@ from harness_async.types import Guarantee, ProjectRef, TimeWindow, ref_from_text
 _KIND = "checkpoint"
 _VERSION = 1
 
+_DAMAGED = "choose another path, or delete the file to start from the beginning"
+
 _IN_USE = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK}
 """Errors of a lock that another process holds. Any other one means that the file cannot be locked at all."""
 
@@ -154,7 +156,9 @@ class Checkpoint:
             if fingerprint is not None and not isinstance(fingerprint, str):
                 raise TypeError(fingerprint)  # noqa: TRY301
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            raise CheckpointError(f"Line {number} of the checkpoint {self.path} is not a finished project") from error
+            raise CheckpointError(
+                f"Line {number} of the checkpoint {self.path} is not a finished project; {_DAMAGED}"
+            ) from error
         self.finished[ref], self.lists[ref], self.extra = outcome, fingerprint, extra
 
     def begin(self, now: datetime | None = None) -> None:
@@ -234,9 +238,9 @@ def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"Line {number} of the checkpoint {path} is not JSON") from error
+        raise CheckpointError(f"Line {number} of the checkpoint {path} is not JSON; {_DAMAGED}") from error
     if not isinstance(value, dict):
-        raise CheckpointError(f"Line {number} of the checkpoint {path} is not a JSON object")
+        raise CheckpointError(f"Line {number} of the checkpoint {path} is not a JSON object; {_DAMAGED}")
     return value
 
 

@@ -186,7 +186,7 @@ class BulkFactory:
             raise ValueError("consistency must be 'checked' or 'strict': a sync must know that it missed nothing")
         before = SyncState(owner=owner) if state is None else state
         if before.owner != owner:
-            raise ValueError(f"the state belongs to {before.owner}, not to {owner}: host, account or filters differ")
+            raise ValueError(f"the state belongs to another list, host, account or filter: {before.owner}, not {owner}")
         spec = self._spec(
             lambda ref, _end: SyncReader(rows, ref, before.projects.get(ref), start),
             projects,

@@ -112,7 +112,8 @@ class SyncState:
                 raise ValueError(f"version {version!r}; this library reads version {_VERSION}")  # noqa: TRY301
             projects = {ref_from_text(name): _parse_state(state, version) for name, state in data["projects"].items()}
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ValueError(f"not the state of a sync: {error}") from error
+            reason = f"{error} is missing" if isinstance(error, KeyError) else error
+            raise ValueError(f"not the state of a sync: {reason}") from error
         return cls(owner=owner, projects=projects)
 
 

@@ -96,7 +96,8 @@ def _read_state(path: Path) -> SyncState | None:
         return None
     except (OSError, ValueError) as error:
         raise CommandError(
-            f"Cannot read the state {path}: {error}.", "Delete the file to start from the beginning."
+            f"Cannot read the state {path}: {error}.",
+            "Choose another --state, or delete the file to start from the beginning.",
         ) from error
 
 

@@ -123,7 +123,7 @@ LINE = (
     '{"project": "o/p", "rows": 1, "requests": 1, "retries": 0, "consistency": "exact", "window": [1, 9], "extra": {}}'
 )
 DAMAGED: dict[str, tuple[str, str]] = {
-    "not JSON": ("not json", "Line 1 .* not JSON"),
+    "not JSON": ("not json", "Line 1 .* not JSON; choose another path, or delete the file"),
     "binary": ("\x00\x01", "Line 1 .* not JSON"),
     "deep": ("[" * 100_000, "Line 1 .* not JSON"),
     "array": ("[]", "not a JSON object"),

@@ -138,13 +138,14 @@ def test_progress(server: FakeHarness, tmp_path: Path) -> None:
     assert not re.search("limited by|━", terminal.text.partition("4 complete")[2])
 
 
-@pytest.mark.parametrize("content", ["", "garbage", '{"version": 9}'])
+@pytest.mark.parametrize("content", ["", "garbage", '{"version": 9}', "{}"])
 def test_invalid_state(server: FakeHarness, tmp_path: Path, content: str) -> None:
     """A file that is not a state is exit code 2 with a hint, before any request."""
     (tmp_path / "state").write_text(content)
     result = sync(tmp_path)
     assert result.exit_code == 2
     assert f"Cannot read the state {tmp_path / 'state'}" in result.stderr
-    assert "Delete the file" in result.stderr
+    assert "Choose another --state, or delete the file" in result.stderr
+    assert ("'version' is missing" in result.stderr) == (content == "{}")
     assert server.requests == []
     assert not (tmp_path / "rows.jsonl").exists()
