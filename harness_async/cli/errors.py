@@ -96,7 +96,7 @@ def report_error(error: Exception) -> ErrorReport:
             code = KEY_REJECTED if isinstance(error, AuthenticationError) else INCOMPLETE
             return ErrorReport(name_options(describe(error)), advice or advice_for(error), code)
         case OSError():
-            return ErrorReport(describe_os_error(error), _OS_ADVICE.get(error.errno or 0, ""), INCOMPLETE)
+            return ErrorReport(describe_os_error(error), OS_ADVICE.get(error.errno or 0, ""), INCOMPLETE)
         case _:
             return ErrorReport(
                 f"unexpected {type(error).__name__}: {_redact(str(error))}",
@@ -133,10 +133,10 @@ def describe_os_error(error: OSError) -> str:
     reason = error.strerror or str(error) or type(error).__name__
     if error.filename:
         return f"{error.filename}: {reason}."
-    return f"Cannot write standard output: {reason}." if error.errno in _OS_ADVICE else f"{reason}."
+    return f"Cannot write standard output: {reason}." if error.errno in OS_ADVICE else f"{reason}."
 
 
-_OS_ADVICE = {errno.ENOSPC: "Free space on the disk, then run again.", errno.EDQUOT: "Your disk quota is used up."}
+OS_ADVICE = {errno.ENOSPC: "Free space on the disk, then run again.", errno.EDQUOT: "Your disk quota is used up."}
 """Advice for errors that only a write can have. Without a name of a file it was one to stdout."""
 
 

@@ -28,7 +28,7 @@ from typing import BinaryIO, Protocol, cast
 from attrs import define, field
 
 from harness_async.cli.console import print_note
-from harness_async.cli.errors import INCOMPLETE, CommandError
+from harness_async.cli.errors import INCOMPLETE, OS_ADVICE, CommandError
 from harness_async.cli.targets import Target
 
 _NOT_REPLACEABLE = {errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES}
@@ -45,8 +45,9 @@ class WriteError(CommandError):
     """A write failed, usually because the disk is full."""
 
     def __init__(self, name: str, error: OSError, *, is_undone: bool = False) -> None:
-        hint = "The file is as it was before." if is_undone else ""
-        super().__init__(f"Cannot write {name}: {error.strerror}.", hint, code=INCOMPLETE)
+        hints = ["The file is as it was before."] if is_undone else []
+        hints += [OS_ADVICE[error.errno]] if error.errno in OS_ADVICE else []
+        super().__init__(f"Cannot write {name}: {error.strerror}.", " ".join(hints), code=INCOMPLETE)
         self.is_undone = is_undone
 
 

@@ -270,6 +270,7 @@ def test_full_device(small: FakeHarness, tmp_path: Path, command: Command) -> No
     assert process.returncode == 1
     errors = [line for line in stderr.splitlines() if "No space left" in line]
     assert errors == ["Error: Cannot write standard output: No space left on device."]
+    assert "       Free space on the disk, then run again.\n" in stderr
     assert "Traceback" not in stderr
     assert "ignored" not in stderr
     assert not (tmp_path / "run").exists()
