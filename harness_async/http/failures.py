@@ -37,8 +37,10 @@ def as_cause(error: Exception) -> Exception | None:
 
 def translate(error: Exception, proxy: Proxy | None = None) -> TransportFailure:  # noqa: C901, PLR0911 - a table
     """Classify an error of aiohttp: whether the request was sent, and whether another attempt may help."""
-    parsed = aiohttp.ClientResponseError | HttpProcessingError  # their str begins with a status that nobody sent
-    text = " ".join((error.message if isinstance(error, parsed) else str(error)).split()) or type(error).__name__
+    text = str(error)
+    if isinstance(error, (aiohttp.ClientResponseError, HttpProcessingError)):
+        text = error.message  # whose str begins with a status that the server did not send
+    text = " ".join(text.split()) or type(error).__name__
     through = f" (through the proxy {proxy})" if proxy is not None else ""
     match error:
         case aiohttp.ClientConnectorCertificateError():
