@@ -37,10 +37,7 @@ def as_cause(error: Exception) -> Exception | None:
 
 def translate(error: Exception, proxy: Proxy | None = None) -> TransportFailure:  # noqa: C901, PLR0911 - a table
     """Classify an error of aiohttp: whether the request was sent, and whether another attempt may help."""
-    text = str(error)
-    if isinstance(error, (aiohttp.ClientResponseError, HttpProcessingError)):
-        text = error.message  # whose str begins with a status that the server did not send
-    text = " ".join(text.split()) or type(error).__name__
+    text = _read_text(error)
     through = f" (through the proxy {proxy})" if proxy is not None else ""
     match error:
         case aiohttp.ClientConnectorCertificateError():
@@ -73,6 +70,13 @@ def translate(error: Exception, proxy: Proxy | None = None) -> TransportFailure:
             return TransportFailure(FailureKind.GARBLED, f"the response cannot be parsed: {text}{through}")
         case _:
             return TransportFailure(FailureKind.LOST, f"the connection was lost: {text}{through}")
+
+
+def _read_text(error: Exception) -> str:
+    """Return the text of an error. The str of a parse error begins with a status that the server did not send."""
+    is_parse_error = isinstance(error, aiohttp.ClientResponseError | HttpProcessingError)
+    text = str(getattr(error, "message", "")) if is_parse_error else str(error)
+    return " ".join(text.split()) or type(error).__name__
 
 
 def _describe_os_error(error: aiohttp.ClientConnectorError) -> str:
