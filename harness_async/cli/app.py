@@ -117,7 +117,7 @@ _EMPTY_OPTION = re.compile(r"(--[\w-]+)=")
 def _find_empty_value(arguments: Sequence[str]) -> str:
     """Return the option, or the place, of an empty argument; an empty string if there is none.
 
-    Empty text is no valid value of any option. It comes from `--org "$ORG"` where the variable is not set.
+    No option accepts empty text. It comes from `--org "$ORG"` where the variable is not set.
     """
     for before, argument in zip(["", *arguments], arguments, strict=False):
         if found := _EMPTY_OPTION.fullmatch(argument):

@@ -149,7 +149,7 @@ def add_equal_times(fake: FakeHarness) -> None:
         (
             fault(Body(b"[]"), "/v1/orgs/*_missing/projects"),
             "v1: projects of missing org",
-            "a list of 0 rows: a misspelt name is no error",
+            "a list of 0 rows: a misspelt name is not an error",
         ),
         (fault(Status(400, envelope="legacy"), "/ng/api/projects"), "ng: account-wide projects", "400 INVALID"),
         (

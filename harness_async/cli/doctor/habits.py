@@ -88,7 +88,7 @@ async def _find_missing(facts: Facts, probe: Probe) -> Finding:
     except APIStatusError as error:
         text = describe_error(error)
         return ok(text) if error.status == _NOT_FOUND else differs(text)
-    return differs(f"a list of {len(listing.rows)} rows: a misspelt name is no error")
+    return differs(f"a list of {len(listing.rows)} rows: a misspelt name is not an error")
 
 
 # NextGen
