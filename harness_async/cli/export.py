@@ -82,7 +82,13 @@ class ExportSpec:
 def export(
     resource: Annotated[
         ExportResource,
-        typer.Argument(metavar="RESOURCE", help="What to export. Default: executions.", show_default=False),
+        typer.Argument(
+            metavar="RESOURCE",
+            help="What to export: executions (default), pipeline-executions, workspaces, activities, pipelines, "
+            "services or environments.",
+            show_default=False,
+            show_choices=False,
+        ),
     ] = ExportResource.EXECUTIONS,
     *,
     org: OrgsOption = None,

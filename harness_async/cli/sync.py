@@ -46,7 +46,12 @@ class SyncSpec:
 def sync(
     resource: Annotated[
         SyncResource,
-        typer.Argument(metavar="RESOURCE", help="What to sync. Default: executions.", show_default=False),
+        typer.Argument(
+            metavar="RESOURCE",
+            help="What to sync: executions (default) or pipeline-executions.",
+            show_default=False,
+            show_choices=False,
+        ),
     ] = SyncResource.EXECUTIONS,
     *,
     state: Annotated[
