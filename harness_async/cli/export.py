@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,14 +14,12 @@ from attrs import define, evolve, field, frozen
 from rich.console import Console
 
 from harness_async import (
-    AuthenticationError,
     BulkRun,
     CheckpointError,
     HarnessClient,
     HarnessError,
     Plan,
     Progress,
-    Project,
     ProjectRef,
 )
 from harness_async.bulk.checkpoint import read_started_at
@@ -47,6 +45,7 @@ from harness_async.cli.progress import Watched, show_progress
 from harness_async.cli.resources import RESOURCES, ExportResource, Resource
 from harness_async.cli.resumable_output import ResumableOutput
 from harness_async.cli.row_writer import RowWriter, write_rows
+from harness_async.cli.selection import check_spelling, select_projects
 from harness_async.cli.targets import Target, check_distinct, find_target
 from harness_async.cli.writers import choose_format, create_encoder
 
@@ -177,7 +176,7 @@ def _check(spec: ExportSpec, connection: Connection) -> Target:
         CommandError: They do not fit.
     """
     spec.resource.check(spec.filters)
-    _check_spelling(spec.projects)
+    check_spelling(spec.projects)
     checkpoint = spec.checkpoint
     if checkpoint is not None and spec.output == "-":
         raise CommandError(
@@ -192,22 +191,6 @@ def _check(spec: ExportSpec, connection: Connection) -> Target:
     if checkpoint is not None:
         find_target("--checkpoint", str(checkpoint), regular=True)
     return find_target("--output", spec.output, regular=checkpoint is not None)
-
-
-def _check_spelling(projects: Sequence[ProjectRef]) -> None:
-    """Check that no project is named twice in different ways, which would write its rows twice.
-
-    Raises:
-        CommandError: One is.
-    """
-    spellings: dict[str, ProjectRef] = {}
-    for ref in projects:
-        other = spellings.setdefault(str(ref).casefold(), ref)
-        if other != ref:
-            raise CommandError(
-                f"--project {other} and --project {ref} are the same project.",
-                "Harness ignores the case of identifiers: remove one.",
-            )
 
 
 async def _export(spec: ExportSpec, connection: Connection) -> int:
@@ -257,7 +240,7 @@ class _Export:
         resource = spec.resource
         with usage_errors():
             run: BulkRun[Any] = resource.api(client).bulk(
-                _select_projects(client, spec, unlisted),
+                select_projects(client, spec.orgs, spec.projects, unlisted),
                 checkpoint=checkpoint,
                 checkpoint_lock=spec.locks,
                 max_requests=spec.max_requests,
@@ -382,31 +365,3 @@ class _Export:
             unlisted={**report.unlisted, **self.unlisted},
         )
         print_summary(self.console, summary)
-
-
-def _select_projects(
-    client: HarnessClient, spec: ExportSpec, unlisted: dict[str, HarnessError]
-) -> Sequence[ProjectRef] | AsyncIterator[ProjectRef | Project] | None:
-    """Return the projects of `--project` and `--org`, or None for all.
-
-    An organization that cannot be listed is added to `unlisted`, except if the key is rejected.
-    """
-    if not spec.orgs:
-        return spec.projects or None
-
-    def skip(org: str, error: HarnessError) -> bool:
-        if isinstance(error, AuthenticationError):
-            return False
-        unlisted[org] = error
-        return True
-
-    async def iterate() -> AsyncIterator[ProjectRef | Project]:
-        for ref in spec.projects:
-            yield ref
-        named = {str(ref).casefold() for ref in spec.projects}
-        async with client.projects.walk_all(list(dict.fromkeys(spec.orgs)), skip).walk() as walk:
-            async for project in walk:
-                if str(project.ref).casefold() not in named:
-                    yield project
-
-    return iterate()

@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from attrs import evolve, frozen
 
-from harness_async import SyncRun, SyncState
+from harness_async import BulkReport, HarnessError, ProjectRef, SyncRun, SyncState
 from harness_async.cli.connection import Connection, connect, run_command
 from harness_async.cli.console import format_count, print_note, sanitize, stderr_console
 from harness_async.cli.errors import COMPLETE, INCOMPLETE, CommandError
 from harness_async.cli.files import open_output, write_file
-from harness_async.cli.options import RowFormat, RowFormatOption
+from harness_async.cli.options import OrgsOption, ProjectsOption, RowFormat, RowFormatOption
 from harness_async.cli.pauses import PauseNotifier
 from harness_async.cli.progress import Watched, show_progress
 from harness_async.cli.resources import RESOURCES, Resource, SyncResource
 from harness_async.cli.row_writer import RowWriter, write_rows
+from harness_async.cli.selection import check_spelling, select_projects
 from harness_async.cli.targets import check_distinct, find_target
 from harness_async.cli.writers import choose_format, create_encoder
 
@@ -36,6 +38,8 @@ class SyncSpec:
     """The options of a sync."""
 
     resource: Resource
+    orgs: Sequence[str]
+    projects: Sequence[ProjectRef]
     state: str
     output: str
     row_format: RowFormat
@@ -54,6 +58,8 @@ def sync(
         ),
     ] = SyncResource.EXECUTIONS,
     *,
+    org: OrgsOption = None,
+    project: ProjectsOption = None,
     state: Annotated[
         str,
         typer.Option("--state", "-s", metavar="FILE", help="State of the previous sync. Created if it does not exist."),
@@ -73,13 +79,17 @@ def sync(
     ] = False,
     connection: Connection,
 ) -> None:
-    """Write the executions of all projects that are new or have changed since the previous sync.
+    """Write the executions of many projects that are new or have changed since the previous sync.
+
+    Without --org and --project, every project that the key can read is read. Other projects keep their state.
 
     Each run writes only what is new, so the output of an earlier run is not in that of a later one. Rows are upserts:
     an execution appears again when its status changes. Both files are replaced atomically, the output before the state.
     """
     spec = SyncSpec(
         resource=RESOURCES[resource],
+        orgs=org or (),
+        projects=project or (),
         state=state,
         output=output,
         row_format=choose_format(row_format, output),
@@ -108,6 +118,7 @@ def _read_state(path: Path) -> SyncState | None:
 
 async def _sync(spec: SyncSpec, connection: Connection) -> int:
     """Write the new rows, then the state. Return the exit code."""
+    check_spelling(spec.projects)
     check_distinct({**connection.files, "--state": spec.state, "--output": spec.output})
     state = find_target("--state", spec.state, regular=True)
     output = find_target("--output", spec.output)
@@ -119,8 +130,9 @@ async def _sync(spec: SyncSpec, connection: Connection) -> int:
         api = resource.api(client)
         if connection.demo and previous is not None:
             previous = _move_demo_state(previous, api.sync().state.owner)
+        unlisted: dict[str, HarnessError] = {}
         try:
-            run: SyncRun[Any] = api.sync(previous)
+            run: SyncRun[Any] = api.sync(previous, select_projects(client, spec.orgs, spec.projects, unlisted))
         except ValueError as error:
             raise CommandError(f"{spec.state}: {error}.", "Choose another --state.") from error
         watched = Watched(progress=lambda: run.progress, failures=lambda: run.failures, notifier=notifier)
@@ -135,9 +147,9 @@ async def _sync(spec: SyncSpec, connection: Connection) -> int:
             print_note("Sync interrupted: the state is as it was, so the next sync begins where this one did.")
             raise
         write_file(state, run.state.to_json().encode())
-    report = run.report
+    report = evolve(run.report, unlisted={**run.report.unlisted, **unlisted})
     if not spec.quiet or report.failed or report.unlisted:
-        _print_report(run, writer.rows, is_first=previous is None)
+        _print_report(run, report, writer.rows, is_first=previous is None)
     return INCOMPLETE if report.failed or report.unlisted else COMPLETE
 
 
@@ -147,8 +159,8 @@ def _move_demo_state(state: SyncState, owner: str) -> SyncState:
     return evolve(state, owner=owner) if is_same else state
 
 
-def _print_report(run: SyncRun[Any], rows: int, *, is_first: bool) -> None:
-    lines = str(run.report).splitlines()
+def _print_report(run: SyncRun[Any], report: BulkReport, rows: int, *, is_first: bool) -> None:
+    lines = str(report).splitlines()
     for label, projects in (("new", () if is_first else run.appeared), ("gone", run.vanished)):
         if projects:
             lines.append(f"{label:<12}{', '.join(map(str, projects))}")

@@ -42,6 +42,20 @@ def test_new_rows(server: FakeHarness, tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o604
 
 
+def test_selected_projects(server: FakeHarness, tmp_path: Path) -> None:
+    """--project and --org choose what is read; other projects keep their state. A missing organization is a failure."""
+    first, second = server.projects[:2]
+    assert sync(tmp_path, "--project", "/".join(first)).exit_code == 0
+    assert len(written(tmp_path)) == len(server.executions(*first))
+    server.add_execution(*first)
+    result = sync(tmp_path, "-p", "/".join(second), "--org", "missing")
+    assert result.exit_code == 1
+    assert "missing/*  projects not listed: 404" in result.stderr
+    assert len(written(tmp_path)) == len(server.executions(*second))
+    assert sync(tmp_path).exit_code == 0
+    assert len(written(tmp_path)) < len(server.executions(*first)) + 120 - len(server.executions(*second))
+
+
 def test_rows_before_state(server: FakeHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk while the state is written is exit code 1. The next sync writes the same rows again."""
     sync(tmp_path)
