@@ -8,7 +8,7 @@ from attrs import frozen
 
 from harness_async.bulk.factory import BulkFactory, BulkOptions
 from harness_async.bulk.run import BulkRun
-from harness_async.http.endpoints import Endpoint
+from harness_async.http.endpoints import Endpoint, QueryValue
 from harness_async.http.session import Session
 from harness_async.pagination.dialects import DIALECTS
 from harness_async.pagination.pager import ListEndpoint, Pager
@@ -95,13 +95,7 @@ class ApprovalsAPI:
             status: Keep approvals with this status.
             limit: Page size, 1 to 100.
         """
-        ApprovalStatus.parse_words("status", status)
-        params = {
-            "workspace": workspace,
-            "pipeline_execution_id": pipeline_execution_id,
-            "pipeline_stage_id": pipeline_stage_id,
-            "status_type": status,
-        }
+        params = _create_params(workspace, pipeline_execution_id, pipeline_stage_id, status)
         return _LIST.open(self._session, params=params, limit=limit, org=org, project=project)
 
     def bulk(
@@ -109,15 +103,17 @@ class ApprovalsAPI:
         projects: Projects | None = None,
         *,
         workspace: str | None = None,
+        pipeline_execution_id: str | None = None,
+        pipeline_stage_id: str | None = None,
         status: ApprovalStatus | str | None = None,
         **options: Unpack[BulkOptions],
     ) -> BulkRun[Approval]:
         """Fetch the approvals of many projects concurrently; see `executions.bulk`."""
-        ApprovalStatus.parse_words("status", status)
+        params = _create_params(workspace, pipeline_execution_id, pipeline_stage_id, status)
         return self._runs.bulk(
-            lambda ref, _end: self.list(ref.org, ref.project, workspace=workspace, status=status),
+            lambda ref, _end: _LIST.open(self._session, params=params, org=ref.org, project=ref.project),
             projects,
-            filters={"resource": "approvals", "workspace": workspace, "status": status},
+            filters={"resource": "approvals", **params},
             **options,
         )
 
@@ -129,3 +125,19 @@ class ApprovalsAPI:
         """
         context = {"org": org, "project": project, "id": approval}
         return await self._session.fetch(_GET, Approval, context=context, org=org, project=project, approval=approval)
+
+
+def _create_params(
+    workspace: str | None,
+    pipeline_execution_id: str | None,
+    pipeline_stage_id: str | None,
+    status: ApprovalStatus | str | None,
+) -> dict[str, QueryValue]:
+    """Create the query parameters of a list, and check the status."""
+    ApprovalStatus.parse_words("status", status)
+    return {
+        "workspace": workspace,
+        "pipeline_execution_id": pipeline_execution_id,
+        "pipeline_stage_id": pipeline_stage_id,
+        "status_type": status,
+    }

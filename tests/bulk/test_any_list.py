@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -60,6 +61,25 @@ async def take(run: BulkRun[Any], identity: str, most: int | None = None) -> Cou
             if most is not None and found.total() >= most:
                 break
     return found
+
+
+@each
+def test_bulk_has_the_filters_of_list(client: HarnessClient, name: CollectionName) -> None:
+    """A bulk run takes each filter that the list of its resource takes."""
+    api = getattr(client, name)
+    others = {"self", "org", "project", "limit", "prefetch", "sort", "order"}
+    assert {*inspect.signature(api.list).parameters} - others <= {*inspect.signature(api.bulk).parameters}
+
+
+async def test_filters_of_approvals(fake: FakeHarness, client: HarnessClient) -> None:
+    """A bulk run over approvals sends all its filters."""
+    run = client.approvals.bulk(
+        ["default/payments"], workspace="w", pipeline_execution_id="e", pipeline_stage_id="s", status="pending"
+    )
+    assert not await take(run, "id")
+    query = fake.requests[-1].query
+    names = ("workspace", "pipeline_execution_id", "pipeline_stage_id", "status_type")
+    assert [query[name] for name in names] == [["w"], ["e"], ["s"], ["pending"]]
 
 
 @each
