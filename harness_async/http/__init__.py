@@ -46,5 +46,5 @@ harness = HarnessClient("sat.account.id.secret", pacer=SharedPacer("harness.pace
 
 The loggers below `harness_async` write requests at DEBUG, a retry that waits longer than 5 s and a closed gate at
 INFO, and an outage at WARNING. `HarnessClient(on_event=...)` receives the events of `harness_async.events`, and
-`HarnessClient.stats` counts them. The key is in none of these.
+`HarnessClient.stats` counts them. The key never shows in them.
 """

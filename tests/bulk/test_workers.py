@@ -102,7 +102,7 @@ def test_two_resources_share_one_budget(limiter: Limiter) -> None:
 @pytest.mark.parametrize("consistency", ["checked", "strict"])
 @pytest.mark.parametrize("where", ["before", "inside"])
 def test_a_plan(consistency: Consistency, where: str) -> None:
-    """A plan takes one request a project; the run requests none of those pages again and takes what it says."""
+    """A plan takes one request a project; the run does not request these pages again, and takes what it says."""
     world = World(MIXED, pacer=RatePacer(RateLimit(400)))
     run = BulkRun(world.spec(consistency))
 

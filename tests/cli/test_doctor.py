@@ -196,7 +196,7 @@ def add_equal_times(fake: FakeHarness) -> None:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_habits(server: FakeHarness, habit: Callable[[FakeHarness], object], name: str, detail: str) -> None:
-    """Each habit of the service that is not the expected one is found, and is no failure."""
+    """Each habit of the service that is not the expected one is found, and is not a failure."""
     habit(server)
     result, found, _ = examine()
     assert found[name][0] == "differs"
@@ -422,7 +422,7 @@ def test_service_fails(server: FakeHarness, kind: Any, detail: str) -> None:
 
 
 def test_failure_during_the_habits(server: FakeHarness) -> None:
-    """A single error makes one habit unknown; a rate limit ends the run, which is no failure."""
+    """A single error makes one habit unknown; a rate limit ends the run, which is not a failure."""
     server.faults.add(Status(403), path="*/activities")
     result, found, _ = examine()
     assert (result.exit_code, found["iacm: activity times"]) == (0, ("unknown", "403 forbidden"))

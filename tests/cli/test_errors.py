@@ -113,7 +113,7 @@ def test_server_error(server: FakeHarness, fault: Any, texts: list[str]) -> None
 
 @pytest.mark.parametrize("command", [["projects"], ["export"], ["executions", "default/payments"]], ids=" ".join)
 def test_wrong_account(server: FakeHarness, monkeypatch: pytest.MonkeyPatch, command: list[str]) -> None:
-    """An account that is not the one of the key: both are named, and the setting; the list of projects is no help."""
+    """An account that is not the one of the key: both accounts and the setting are named; no list is suggested."""
     account = server.account_id
     monkeypatch.setenv("HARNESS_ACCOUNT_ID", OTHER_ACCOUNT)
     result = invoke(*command)

@@ -281,7 +281,7 @@ async def test_a_status_filter_is_sought(read: Read, fake: FakeHarness, prefetch
 async def test_a_list_that_does_not_exist_is_an_error(
     client: HarnessClient, read: Read, fake: FakeHarness, consistency: Consistency, prefetch: int
 ) -> None:
-    """A project that is not there, or is deleted during the walk, is no empty list, nor is a refused filter."""
+    """A missing project, one deleted during the walk, and a refused filter raise an error, not an empty list."""
     with pytest.raises(NotFoundError):
         await client.executions.list("default", "nowhere", consistency=consistency, prefetch=prefetch).collect()
     fill(fake, 95)

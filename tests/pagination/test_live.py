@@ -42,7 +42,7 @@ def test_quiet_lists(totals: Totals, clip: int, past_end: PastEnd) -> None:
 
 
 def test_a_list_that_is_gone_is_an_error() -> None:
-    """A missing page that was promised leads back to the first one; a missing first page is no end."""
+    """A missing page that was promised leads back to the first one; a missing first page does not end the list."""
     strategy = LiveStrategy(100)
     assert not strategy.handle_missing_page(strategy.next_request() or PageRequest(9))
     for index in range(2):

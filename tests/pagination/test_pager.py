@@ -96,7 +96,7 @@ async def test_collect(most: int | None, requests: int) -> None:
 
 
 async def test_first_and_count_take_one_request_each(client: HarnessClient, fake: FakeHarness) -> None:
-    """The first item and the total cost one request of one row, also of nothing; without totals there is no count."""
+    """The first item and the total cost one request of one row, also of an empty list; without totals count is None."""
     pager = client.executions.list("default", "web")
     assert (await pager.first(), await pager.count()) == (None, 0)
     fake.add_executions("default", "web", 250)

@@ -350,7 +350,7 @@ async def test_errors_with_status_200(fake: FakeHarness, client: HarnessClient, 
 @each
 @pytest.mark.parametrize("total", [0, 1, 6, 8, 1000, "many"])
 async def test_wrong_totals(fake: FakeHarness, client: HarnessClient, resource: Resource, total: Any) -> None:
-    """A total that disagrees with the rows loses none of them, and costs a few requests at most."""
+    """A total that disagrees with the rows loses no row, and costs a few requests at most."""
     stored = resource.wire.fill(fake, 7)
     fake.faults.add(Totals(items=total, pages=None))
     found = resource.ids(await resource.open(client, limit=3).collect())
@@ -449,7 +449,7 @@ async def test_cost_changes(fake: FakeHarness, client: HarnessClient) -> None:
 
 
 async def test_resources_of_a_workspace(fake: FakeHarness, client: HarnessClient) -> None:
-    """A workspace has its resources, and none of anything where it has no state."""
+    """A workspace has its resources, and empty lists where it has no state."""
     state = {"resources": [{"type": "aws_vpc", "name": "main"}], "outputs": [{"name": "id"}], "data_sources": None}
     fake.add_workspace(*PROJECT, "network", resources=state)
     fake.add_workspace(*PROJECT, "empty")

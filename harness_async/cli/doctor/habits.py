@@ -209,7 +209,7 @@ async def find_repeatability(facts: Facts) -> Finding:
 async def find_page_number(facts: Facts) -> Finding:
     """Does page 2 follow page 1?"""
     keys = [*map(_execution_key, facts.examined.rows)]
-    if len(keys) < 2:  # noqa: PLR2004
+    if len(keys) < 2:  # noqa: PLR2004 - one row has no order
         return unknown("needs two executions")
     found = [*map(_execution_key, (await facts.send(probes.SECOND)).rows)]
     if len(found) != 1:
