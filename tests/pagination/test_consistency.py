@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from email.utils import formatdate
 from typing import Any, TypeAlias
 
 import pytest
+from yarl import URL
 
 from harness_async import BadRequestError, Execution, HarnessClient, NotFoundError, PaginationError, WalkReport
 from harness_async.testing import (
@@ -24,6 +26,7 @@ from harness_async.testing import (
 )
 from harness_async.testing.responses import Json
 from harness_async.types import Consistency
+from tests.support.http import client_of
 
 BOTH = pytest.mark.parametrize("consistency", ["checked", "strict"])
 ALL = pytest.mark.parametrize("consistency", ["live", "checked", "strict"])
@@ -346,3 +349,40 @@ async def test_a_slow_consumer_holds_checked_back(client: HarnessClient, fake: F
     assert max(ahead) == 8
     assert got == listed
     assert len(fake.requests) == 30
+
+
+def sorted_by_change(request: bytes) -> bytes:
+    """Respond with a page of 1,000 rows, newest first; the oldest one was changed last, and ends the first page."""
+    query = URL(request.split()[1].decode()).query
+    start, end = int(query.get("start_time", 0)), int(query.get("end_time", 10**15))
+    newest_first = [*range(999, 0, -1)]
+    order = [1_600_000_000_000 + 1000 * each for each in (*newest_first[:99], 0, *newest_first[99:])]
+    rows = [
+        {"org": "default", "project": "web", "pipeline_execution_id": f"e{created}", "pipeline_stage_id": "s"}
+        | {"created": created, "status": "success"}
+        for created in order
+        if start <= created <= end
+    ]
+    first = (int(query["page"]) - 1) * int(query["limit"])
+    body = json.dumps(rows[first : first + int(query["limit"])])
+    fields = {
+        "Date": formatdate(usegmt=True),
+        "x-total-items": len(rows),
+        "Content-Type": "application/json",
+        "Content-Length": len(body),
+    }
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"HTTP/1.1 200 OK\r\n{head}\r\n{body}".encode()
+
+
+@pytest.mark.parametrize(
+    "options", [{"consistency": "strict"}, {"consistency": "checked", "status": "success"}], ids=str
+)
+async def test_list_sorted_by_change(serve: Callable[..., Awaitable[str]], options: dict[str, Any]) -> None:
+    """A first page in the order of creation, but for its last row, does not hide the rows behind it."""
+    async with client_of(await serve(sorted_by_change)) as client:
+        async with client.executions.list("default", "web", **options).walk() as walk:
+            rows = {row.created async for row in walk}
+        assert len(rows) == walk.report.rows
+        assert len(rows) == 1000
+        assert walk.report.requests < 60
